@@ -1,0 +1,1 @@
+"""What hublock does, one verb a file."""

@@ -1,0 +1,46 @@
+"""Silent hooks through which the rooms below speak; a face overrides them to show bars and lines."""
+
+from types import TracebackType
+from typing import Self
+
+
+class Task:
+    """One thing that takes time, counted in bytes or items."""
+
+    def advance(self, amount: int) -> None:
+        """Count ``amount`` more bytes or items as done."""
+
+    def grow(self, total: int) -> None:
+        """Set the expected total, once it becomes known."""
+
+    def close(self) -> None:
+        """Stop showing the task, whether it ended well or not."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Progress:
+    """What a face wants to hear; this one hears nothing.
+
+    All methods may be called from any thread.
+    """
+
+    def task(self, label: str, total: int | None = None, unit: str = "B") -> Task:
+        """Begin a task of ``total`` bytes (``unit`` "B") or items (any other ``unit``); None when unknown."""
+        del label, total, unit
+        return Task()
+
+    def note(self, message: str) -> None:
+        """Say something that a user who asked for more detail wants to read."""
+
+    def say(self, message: str) -> None:
+        """Say something that every user wants to read."""
+
+    def warn(self, message: str) -> None:
+        """Say something that a user should act on."""

@@ -1,0 +1,85 @@
+"""What a user types to name a repository: ``owner/repo[:ref]``, ``git+https://…[@ref]`` or a local path."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from hublock.errors import InvalidReference
+
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*)"
+_GITHUB = re.compile(rf"({_NAME}/{_NAME})(?::(.*))?", re.ASCII)
+_PATH = re.compile(r"\.{1,2}(?:[/\\]|$)|[/~\\]|[A-Za-z]:[/\\]")
+_SCHEMES = ("git+https", "git+http", "git+ssh", "git+file")
+_HINT = "write owner/repo[:ref], git+https://host/path[@ref] or a local path such as ./repo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A repository and, if named, a ref of it; ``str()`` gives back what was typed."""
+
+    kind: Literal["github", "git", "local"]
+    location: str
+    """``owner/repo``, the URL with its ``git+`` and without its ref, or the path."""
+    ref: str | None = None
+    """A branch, a tag, a full ref name or a full commit id; None is the default branch."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a reference.
+
+        Raises:
+            InvalidReference: ``text`` follows none of the three spellings.
+        """
+        if text.startswith(tuple(f"{scheme}://" for scheme in _SCHEMES)):
+            return cls._parse_url(text)
+        if _PATH.match(text):
+            return cls(kind="local", location=text)
+        match = _GITHUB.fullmatch(text)
+        if match is None:
+            raise InvalidReference(f"{text!r} does not name a repository", hint=_HINT)
+        location, ref = match.groups()
+        return cls(kind="github", location=location, ref=_checked_ref(text, ref))
+
+    @classmethod
+    def _parse_url(cls, text: str) -> Self:
+        parts = urlsplit(text)
+        if parts.password or (parts.username and parts.scheme != "git+ssh"):
+            raise InvalidReference(
+                f"the reference to {parts.hostname} holds a user name or password",
+                hint="put credentials into ~/.netrc or a token variable, never into a reference",
+            )
+        if parts.query or parts.fragment or not parts.path.strip("/"):
+            raise InvalidReference(f"{text!r} does not name a repository", hint=_HINT)
+        path, at, ref = parts.path.partition("@")
+        location = f"{parts.scheme}://{parts.netloc}{path}"
+        return cls(kind="git", location=location, ref=_checked_ref(text, ref if at else None))
+
+    def __str__(self) -> str:
+        if self.ref is None:
+            return self.location
+        return f"{self.location}{':' if self.kind == 'github' else '@'}{self.ref}"
+
+    @property
+    def key(self) -> str:
+        """What two references share when they name the same thing: GitHub ignores the case of owner and name."""
+        return str(replace(self, location=self.location.lower())) if self.kind == "github" else str(self)
+
+    def at(self, ref: str | None) -> Self:
+        """Return the same repository at another ref."""
+        return replace(self, ref=ref)
+
+
+def _checked_ref(text: str, ref: str | None) -> str | None:
+    """Refuse what git-check-ref-format(1) refuses, as far as a reference could smuggle it."""
+    if ref is None:
+        return None
+    bad = not ref or re.search(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock(?:/|$)|/\.", ref)
+    if bad:
+        raise InvalidReference(f"{text!r} has no valid branch, tag or commit after its repository", hint=_HINT)
+    return ref
+
+
+def same(left: str, right: str) -> bool:
+    """Tell whether two references, as typed, name the same repository and ref."""
+    return Reference.parse(left).key == Reference.parse(right).key

@@ -1,0 +1,134 @@
+"""The identity of a source tree: git's own tree id, in both of git's object formats.
+
+An id is what git computes (gitformat-tree; hash-function-transition): a blob is ``blob LEN\\0`` + bytes, a tree is
+``tree LEN\\0`` + ``MODE NAME\\0`` + raw id of each entry in git's order. In the SHA-256 form submodules and empty folders
+are left out and modes are 100644, 100755 or 120000: it speaks of content alone.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+from hublock.core.digest import Digest
+
+FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One file or symbolic link of a tree."""
+
+    path: str
+    """Relative to the tree, parted by ``/``; bytes that are not UTF-8 travel as surrogate escapes."""
+    mode: str
+    """``100644``, ``100755``, or ``120000`` (a link: its bytes are its target)."""
+    blob: str
+    """The id of its bytes as a git blob in SHA-256 form: 64 hex digits."""
+    size: int
+    """In bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file or symbolic link with its bytes, on its way into the store."""
+
+    path: str
+    mode: str
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Every file of a tree; from it alone the tree's digest can be computed."""
+
+    entries: tuple[Entry, ...]
+    """Sorted by the bytes of the path."""
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        """Make a listing of ``entries`` in any order."""
+        return cls(entries=tuple(sorted(entries, key=lambda entry: encode(entry.path))))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read what :meth:`to_bytes` wrote.
+
+        Raises:
+            ValueError: ``data`` is not a listing.
+        """
+        entries = []
+        for line in data.split(b"\0")[:-1]:
+            facts, _, path = line.partition(b"\t")
+            mode, blob, size = facts.decode("ascii").split(" ")
+            entries.append(Entry(path=decode(path), mode=mode, blob=blob, size=int(size)))
+        if data and not data.endswith(b"\0"):
+            raise ValueError("the listing is cut short")
+        return cls.of(entries)
+
+    def to_bytes(self) -> bytes:
+        """Write one ``MODE SP BLOB SP SIZE TAB PATH NUL`` per file, as ``git ls-tree -z`` does."""
+        return b"".join(
+            f"{entry.mode} {entry.blob} {entry.size}\t".encode("ascii") + encode(entry.path) + b"\0"
+            for entry in self.entries
+        )
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The tree's id in SHA-256 form: ``git-sha256:…``."""
+        return Digest("git-sha256", tree_id(((e.path, e.mode, e.blob) for e in self.entries), "sha256"))
+
+    @cached_property
+    def by_path(self) -> dict[str, Entry]:
+        """The entries by their path."""
+        return {entry.path: entry for entry in self.entries}
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files together."""
+        return sum(entry.size for entry in self.entries)
+
+
+def encode(path: str) -> bytes:
+    """Return the bytes git stores for ``path``."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def decode(path: bytes) -> str:
+    """Return the text of a path that git stores as ``path``."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def blob_id(data: bytes, algorithm: str = "sha256") -> str:
+    """Return the hex id of a blob that holds ``data``; ``algorithm`` is sha1 or sha256."""
+    return hashlib.new(algorithm, b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def tree_id(files: Iterable[tuple[str, str, str]], algorithm: str) -> str:
+    """Return the hex id of the tree that holds ``files``: ``(path, mode, hex id)``, in any order."""
+    root: _Folder = {}
+    for path, mode, identity in files:
+        *folders, name = path.split("/")
+        here = root
+        for folder in folders:
+            below = here.setdefault(folder, {})
+            if not isinstance(below, dict):
+                raise ValueError(f"{path} lies below a file")
+            here = below
+        here[name] = (mode, identity)
+    return _folder_id(root, algorithm)
+
+
+_Folder = dict[str, "tuple[str, str] | _Folder"]
+
+
+def _folder_id(folder: _Folder, algorithm: str) -> str:
+    rows = []
+    for name, node in folder.items():
+        mode, identity = node if isinstance(node, tuple) else ("40000", _folder_id(node, algorithm))
+        raw = encode(name)
+        # git sorts a folder as if its name ended in a slash
+        rows.append((raw + b"/" if mode == "40000" else raw, mode, raw, bytes.fromhex(identity)))
+    body = b"".join(b"%s %s\0%s" % (mode.encode(), raw, identity) for _, mode, raw, identity in sorted(rows))
+    return hashlib.new(algorithm, b"tree %d\0" % len(body) + body).hexdigest()

@@ -1,0 +1,87 @@
+"""What a user set outside the project: a frozen value built from a mapping, never from the environment itself."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from hublock.errors import InputError
+
+DEFAULT_JOBS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The settings of one process."""
+
+    cache: Path
+    """The folder of the store (``HUBLOCK_CACHE_DIR``, else the platform's cache folder)."""
+    project: Path | None = None
+    """Where the project is (``HUBLOCK_PROJECT``): a folder or a lock file; None to search for it."""
+    mirrors: tuple[tuple[str, str], ...] = ()
+    """``(from, to)`` URL prefixes, longest ``from`` first; never written to a lock."""
+    jobs: int = DEFAULT_JOBS
+    """How many downloads run at once (``HUBLOCK_JOBS``)."""
+    mmap: bool = True
+    """Whether checkpoints may be memory-mapped from the store (``HUBLOCK_MMAP=0`` turns it off)."""
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Host name -> token, from ``GITHUB_TOKEN``, ``GH_TOKEN`` and ``HF_TOKEN``; never printed."""
+
+    @classmethod
+    def from_mapping(cls, environ: Mapping[str, str], *, mirrors: Mapping[str, str] | None = None) -> Self:
+        """Read the settings from ``environ``; ``mirrors`` are those of the user's config file, which it overrides.
+
+        Raises:
+            InputError: a variable holds what it cannot.
+        """
+        cache = environ.get("HUBLOCK_CACHE_DIR")
+        project = environ.get("HUBLOCK_PROJECT")
+        merged = {**(mirrors or {}), **_mirrors(environ.get("HUBLOCK_MIRRORS", ""))}
+        return cls(
+            cache=Path(cache).absolute() if cache else _default_cache(),
+            project=Path(project).absolute() if project else None,
+            mirrors=tuple(sorted(merged.items(), key=lambda pair: (-len(pair[0]), pair[0]))),
+            jobs=_jobs(environ.get("HUBLOCK_JOBS")),
+            mmap=environ.get("HUBLOCK_MMAP", "1") != "0",
+            tokens=_tokens(environ),
+        )
+
+
+def _default_cache() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("hublock", appauthor=False))
+
+
+def _mirrors(text: str) -> dict[str, str]:
+    """Read ``FROM=TO`` pairs parted by white space, each split at its first ``=``."""
+    pairs = {}
+    for word in text.split():
+        source, equals, target = word.partition("=")
+        if not (source and equals and target):
+            raise InputError(
+                f"HUBLOCK_MIRRORS holds {word!r}, which is not FROM=TO",
+                hint="export HUBLOCK_MIRRORS='https://github.com/=https://mirror.example/github.com/'",
+            )
+        pairs[source] = target
+    return pairs
+
+
+def _jobs(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_JOBS
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise InputError(f"HUBLOCK_JOBS is {text!r}, not a whole number above 0", hint="export HUBLOCK_JOBS=8")
+    return int(text)
+
+
+def _tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    github = environ.get("GITHUB_TOKEN") or environ.get("GH_TOKEN")
+    hosts = {"github.com": github, "codeload.github.com": github, "huggingface.co": environ.get("HF_TOKEN")}
+    return {host: token for host, token in hosts.items() if token}
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """Return the user's home folder as ``environ`` tells it."""
+    return Path(environ.get("HOME") or environ.get("USERPROFILE") or os.path.expanduser("~"))  # noqa: PTH111

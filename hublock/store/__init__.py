@@ -1,0 +1,1 @@
+"""Where bytes live: the content-addressed cache that all projects of a user share."""
