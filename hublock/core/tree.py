@@ -1,8 +1,8 @@
-"""The identity of a source tree: git's own tree id, in both of git's object formats.
+r"""The identity of a source tree: git's own tree id, in both of git's object formats.
 
-An id is what git computes (gitformat-tree; hash-function-transition): a blob is ``blob LEN\\0`` + bytes, a tree is
-``tree LEN\\0`` + ``MODE NAME\\0`` + raw id of each entry in git's order. In the SHA-256 form submodules and empty folders
-are left out and modes are 100644, 100755 or 120000: it speaks of content alone.
+An id is what git computes (git-hash-object, hash-function-transition): a blob is ``blob LEN\0`` + bytes, a tree is
+``tree LEN\0`` + ``MODE NAME\0`` + raw id of each entry in git's order. In the SHA-256 form submodules and empty
+folders are left out and modes are 100644, 100755 or 120000: it speaks of content alone.
 """
 
 import hashlib
