@@ -1,0 +1,246 @@
+"""How a question of foreign code is answered: from the lock, or in a trace child by asking the parent."""
+
+import hashlib
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from hublock.core.digest import Digest
+from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Repo, Weights
+from hublock.core.reference import Reference
+from hublock.errors import DigestMismatch, HublockError, InvalidReference, OfflineError, UnlockedDownload
+
+if TYPE_CHECKING:
+    from hublock.runtime.isolation import Repository
+    from hublock.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """A file whose bytes were checked against its digest."""
+
+    path: Path
+    """Where the bytes are; nobody but its owner may write there."""
+    digest: Digest
+    size: int
+    """In bytes."""
+    pickle: Pickle
+
+
+class Answers(Protocol):
+    """What foreign code may have; every method may be called from several threads at once.
+
+    A question that has no answer raises UnlockedDownload; bytes that are not there or not right raise OfflineError,
+    TransferError or an IntegrityError. All of these end the load, also when foreign code swallows them.
+    """
+
+    def fetch(self, url: str, *, hash_prefix: str | None = None) -> File:
+        """Return the file at ``url``; ``hash_prefix`` is what foreign code wants its sha256 to begin with."""
+
+    def repo(self, reference: str) -> "Repository":
+        """Return the verified tree that a nested ``torch.hub.load(reference, …)`` means."""
+
+    def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
+        """Return status and body of a small metadata answer; None if ``url`` is a file, which ``fetch`` answers."""
+
+    def hf(self, repo: str, repo_type: str, revision: str, file: str) -> tuple[str, File]:
+        """Return the commit and one file of a Hugging Face repository; ``repo_type`` is model, dataset or space."""
+
+    def hf_files(self, repo: str, repo_type: str, revision: str) -> tuple[str, tuple[str, ...]]:
+        """Return the commit and the names of the files of a Hugging Face repository."""
+
+    def input(self, path: Path) -> File | None:
+        """Return the verdict on a file found outside tree and hub folder; None if nobody handed it in or fetched it."""
+
+    def pickle_of(self, repo: str, path: str) -> Pickle | None:
+        """Return the verdict on the checkpoint ``path`` in the tree of the repository with the id ``repo``."""
+
+
+class LockedAnswers:
+    """Answers from a lock: whatever the locked models of one entry point may fetch, and nothing else."""
+
+    def __init__(self, lock: Lock, repo: Repo, models: Sequence[Model], store: "Store") -> None:
+        """Answer for ``models`` of ``repo``, with bytes from ``store``."""
+        self._lock = lock
+        self._repo = repo
+        self._models = tuple(models)
+        self._store = store
+
+    def prefetch(self) -> None:
+        """Begin to hash what the models fetch, in a thread of its own; what is absent is left for later to report."""
+        digests = list(self._by_digest)
+        threading.Thread(target=self._hash_all, args=(digests,), name="hublock-hash", daemon=True).start()
+
+    def _hash_all(self, digests: Iterable[Digest]) -> None:
+        for digest in digests:
+            path = self._store.blob(digest)
+            if path is not None:
+                try:
+                    sha256_of(path)
+                except OSError:
+                    continue
+
+    def fetch(self, url: str, *, hash_prefix: str | None = None) -> File:
+        """Return the locked file at ``url``.
+
+        Raises:
+            UnlockedDownload: the lock has no such URL for these models.
+            OfflineError: the file is not in the store.
+            DigestMismatch: the stored bytes, or ``hash_prefix``, are not those of the lock.
+        """
+        for weights in (weights for model in self._models for weights in model.weights):
+            if weights.url == url:
+                check_prefix(url, weights.digest, hash_prefix)
+                return self._file(url, weights.digest, weights.size, weights.pickle)
+        raise self._unlocked(url)
+
+    def repo(self, reference: str) -> "Repository":
+        """Return the tree of a nested repository.
+
+        Raises:
+            UnlockedDownload: none of these models loads it.
+            TreeMismatch: the stored tree is not the locked one.
+        """
+        from hublock.runtime.isolation import Repository
+
+        wanted = {_key(text) for text in (self._repo.id, *(name for model in self._models for name in model.repos))}
+        repo = self._lock.repo(reference) if _key(reference) in wanted else None
+        if repo is None:
+            raise self._unlocked(reference)
+        tree = self._store.check_tree(repo.digest)
+        return Repository(id=repo.id, digest=repo.digest, root=tree.root, listing=tree.listing)
+
+    def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
+        """Return the locked answer to ``method url``; None if the lock has none."""
+        for reply in (reply for model in self._models for reply in model.replies):
+            if (reply.method, reply.url) == (method, url):
+                return reply.status, self._file(url, reply.digest, reply.size, "none").path.read_bytes()
+        return None
+
+    def hf(self, repo: str, repo_type: str, revision: str, file: str) -> tuple[str, File]:
+        """Return commit and bytes of a locked Hugging Face file; raises as ``fetch`` does."""
+        for locked in self._hugging_face(repo, repo_type, revision):
+            if locked.file == file:
+                what = f"{file} of {repo} at Hugging Face"
+                return locked.commit, self._file(what, locked.digest, locked.size, locked.pickle)
+        raise self._unlocked(f"https://huggingface.co/{repo}/resolve/{revision}/{file}")
+
+    def hf_files(self, repo: str, repo_type: str, revision: str) -> tuple[str, tuple[str, ...]]:
+        """Return the commit and the locked file names of a Hugging Face repository.
+
+        Raises:
+            UnlockedDownload: the lock has no file of it.
+        """
+        locked = list(self._hugging_face(repo, repo_type, revision))
+        if not locked:
+            raise self._unlocked(f"https://huggingface.co/{repo}/tree/{revision}")
+        return locked[0].commit, tuple(sorted({file.file for file in locked}))
+
+    def input(self, path: Path) -> File | None:
+        """Return the file at ``path`` if the lock names its bytes: as an input, or as something these models fetch."""
+        sizes = {size for size, _ in self._by_digest.values()}
+        if path.stat().st_size not in sizes:
+            return None
+        digest = sha256_of(path)
+        if digest not in self._by_digest:
+            return None
+        size, pickle = self._by_digest[digest]
+        return File(path=path, digest=digest, size=size, pickle=pickle)
+
+    def pickle_of(self, repo: str, path: str) -> Pickle | None:
+        """Return the locked verdict on a checkpoint in a tree; None if the lock lists no such checkpoint."""
+        locked = self._lock.repo(repo)
+        verdicts = {weights.path: weights.pickle for weights in locked.tree_weights} if locked else {}
+        return verdicts.get(path)
+
+    def _hugging_face(self, repo: str, repo_type: str, revision: str) -> Iterator[HuggingFaceFile]:
+        for file in (file for model in self._models for file in model.hf):
+            # a file taken at the branch may be asked for again at the commit that answered
+            if (file.repo, file.type) == (repo, repo_type) and revision in (file.revision, file.commit):
+                yield file
+
+    @cached_property
+    def _by_digest(self) -> dict[Digest, tuple[int, Pickle]]:
+        files: list[Weights | HuggingFaceFile | Input] = []
+        for model in self._models:
+            files += [*model.weights, *model.hf, *model.inputs]
+        return {file.digest: (file.size, file.pickle) for file in files}
+
+    def _file(self, what: str, digest: Digest, size: int, pickle: Pickle) -> File:
+        path = self._store.blob(digest)
+        if path is None:
+            raise OfflineError(f"{what} is locked but not in the store", hint="hublock sync")
+        if path.stat().st_size != size or sha256_of(path) != digest:
+            raise DigestMismatch(f"the stored bytes of {what} are not {digest}", hint="hublock sync")
+        return File(path=path, digest=digest, size=size, pickle=pickle)
+
+    def _unlocked(self, what: str) -> HublockError:
+        entrypoints = " ".join(sorted({model.entrypoint for model in self._models})) or "ENTRYPOINT"
+        return UnlockedDownload(
+            f"{self._repo.id} asks for {what}, which the lock does not list for {entrypoints}",
+            hint=f"hublock add {self._repo.id} {entrypoints} with the arguments of this call",
+        )
+
+
+def check_prefix(url: str, digest: Digest, prefix: str | None) -> None:
+    """Compare a digest with what foreign code wants it to begin with.
+
+    Raises:
+        DigestMismatch: it begins otherwise.
+    """
+    if prefix and not digest.hex.startswith(prefix):
+        raise DigestMismatch(f'invalid hash value for {url} (expected "{prefix}", got "{digest.hex}")')
+
+
+def _key(reference: str) -> str:
+    try:
+        return Reference.parse(reference).key
+    except InvalidReference:
+        return reference
+
+
+_Stamp = tuple[int, int, int, int]
+_hashed: dict[_Stamp, "Future[Digest]"] = {}
+_hashed_lock = threading.Lock()
+
+
+def sha256_of(path: Path) -> Digest:
+    """Hash a file, once per process while device, inode, time and size stay; threads that ask together share the work.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        return _once(stamp, lambda: _hash(file.fileno(), status.st_size))
+
+
+def _once(stamp: _Stamp, compute: Callable[[], Digest]) -> Digest:
+    with _hashed_lock:
+        future = _hashed.get(stamp)
+        if mine := future is None:
+            future = _hashed[stamp] = Future()
+    assert future is not None
+    if mine:
+        try:
+            future.set_result(compute())
+        except BaseException as error:  # noqa: BLE001 - whoever waits for this hash gets the error too
+            with _hashed_lock:
+                del _hashed[stamp]
+            future.set_exception(error)
+    return future.result()
+
+
+def _hash(descriptor: int, size: int) -> Digest:
+    if size == 0:
+        return Digest("sha256", hashlib.sha256().hexdigest())
+    # one call over a map lets go of the GIL for its whole length
+    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as view:
+        return Digest("sha256", hashlib.sha256(view).hexdigest())
