@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forge import Forge
+
 LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
 KEPT = {"PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV", "COVERAGE_PROCESS_START"}
 
@@ -44,3 +46,11 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     yield
+
+
+@pytest.fixture
+def forge(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Forge]:
+    """A small GitHub on loopback that every https host leads to, also for commands run as a child process."""
+    with Forge(tmp_path_factory.mktemp("forge")) as forge:
+        monkeypatch.setenv("HUBLOCK_MIRRORS", forge.mirrors)
+        yield forge
