@@ -106,7 +106,12 @@ class RefNotFound(RemoteError):
 
 
 class TransferError(RemoteError):
-    """Bytes could not be fetched; trying again may help."""
+    """Bytes could not be fetched; trying again may help unless it is :attr:`lasting`."""
+
+    def __init__(self, message: str, *, hint: str | None = None, lasting: bool = False) -> None:
+        """Keep what :class:`HublockError` keeps, and whether the same request would fail again (``lasting``)."""
+        super().__init__(message, hint=hint)
+        self.lasting = lasting
 
 
 class OfflineError(RemoteError):

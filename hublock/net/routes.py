@@ -1,0 +1,115 @@
+"""Where a URL is really asked for: mirrors, plain http, and what of a URL may be shown."""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+
+from hublock.errors import TransferError
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """One way to reach a URL."""
+
+    url: str
+    """What is asked for: a mirror's address, or the URL itself."""
+    rule: tuple[str, str] | None = None
+    """The mirror rule ``(from, to)`` that led here; None for the origin."""
+
+    def canonical(self, location: str) -> str:
+        """Return the address of ``location`` as the origin would spell it, so that no mirror is ever recorded."""
+        if self.rule and _covers(self.rule[1], location):
+            return self.rule[0] + location[len(self.rule[1]) :]
+        return location
+
+    @property
+    def owner(self) -> str:
+        """The URL whose host may be trusted with its credentials: on loopback the origin, elsewhere who really answers."""
+        return self.canonical(self.url) if is_loopback(urlsplit(self.url).hostname) else self.url
+
+
+def routes(url: str, mirrors: Sequence[tuple[str, str]]) -> tuple[Route, ...]:
+    """Return the ways to reach ``url``, best first: the mirrors that cover it, longest prefix first, then the origin.
+
+    A rule whose ``from`` names no host (``https://``) stands for the whole network, as on a site with no line to it:
+    behind such a rule there is no origin.
+    """
+    spelled = _normal(url)
+    found = []
+    for rule in mirrors:
+        if _covers(rule[0], spelled):
+            found.append(Route(url=rule[1] + spelled[len(rule[0]) :], rule=rule))
+            if rule[0].endswith("://"):
+                return tuple(found)
+    return (*found, Route(url=url))
+
+
+def check(route: Route) -> None:
+    """Refuse what is never asked for.
+
+    Raises:
+        TransferError: the address is no http(s) URL, or plain http beyond loopback that no mirror rule allows.
+    """
+    try:
+        parts = urlsplit(route.url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise TransferError(f"{redact(route.url)} is not a URL: {error}", lasting=True) from None
+    if parts.scheme not in DEFAULT_PORTS or not host:
+        raise TransferError(f"{redact(route.url)} is not an http or https URL", lasting=True)
+    if parts.scheme == "http" and route.rule is None and not is_loopback(host):
+        raise TransferError(
+            f"{redact(route.url)} is plain http, which anyone on the line can change",
+            hint="use its https address, or allow it by a rule in HUBLOCK_MIRRORS",
+            lasting=True,
+        )
+
+
+def join(base: str, location: str) -> str:
+    """Resolve a redirect's ``location`` against ``base``, without user info and fragment."""
+    parts = urlsplit(urljoin(base, location))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+
+
+def same_origin(left: str, right: str) -> bool:
+    """Say whether two URLs share scheme, host and port (RFC 6454)."""
+    return _origin(urlsplit(left)) == _origin(urlsplit(right))
+
+
+def is_loopback(host: str | None) -> bool:
+    """Say whether ``host`` can only be this machine."""
+    if not host:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def redact(url: str) -> str:
+    """Return ``url`` as it may be shown: no user info, and no query, which may hold a signature."""
+    head, mark, _ = url.partition("?")
+    scheme, slashes, rest = head.partition("://")
+    authority, slash, path = rest.partition("/")
+    shown = scheme + slashes + authority.rpartition("@")[2] + slash + path
+    return shown + ("?…" if mark else "")
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+
+
+def _normal(url: str) -> str:
+    """Lower the case of scheme and host, which mean the same in any case (RFC 3986, 6.2.2.1)."""
+    scheme, slashes, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    return scheme.lower() + slashes + user + at + host.lower() + slash + path
+
+
+def _covers(prefix: str, url: str) -> bool:
+    """Say whether ``url`` lies under ``prefix``: ``https://a.org`` does not cover ``https://a.organic``."""
+    return url.startswith(prefix) and (prefix.endswith("/") or url[len(prefix) : len(prefix) + 1] in ("", "/", "?"))

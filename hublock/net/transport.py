@@ -1,0 +1,306 @@
+"""HTTP as the rooms above need it: mirrors, redirects, credentials and time limits in one place, one kind of error."""
+
+import base64
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from urllib.parse import unquote, urlsplit
+
+from hublock.errors import TransferError
+from hublock.net.routes import Route, check, is_loopback, join, redact, routes, same_origin
+from hublock.settings import Settings
+
+if TYPE_CHECKING:
+    import requests
+
+CHUNK = 1 << 18
+"""Bytes asked for in one read."""
+MAX_REDIRECTS = 5
+CONNECT_TIMEOUT, IDLE_TIMEOUT = 10.0, 30.0
+SLOWEST = 1024
+"""Bytes a second below which a line counts as dead, over one idle time-out."""
+REDIRECTS = {301, 302, 303, 307, 308}
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Response:
+    """One answer, its body still on the line; use it as a context manager, or close it."""
+
+    def __init__(self, answer: "requests.Response", url: str, *, idle: float) -> None:
+        """Wrap ``answer`` to a request for ``url``, which may not fall silent for ``idle`` seconds."""
+        self.status: int = answer.status_code
+        self.headers: Mapping[str, str] = answer.headers
+        """Case-insensitive."""
+        self.url = url
+        """Where the answer came from after redirects, as the origin spells it: never a mirror's address."""
+        self._answer = answer
+        self._idle = idle
+
+    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
+        """Give the body as it comes over the line, not decoded, in pieces of at most ``size`` bytes.
+
+        Raises:
+            TransferError: the line broke, fell silent, crawled, or ended before the announced length.
+        """
+        with _told(self.url, "broke off"):
+            yield from self._pieces(size)
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        waited, came = 0.0, 0
+        while True:
+            before = time.monotonic()
+            piece: bytes | None = self._answer.raw.read1(size, decode_content=False)
+            if not piece:
+                return
+            # only the time spent waiting counts: a slow reader is not a slow line
+            waited += time.monotonic() - before
+            came += len(piece)
+            if waited > self._idle:
+                if came < SLOWEST * waited:
+                    raise TransferError(f"{redact(self.url)} crawls: {came} bytes in {waited:.0f} s")
+                waited, came = 0.0, 0
+            yield piece
+
+    def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransferError: it is longer than ``limit`` bytes, or the line broke.
+        """
+        body = bytearray()
+        for piece in self.chunks():
+            body += piece
+            if len(body) > limit:
+                raise TransferError(f"{redact(self.url)} answers with more than {limit} bytes", lasting=True)
+        return bytes(body)
+
+    def close(self) -> None:
+        """Give the connection back: kept for the next request if the body was read to its end, else closed."""
+        self._answer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Transport(Protocol):
+    """Where bytes come from; the loopback of a test and the internet look alike."""
+
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+        body: bytes | None = None,
+        route: int = 0,
+    ) -> Response:
+        """Ask for ``url`` by its ``route``-th way (see :meth:`routes`) and return the answer, whatever its status.
+
+        Raises:
+            TransferError: there was no answer, or asking is refused.
+        """
+        ...
+
+    def routes(self, url: str) -> tuple[Route, ...]:
+        """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
+        ...
+
+
+class HttpTransport:
+    """HTTP by ``requests``, as the user's proxies, netrc and certificate settings say.
+
+    May be shared by threads: each has a session, so a pool of connections, of its own.
+    """
+
+    def __init__(
+        self, settings: Settings, *, connect_timeout: float = CONNECT_TIMEOUT, idle_timeout: float = IDLE_TIMEOUT
+    ) -> None:
+        """Use the mirrors and tokens of ``settings``; the time-outs are in seconds."""
+        self._mirrors = settings.mirrors
+        self._tokens = settings.tokens
+        self._timeouts = connect_timeout, idle_timeout
+        self._threads = threading.local()
+
+    def routes(self, url: str) -> tuple[Route, ...]:
+        """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
+        return routes(url, self._mirrors)
+
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+        body: bytes | None = None,
+        route: int = 0,
+    ) -> Response:
+        """Ask for ``url``, following at most five redirects, and return the answer, whatever its status.
+
+        Credentials go to the host they are for, over https or loopback, and never past a redirect to another origin.
+        A redirect of anything but GET and HEAD is followed only where it keeps the method (307, 308).
+
+        Raises:
+            TransferError: there was no answer, or asking is refused: plain http, too many redirects.
+        """
+        here = self.routes(url)[route]
+        trusted = True
+        for _ in range(MAX_REDIRECTS + 1):
+            check(here)
+            answer = self._ask(method, here, headers, body, trusted=trusted)
+            location = answer.headers.get("Location")
+            if answer.status_code not in REDIRECTS:
+                return Response(answer, here.canonical(here.url), idle=self._timeouts[1])
+            answer.close()
+            following = self._follow(here, answer.status_code, location, method, route)
+            trusted = trusted and same_origin(here.owner, following.owner)
+            here = following
+        raise TransferError(f"{redact(url)} redirects more than {MAX_REDIRECTS} times", lasting=True)
+
+    def _follow(self, here: Route, status: int, location: str | None, method: str, route: int) -> Route:
+        """Return where the redirect from ``here`` leads."""
+        if not location:
+            raise TransferError(f"{redact(here.url)} redirects ({status}) to nowhere", lasting=True)
+        if method not in ("GET", "HEAD") and status not in (307, 308):
+            raise TransferError(f"{redact(here.url)} redirects ({status}) a {method} request", lasting=True)
+        try:
+            target = join(here.url, location)
+        except ValueError:
+            raise TransferError(f"{redact(here.url)} redirects to something that is no URL", lasting=True) from None
+        if here.rule and same_origin(here.url, target):
+            return Route(url=target, rule=here.rule)
+        ways = self.routes(target)
+        return ways[min(route, len(ways) - 1)]
+
+    def _ask(
+        self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None, *, trusted: bool
+    ) -> "requests.Response":
+        sent = {"Accept-Encoding": "identity", **headers}
+        if not trusted:
+            sent = {name: value for name, value in sent.items() if name.lower() not in ("authorization", "cookie")}
+        with _told(route.url, "cannot be reached"):
+            return self._session().request(
+                method,
+                route.url,
+                headers=sent,
+                data=body,
+                auth=self._authorization(route if trusted else None),
+                timeout=self._timeouts,
+                stream=True,
+                allow_redirects=False,
+            )
+
+    def _authorization(self, route: Route | None) -> "Callable[[requests.PreparedRequest], requests.PreparedRequest]":
+        """Return what adds the credentials for ``route``; always given, so that requests adds none by itself."""
+        secret = self._secret(route) if route else None
+
+        def add(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+            if secret and "Authorization" not in request.headers:
+                request.headers["Authorization"] = secret
+            return request
+
+        return add
+
+    def _secret(self, route: Route) -> str | None:
+        import requests.utils
+
+        asked, owner = urlsplit(route.url), urlsplit(route.owner)
+        local = is_loopback(asked.hostname)
+        if asked.scheme != "https" and not local:
+            return None
+        if asked.username:
+            return _basic(unquote(asked.username), unquote(asked.password or ""))
+        host = owner.hostname or ""
+        token = self._tokens.get(host) if local or owner.port in (None, 443) else None
+        if token:
+            return f"Bearer {token}" if host == "huggingface.co" else _basic("x-access-token", token)
+        pair = requests.utils.get_netrc_auth(route.owner)
+        return _basic(*pair) if pair else None
+
+    def _session(self) -> "requests.Session":
+        session: requests.Session | None = getattr(self._threads, "session", None)
+        if session is None:
+            session = self._threads.session = _new_session()
+        return session
+
+
+def _new_session() -> "requests.Session":
+    from http.cookiejar import DefaultCookiePolicy
+
+    import requests
+
+    session = requests.Session()
+    session.headers["User-Agent"] = "hublock"
+    # what one answer sets must not change what the next request gets
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return session
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+@contextmanager
+def _told(url: str, what: str) -> Iterator[None]:
+    """Turn every failure of the libraries below into a TransferError that names ``url``."""
+    import http.client
+
+    import requests
+    import urllib3
+
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        raise TransferError(f"{redact(url)} {what}: {_cause(error)}", lasting=_lasts(error)) from None
+
+
+def _cause(error: BaseException) -> str:
+    """Return what went wrong in a few words; the libraries' own texts repeat the URL with its query."""
+    import http.client
+    import socket
+    import ssl
+
+    import urllib3
+
+    inner = _innermost(error)
+    known: tuple[tuple[type[BaseException], Callable[[Any], str]], ...] = (
+        (urllib3.exceptions.ConnectTimeoutError, lambda _: "no connection in time"),
+        (TimeoutError, lambda _: "no answer in time"),
+        (urllib3.exceptions.ReadTimeoutError, lambda _: "no answer in time"),
+        (urllib3.exceptions.IncompleteRead, lambda e: f"the body ended {e.expected} bytes early"),
+        (http.client.IncompleteRead, lambda _: "the body ended early"),
+        (ssl.SSLCertVerificationError, lambda e: f"its certificate is not valid ({e.verify_message})"),
+        (ssl.SSLError, lambda e: f"TLS failed ({e.reason or 'unknown reason'})"),
+        (socket.gaierror, lambda _: "the name of the host is not known"),
+        (http.client.RemoteDisconnected, lambda _: "the host hung up without an answer"),
+        (http.client.HTTPException, lambda e: f"the answer is no HTTP ({type(e).__name__})"),
+        (OSError, lambda e: e.strerror or type(e).__name__),
+    )
+    return next((say(inner) for kind, say in known if isinstance(inner, kind)), type(inner).__name__)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return the error that the libraries wrapped, in their arguments or as a cause."""
+    while True:
+        wrapped = (*error.args, getattr(error, "reason", None), error.__cause__)
+        below = next((item for item in wrapped if isinstance(item, Exception)), None)
+        if below is None or below is error:
+            return error
+        error = below
+
+
+def _lasts(error: BaseException) -> bool:
+    import ssl
+
+    import requests
+
+    return isinstance(_innermost(error), ssl.SSLCertVerificationError) or isinstance(
+        error, requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader | requests.exceptions.InvalidSchema
+    )
