@@ -1,12 +1,15 @@
 """Where a URL is really asked for: mirrors, plain http, and what of a URL may be shown."""
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 from hublock.errors import TransferError
 
+SECRETS = re.compile(r"sig|token|key|secret|pass|auth|cred|policy|jwt|session", re.IGNORECASE)
+"""Names of query fields that may sign a URL, as object stores and CDNs spell them."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -27,7 +30,7 @@ class Route:
 
     @property
     def owner(self) -> str:
-        """The URL whose host may be trusted with its credentials: on loopback the origin, elsewhere who really answers."""
+        """The URL whose host's credentials may be sent: the origin's if its mirror is on loopback, else who answers."""
         return self.canonical(self.url) if is_loopback(urlsplit(self.url).hostname) else self.url
 
 
@@ -53,19 +56,25 @@ def check(route: Route) -> None:
     Raises:
         TransferError: the address is no http(s) URL, or plain http beyond loopback that no mirror rule allows.
     """
-    try:
-        parts = urlsplit(route.url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise TransferError(f"{redact(route.url)} is not a URL: {error}", lasting=True) from None
-    if parts.scheme not in DEFAULT_PORTS or not host:
-        raise TransferError(f"{redact(route.url)} is not an http or https URL", lasting=True)
-    if parts.scheme == "http" and route.rule is None and not is_loopback(host):
+    for url in (route.url, route.canonical(route.url)):
+        parts = _parse(url)
+    if parts.scheme == "http" and route.rule is None and not is_loopback(parts.hostname):
         raise TransferError(
             f"{redact(route.url)} is plain http, which anyone on the line can change",
             hint="use its https address, or allow it by a rule in HUBLOCK_MIRRORS",
             lasting=True,
         )
+
+
+def _parse(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise TransferError(f"{redact(url)} is not a URL: {error}", lasting=True) from None
+    if parts.scheme not in DEFAULT_PORTS or not host:
+        raise TransferError(f"{redact(url)} is not an http or https URL", lasting=True)
+    return parts
 
 
 def join(base: str, location: str) -> str:
@@ -90,12 +99,13 @@ def is_loopback(host: str | None) -> bool:
 
 
 def redact(url: str) -> str:
-    """Return ``url`` as it may be shown: no user info, and no query, which may hold a signature."""
-    head, mark, _ = url.partition("?")
+    """Return ``url`` as it may be shown: without user info, and without a query that signs it."""
+    head, mark, query = url.partition("?")
     scheme, slashes, rest = head.partition("://")
     authority, slash, path = rest.partition("/")
     shown = scheme + slashes + authority.rpartition("@")[2] + slash + path
-    return shown + ("?…" if mark else "")
+    names = (field.partition("=")[0] for field in query.split("&"))
+    return shown + mark + ("…" if any(SECRETS.search(name) for name in names) else query)
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
