@@ -151,15 +151,16 @@ class HttpTransport:
             TransferError: there was no answer, or asking is refused: plain http, too many redirects.
         """
         here = self.routes(url)[route]
+        check(here)
         trusted = True
         for _ in range(MAX_REDIRECTS + 1):
-            check(here)
             answer = self._ask(method, here, headers, body, trusted=trusted)
             location = answer.headers.get("Location")
             if answer.status_code not in REDIRECTS:
                 return Response(answer, here.canonical(here.url), idle=self._timeouts[1])
             answer.close()
             following = self._follow(here, answer.status_code, location, method, route)
+            check(following)
             trusted = trusted and same_origin(here.owner, following.owner)
             here = following
         raise TransferError(f"{redact(url)} redirects more than {MAX_REDIRECTS} times", lasting=True)

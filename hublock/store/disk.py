@@ -1,0 +1,165 @@
+"""Writing so that a name that exists is whole: write elsewhere, sync, rename, sync the folder."""
+
+import errno
+import hashlib
+import itertools
+import os
+import platform
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from hublock.errors import StoreError
+
+READ_ONLY = 0o444
+_numbers = itertools.count()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the failures of writing ``path`` into a StoreError that names it.
+
+    Raises:
+        StoreError: the disk is full or read-only, or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _store_error(path, error) from error
+
+
+def _store_error(path: Path, error: OSError) -> StoreError:
+    reason = error.strerror or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = "free some space (`hublock cache prune`), or set HUBLOCK_CACHE_DIR to a larger disk"
+    else:
+        hint = "set HUBLOCK_CACHE_DIR to a folder you can write"
+    return StoreError(f"{error.filename or path} cannot be written: {reason}", hint=hint)
+
+
+def make_folder(path: Path) -> None:
+    """Make ``path`` and its parents; below a folder that a group shares, they are shared as well.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    if path.is_dir():
+        return
+    with writing(path):
+        make_folder(path.parent)
+        with suppress(FileExistsError):
+            path.mkdir()
+            if path.parent.stat().st_mode & stat.S_IWGRP:
+                with suppress(PermissionError):
+                    path.chmod(path.parent.stat().st_mode & 0o7777)
+            sync_folder(path.parent)
+
+
+def own_name(path: Path) -> Path:
+    """Return a name beside ``path`` that no other writer uses and that tells whether its writer still lives."""
+    return path.with_name(f"{path.name}-{host_name()}-{os.getpid()}-{next(_numbers)}")
+
+
+def host_name() -> str:
+    """Return eight hex digits that stand for this machine in file names."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def inherited_mode(folder: Path) -> int:
+    """Return the mode of a writable file in ``folder``: shared with the group where the folder is."""
+    with suppress(OSError):
+        return folder.stat().st_mode & 0o664 | 0o600
+    return 0o600
+
+
+def sync_file(path: Path) -> None:
+    """Have the bytes of ``path`` on the disk before returning."""
+    # Windows syncs only what is open for writing
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in ``path`` on the disk before returning, where a folder can be synced."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        # file systems without folder sync say EINVAL
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a finished file its name, read-only; if the name exists already, that file stays.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    make_folder(final.parent)
+    with writing(final):
+        sync_file(temporary)
+        temporary.chmod(READ_ONLY)
+        if final.exists():
+            remove(temporary)
+            return
+        temporary.replace(final)
+        sync_folder(final.parent)
+
+
+def write_whole(path: Path, data: bytes, *, scratch: Path, durable: bool = True) -> None:
+    """Write a small file by way of the folder ``scratch``: readers see the old bytes or the new ones.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    make_folder(path.parent)
+    make_folder(scratch)
+    temporary = own_name(scratch / "small")
+    with writing(path):
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+            temporary.chmod(inherited_mode(path.parent))
+            if durable:
+                sync_file(temporary)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        if durable:
+            sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder of ours, read-only or not; what is not there is fine.
+
+    Raises:
+        StoreError: it cannot be removed.
+    """
+    with writing(path), suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, onerror=_try_writable)
+        else:
+            if os.name != "posix":
+                path.chmod(0o600)
+            path.unlink()
+
+
+def _try_writable(
+    function: Callable[..., object], path: str, failure: tuple[type[BaseException], BaseException, TracebackType]
+) -> None:
+    """Remove what is read-only, which Windows refuses at first."""
+    if isinstance(failure[1], FileNotFoundError):
+        return
+    Path(path).chmod(0o700)
+    function(path)

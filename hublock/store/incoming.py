@@ -1,0 +1,161 @@
+"""Files on their way into the store: each writer has one of its own, and what it leaves behind can be taken over."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from hublock.core.digest import Digest
+from hublock.errors import StoreError
+from hublock.store.disk import (
+    host_name,
+    inherited_mode,
+    make_folder,
+    own_name,
+    publish,
+    remove,
+    sync_file,
+    write_whole,
+    writing,
+)
+from hublock.store.layout import Layout
+from hublock.store.stamps import stamp
+
+ABANDONED_AFTER = 120.0
+"""Seconds without a write after which a partial file of an unknown machine counts as left behind."""
+
+_OWNED = re.compile(r"-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-\d+$")
+
+
+class Incoming:
+    """A partial file that only this object writes; use it through :meth:`Store.incoming`.
+
+    It may hold bytes already: those an earlier, broken-off attempt for the same key left.
+    """
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        """Take over what was left behind under ``name``, or begin an empty file."""
+        self._layout = layout
+        self._left = layout.partial / name
+        self.path = own_name(self._left)
+        self._claim()
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What was noted about the bytes; ``synced`` is true if they are known to have reached the disk."""
+        with suppress(OSError, ValueError):
+            facts = json.loads(_facts(self.path).read_bytes())
+            if isinstance(facts, dict):
+                return facts
+        return {}
+
+    def note(self, facts: Mapping[str, object]) -> None:
+        """Note what the next attempt must know to go on."""
+        data = json.dumps(facts).encode()
+        write_whole(_facts(self.path), data, scratch=self._layout.partial, durable=False)
+
+    def clear(self) -> None:
+        """Begin again with an empty file and no facts."""
+        remove(_facts(self.path))
+        with writing(self.path):
+            os.truncate(self.path, 0)
+
+    def publish(self, digest: Digest) -> Path:
+        """Give the finished file its name; its bytes must have been hashed to ``digest``.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        final = self._layout.blob(digest)
+        facts = self.path.stat()
+        publish(self.path, final)
+        remove(_facts(self.path))
+        # a stamp is a note of what was just proven; one that is missing only costs a hash
+        with suppress(OSError):
+            if final.stat().st_ino == facts.st_ino:
+                self._layout.blob_stamp(digest).write_text(stamp(final.stat()), encoding="ascii")
+        return final
+
+    def close(self) -> None:
+        """Leave unfinished bytes for the next attempt; an empty file just goes."""
+        if not self.path.exists():
+            return
+        if self.path.stat().st_size == 0:
+            remove(self.path)
+            remove(_facts(self.path))
+            return
+        with suppress(StoreError, OSError):
+            if facts := self.facts:
+                sync_file(self.path)
+                self.note({**facts, "synced": True})
+        # never bytes beside the facts of other bytes
+        remove(_facts(self._left))
+        with writing(self._left):
+            self.path.replace(self._left)
+            with suppress(FileNotFoundError):
+                _facts(self.path).replace(_facts(self._left))
+
+    def _claim(self) -> None:
+        make_folder(self._layout.partial)
+        with writing(self.path):
+            for left in sorted(self._leavings(), key=_size, reverse=True):
+                if self.path.exists() or not _take(left, self.path):
+                    remove(left)
+                    remove(_facts(left))
+            if not self.path.exists():
+                handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                os.close(handle)
+                self.path.chmod(inherited_mode(self.path.parent))
+
+    def _leavings(self) -> list[Path]:
+        found = [path for path in self._layout.partial.glob(f"{self._left.name}*") if path.suffix != ".facts"]
+        return [path for path in found if left_behind(path)]
+
+
+def left_behind(path: Path) -> bool:
+    """Say whether nobody writes ``path`` any more."""
+    match = _OWNED.search(path.name)
+    if match is None:
+        return True
+    if match["host"] == host_name() and os.name == "posix":
+        return int(match["pid"]) != os.getpid() and not _lives(int(match["pid"]))
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > ABANDONED_AFTER
+    return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _take(left: Path, mine: Path) -> bool:
+    """Take over a file and its facts; of several that try, one succeeds."""
+    try:
+        left.rename(mine)
+    except OSError:
+        return False
+    with suppress(OSError):
+        _facts(left).rename(_facts(mine))
+    with suppress(OSError):
+        if not os.access(mine, os.W_OK):
+            mine.unlink()
+    return mine.exists()
+
+
+def _facts(path: Path) -> Path:
+    return path.with_name(path.name + ".facts")
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return -1

@@ -1,0 +1,282 @@
+"""The content-addressed cache that all projects of a user share: files and source trees by their digest."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from hublock.core.digest import Digest
+from hublock.core.progress import Progress
+from hublock.core.tree import SourceFile
+from hublock.errors import DigestMismatch, OfflineError, StoreError, TreeMismatch
+from hublock.store.disk import make_folder, own_name, remove, sync_folder, write_whole, writing
+from hublock.store.incoming import Incoming, left_behind
+from hublock.store.layout import TAG, Layout, key_name
+from hublock.store.mutex import mutex
+from hublock.store.stamps import stamp
+from hublock.store.trees import StoredTree, check_tree, read_listing, write_tree
+
+__all__ = ["Incoming", "Store", "StoredTree"]
+
+CHUNK = 1 << 20
+"""Bytes hashed or copied at once."""
+
+
+class Store:
+    """Files (blobs) and source trees by digest; a name that exists is whole.
+
+    Nothing is created before something is written, and reading never writes more than stamps, so a store on read-only
+    ground works for all that it holds.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Use the store in the cache folder ``root``."""
+        self._layout = Layout(root)
+
+    @property
+    def root(self) -> Path:
+        """The cache folder that the store lies in."""
+        return self._layout.cache
+
+    def blob(self, digest: Digest) -> Path | None:
+        """Return the file of ``digest``, not hashed again; None if it is not here."""
+        path = self._layout.blob(digest)
+        return path if path.is_file() else None
+
+    def check_blob(
+        self, digest: Digest, *, size: int | None = None, deep: bool = True, progress: Progress | None = None
+    ) -> None:
+        """Hash a file again; unless ``deep``, only if it looks changed since it was last hashed.
+
+        Raises:
+            OfflineError: it is not in the store.
+            DigestMismatch: its bytes are not those of ``digest``, or not ``size`` many.
+        """
+        path = self._layout.blob(digest)
+        with _reading(path, digest), path.open("rb", buffering=0) as file:
+            facts = os.fstat(file.fileno())
+            if size is not None and facts.st_size != size:
+                raise DigestMismatch(f"{path} has {facts.st_size} bytes, not {size}", hint="hublock sync")
+            if not deep and self._stamp_of(digest) == stamp(facts):
+                return
+            with (progress or Progress()).task(digest.hex[:12], facts.st_size) as task:
+                actual = _hash(file, task.advance)
+        if actual != digest:
+            raise DigestMismatch(f"{path} holds bytes of {actual}, not of {digest}", hint="hublock sync")
+        if self._stamp_of(digest) != stamp(facts):
+            # what cannot be noted is hashed again the next time
+            with suppress(OSError):
+                self._layout.blob_stamp(digest).write_text(stamp(facts), encoding="ascii")
+
+    def add_blob(self, source: Path | bytes, digest: Digest | None = None) -> Digest:
+        """Copy a file, or bytes, into the store and return its digest.
+
+        Raises:
+            DigestMismatch: the bytes are not those of ``digest``.
+            StoreError: it cannot be written.
+            OSError: ``source`` cannot be read.
+        """
+        if digest is not None and self.blob(digest) is not None:
+            return digest
+        with self._own_file() as incoming:
+            actual = _copy_bytes(source, incoming.path)
+            if digest is not None and actual != digest:
+                name = source if isinstance(source, Path) else "what was handed in"
+                raise DigestMismatch(f"{name} holds bytes of {actual}, not of {digest}")
+            incoming.publish(actual)
+        return actual
+
+    @contextmanager
+    def incoming(self, key: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[Incoming]:
+        """Hold the partial file of ``key`` (a digest or URL); what is not published stays for the next attempt.
+
+        ``on_wait`` is called once if somebody else holds it. Look in the store again once you have it.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self._prepare()
+        with mutex(self._layout.lock(key), on_wait=on_wait):
+            incoming = Incoming(self._layout, key_name(key))
+            try:
+                yield incoming
+            finally:
+                incoming.close()
+
+    def discard(self, digest: Digest) -> None:
+        """Remove a file or tree; what still reads or maps it is not disturbed (POSIX).
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        if digest.scheme == "sha256":
+            remove(self._layout.blob_stamp(digest))
+            remove(self._layout.blob(digest))
+            return
+        folder = self._layout.tree(digest)
+        if folder.exists():
+            # a half-removed tree must not be seen under its name
+            aside = own_name(self._layout.partial / "tree")
+            make_folder(aside.parent)
+            with writing(folder):
+                folder.rename(aside)
+            remove(aside)
+
+    def tree(self, digest: Digest) -> StoredTree | None:
+        """Return a source tree, not checked; None if it is not here.
+
+        Raises:
+            TreeMismatch: its listing cannot be read.
+        """
+        folder = self._layout.tree(digest)
+        if not folder.is_dir():
+            return None
+        return StoredTree(digest=digest, root=folder / "tree", listing=read_listing(folder, digest))
+
+    def add_tree(self, files: Iterable[SourceFile], *, expected: Digest | None = None) -> StoredTree:
+        """Write a source tree, read-only; one that is here but damaged is replaced.
+
+        Raises:
+            TreeMismatch: ``files`` are not the tree ``expected``.
+            UnsafeArchive: a path would leave the tree.
+            StoreError: it cannot be written.
+        """
+        self._prepare()
+        folder = own_name(self._layout.partial / "tree")
+        try:
+            listing = write_tree(folder, files)
+            digest = listing.digest
+            if expected not in (None, digest):
+                raise TreeMismatch(f"the source tree is {digest}, not {expected}")
+            self._publish_tree(folder, digest)
+        finally:
+            remove(folder)
+        return StoredTree(digest=digest, root=self._layout.tree(digest) / "tree", listing=listing)
+
+    def check_tree(self, digest: Digest, *, deep: bool = True, progress: Progress | None = None) -> StoredTree:
+        """Compare a source tree with its digest: no file missing, extra or changed.
+
+        Unless ``deep``, files that look as when they were last hashed are not hashed again.
+
+        Raises:
+            OfflineError: it is not in the store.
+            TreeMismatch: it differs; some of the differences are named.
+        """
+        folder = self._layout.tree(digest)
+        if not folder.is_dir():
+            raise _absent(digest)
+        with (progress or Progress()).task(digest.hex[:12]):
+            tree, stamps = check_tree(folder, digest, deep=deep)
+        with suppress(OSError, StoreError):
+            if (folder / "stamp").read_text(encoding="ascii") != stamps:
+                write_whole(folder / "stamp", stamps.encode("ascii"), scratch=self._layout.partial, durable=False)
+        return tree
+
+    def note(self, digest: Digest, name: str, data: bytes) -> None:
+        """Keep a small fact beside a stored tree.
+
+        Raises:
+            OfflineError: the tree is not in the store.
+            StoreError: it cannot be written.
+        """
+        if not self._layout.tree(digest).is_dir():
+            raise _absent(digest)
+        write_whole(self._note(digest, name), data, scratch=self._layout.partial)
+
+    def read_note(self, digest: Digest, name: str) -> bytes | None:
+        """Return a fact that :meth:`note` kept, or None."""
+        with suppress(OSError):
+            return self._note(digest, name).read_bytes()
+        return None
+
+    def _note(self, digest: Digest, name: str) -> Path:
+        if not re.fullmatch(r"[a-z][a-z0-9.-]*", name):
+            raise ValueError(f"{name!r} is not the name of a note")
+        return self._layout.tree(digest) / "notes" / name
+
+    def _stamp_of(self, digest: Digest) -> str | None:
+        with suppress(OSError, ValueError):
+            return self._layout.blob_stamp(digest).read_text(encoding="ascii")
+        return None
+
+    @contextmanager
+    def _own_file(self) -> Iterator[Incoming]:
+        """Give a new file that nobody else asks for."""
+        self._prepare()
+        incoming = Incoming(self._layout, "copy")
+        try:
+            incoming.clear()
+            yield incoming
+        finally:
+            remove(incoming.path)
+
+    def _publish_tree(self, folder: Path, digest: Digest) -> None:
+        final = self._layout.tree(digest)
+        make_folder(final.parent)
+        for _ in range(3):
+            if final.exists():
+                with suppress(TreeMismatch):
+                    check_tree(final, digest, deep=True)
+                    return
+                self.discard(digest)
+            try:
+                folder.rename(final)
+            except OSError as error:
+                # somebody else may have published the same tree since
+                if not final.exists():
+                    raise StoreError(f"{final} cannot be written: {error.strerror}") from error
+            else:
+                sync_folder(final.parent)
+                return
+
+    def _prepare(self) -> None:
+        """Make the folder of partial files, and clear away what writers who died left in it."""
+        layout = self._layout
+        if not layout.tag.exists():
+            make_folder(layout.partial)
+            write_whole(layout.tag, TAG, scratch=layout.partial)
+        for kind in ("tree", "small"):
+            for path in layout.partial.glob(f"{kind}-*"):
+                if left_behind(path):
+                    remove(path)
+
+
+def _absent(digest: Digest) -> OfflineError:
+    return OfflineError(f"{digest} is not in the store", hint="hublock sync")
+
+
+@contextmanager
+def _reading(path: Path, digest: Digest) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise _absent(digest) from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _hash(file: BinaryIO, advance: Callable[[int], None]) -> Digest:
+    engine = hashlib.sha256()
+    buffer = bytearray(CHUNK)
+    view = memoryview(buffer)
+    while count := file.readinto(buffer):  # type: ignore[attr-defined]
+        engine.update(view[:count])
+        advance(count)
+    return Digest("sha256", engine.hexdigest())
+
+
+def _copy_bytes(source: Path | bytes, target: Path) -> Digest:
+    engine = hashlib.sha256()
+    if isinstance(source, bytes):
+        engine.update(source)
+        with writing(target):
+            target.write_bytes(source)
+        return Digest("sha256", engine.hexdigest())
+    with source.open("rb", buffering=0) as file, writing(target), target.open("wb") as copy:
+        while piece := file.read(CHUNK):
+            engine.update(piece)
+            copy.write(piece)
+    return Digest("sha256", engine.hexdigest())
