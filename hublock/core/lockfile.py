@@ -1,14 +1,24 @@
-"""The lock: what was found. Its tables, their reader, and the canonical writer."""
+"""The lock: what was found. Its tables and their reader; ``core.canonical`` writes them.
 
-from collections.abc import Mapping
+Tables without an order of their own keep their rows sorted, so that equal locks are equal whatever the order they
+were found in.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from hublock.core import arguments, fields, tables
 from hublock.core.digest import Digest
+from hublock.core.reference import Reference
+from hublock.core.tables import Cell, array, distinct, record
+from hublock.core.toml import read_toml
+from hublock.errors import InvalidLock, UnsupportedLockVersion
 
 VERSION = 1
+HINT = "hublock lock"
 
-Value = str | int | float | bool | list["Value"] | dict[str, "Value"]
+Value = arguments.Value
 """A TOML value. ``{python = "None"}`` and ``{object = "torch.float16"}`` say what TOML cannot (see core.arguments)."""
 
 Pickle = Literal["tensors", "torchscript", "none"] | tuple[str, ...]
@@ -103,6 +113,13 @@ class Model:
     tolerated: tuple[str, ...] = ()
     writes_tree: bool = False
 
+    def __post_init__(self) -> None:
+        _sort(self, "traced_with", "repos", "tolerated")
+        _sort(self, "weights", key=lambda row: row.url)
+        _sort(self, "hf", key=lambda row: (row.repo, row.type, row.revision, row.file))
+        _sort(self, "replies", key=lambda row: (row.url, row.method))
+        _sort(self, "inputs", key=lambda row: row.name)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repo:
@@ -120,6 +137,11 @@ class Repo:
     submodules: tuple[Submodule, ...] = ()
     tree_weights: tuple[TreeWeights, ...] = ()
     models: tuple[Model, ...] = ()
+
+    def __post_init__(self) -> None:
+        _sort(self, "via")
+        _sort(self, "submodules", "tree_weights", key=lambda row: row.path)
+        _sort(self, "models", key=lambda row: row.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,3 +163,185 @@ class Lock:
     environment: Environment = "warn"
     repos: tuple[Repo, ...] = ()
     weights: tuple[NamedWeights, ...] = ()
+
+    def __post_init__(self) -> None:
+        _sort(self, "repos", key=lambda row: row.id)
+        _sort(self, "weights", key=lambda row: row.name)
+
+    def repo(self, reference: str) -> Repo | None:
+        """Return the repository locked under ``reference``, whatever the case in which GitHub's names are typed.
+
+        Raises:
+            InvalidReference: ``reference`` is none.
+        """
+        key = Reference.parse(reference).key
+        return next((repo for repo in self.repos if Reference.parse(repo.id).key == key), None)
+
+    def model(self, name: str) -> tuple[Repo, Model] | None:
+        """Return the model of that name and its repository."""
+        rows = ((repo, model) for repo in self.repos for model in repo.models)
+        return next((row for row in rows if row[1].name == name), None)
+
+
+def parse_lock(text: str, *, file: str) -> Lock:
+    """Read a lock, strictly and at a bounded cost; ``file`` is its name in messages.
+
+    Raises:
+        UnsupportedLockVersion: a newer hublock wrote it.
+        InvalidLock: anything in it is not as the schema says, or two entries contradict each other.
+    """
+    root = read_toml(text, file=file, refusal=InvalidLock, hint=HINT)
+    _check_version(root)
+    lock = _LOCK(root)
+    _check_names(root)
+    _check_once(root)
+    _check_digests(root)
+    return lock
+
+
+def _sort(row: object, *names: str, key: Callable[[Any], Any] | None = None) -> None:
+    for name in names:
+        object.__setattr__(row, name, tuple(sorted(getattr(row, name), key=key)))
+
+
+_sha256 = fields.digest("sha256")
+_size = tables.integer(0)
+_SUBMODULE = record(Submodule, path=fields.path, url=fields.submodule_url, commit=fields.commit)
+_TREE_WEIGHTS = record(TreeWeights, path=fields.path, pickle=fields.pickle)
+_WEIGHTS = record(Weights, url=fields.url, digest=_sha256, size=_size, pickle=fields.pickle)
+_HF = record(
+    HuggingFaceFile,
+    repo=fields.hf_repo,
+    type=tables.one_of("model", "dataset", "space"),
+    revision=fields.word,
+    commit=fields.commit,
+    file=fields.path,
+    digest=_sha256,
+    size=_size,
+    pickle=fields.pickle,
+)
+_REPLY = record(
+    Reply, method=fields.method, url=fields.url, status=tables.integer(100, 599), digest=_sha256, size=_size
+)
+_INPUT = record(Input, name=fields.relative, digest=_sha256, size=_size, pickle=fields.pickle)
+_MODEL = record(
+    Model,
+    name=fields.name,
+    entrypoint=fields.entrypoint,
+    args=fields.arguments_of,
+    kwargs=fields.keywords,
+    traced=tables.one_of("confirmed", "unconfirmed", "declared"),
+    isolation=tables.one_of("netns+landlock", "netns", "landlock", "guard"),
+    requires=distinct(fields.requirement),
+    traced_with=distinct(fields.distribution),
+    state=_sha256,
+    repos=distinct(fields.reference),
+    weights=array(_WEIGHTS),
+    hf=array(_HF),
+    replies=array(_REPLY),
+    inputs=array(_INPUT),
+    tolerated=distinct(fields.tolerated),
+    writes_tree=tables.boolean,
+)
+_REPO = record(
+    Repo,
+    keys={"models": "model"},
+    id=fields.reference,
+    via=distinct(fields.reference),
+    ref=fields.word,
+    commit=fields.commit,
+    tree=fields.digest("git-sha1"),
+    digest=fields.digest("git-sha256"),
+    allow_unreachable=tables.boolean,
+    dependencies=array(tables.text),
+    submodules=array(_SUBMODULE),
+    tree_weights=array(_TREE_WEIGHTS),
+    models=array(_MODEL),
+)
+_NAMED = record(NamedWeights, name=fields.name, url=fields.url, digest=_sha256, size=_size, pickle=fields.pickle)
+_LOCK = record(
+    Lock,
+    keys={"repos": "repo"},
+    version=tables.integer(1),
+    environment=tables.one_of("warn", "exact"),
+    repos=array(_REPO),
+    weights=array(_NAMED),
+)
+
+
+def _check_version(root: Cell) -> None:
+    """Judge the version before anything else: what a newer one holds is not ours to call wrong."""
+    cell = root.members().get("version")
+    if cell is None:
+        raise root.at("version", None).refuse("is missing")
+    if tables.integer(1)(cell) > VERSION:
+        raise UnsupportedLockVersion(
+            f"{root.file}: version: is {cell.value}, and this hublock reads only {VERSION}",
+            hint="upgrade hublock: pip install -U hublock",
+        )
+
+
+def _rows(cell: Cell, key: str) -> list[Cell]:
+    below = cell.members().get(key)
+    return below.items() if below else []
+
+
+def _models(root: Cell) -> Iterator[Cell]:
+    for repo in _rows(root, "repo"):
+        yield from _rows(repo, "model")
+
+
+def _check_names(root: Cell) -> None:
+    """Names are unique in the whole lock, and so are ids however they are spelled."""
+    ids: dict[str, str] = {}
+    for repo in _rows(root, "repo"):
+        cell = repo.members()["id"]
+        _once(ids, Reference.parse(str(cell.value)).key, cell, repo.path)
+    names: dict[str, str] = {}
+    for row in [*_models(root), *_rows(root, "weights")]:
+        cell = row.members()["name"]
+        _once(names, str(cell.value), cell, row.path)
+
+
+def _once(seen: dict[str, str], value: str, cell: Cell, path: str) -> None:
+    if value in seen:
+        raise cell.refuse(f"{tables.quote(str(cell.value))} is taken by {seen[value]}")
+    seen[value] = path
+
+
+_IDENTITIES = {
+    "submodules": ("path",),
+    "tree-weights": ("path",),
+    "weights": ("url",),
+    "hf": ("repo", "type", "revision", "file"),
+    "replies": ("method", "url"),
+    "inputs": ("name",),
+}
+"""What tells the rows of each inner array apart."""
+
+
+def _check_once(root: Cell) -> None:
+    for table in [*_rows(root, "repo"), *_models(root)]:
+        for key, names in _IDENTITIES.items():
+            seen: dict[tuple[object, ...], str] = {}
+            for row in _rows(table, key):
+                cells = row.members()
+                identity = tuple(cells[name].value for name in names)
+                if identity in seen:
+                    raise row.refuse(f"repeats {seen[identity]}")
+                seen[identity] = row.path
+
+
+def _check_digests(root: Cell) -> None:
+    """A URL has one digest in the whole lock, and so has a file of Hugging Face at one revision."""
+    seen: dict[tuple[object, ...], tuple[object, str]] = {}
+    rows = [
+        (row, _IDENTITIES[key]) for model in _models(root) for key in ("weights", "hf") for row in _rows(model, key)
+    ]
+    rows += [(row, _IDENTITIES["weights"]) for row in _rows(root, "weights")]
+    for row, names in rows:
+        cells = row.members()
+        digest = cells["digest"]
+        known, path = seen.setdefault(tuple(cells[name].value for name in names), (digest.value, digest.path))
+        if known != digest.value:
+            raise digest.refuse(f"differs from {path}, which is of the same file")

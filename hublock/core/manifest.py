@@ -1,9 +1,19 @@
 """The manifest: what the project wants. ``hub.toml``, or ``[tool.hublock]`` in ``pyproject.toml``."""
 
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from dataclasses import fields as dataclass_fields
+from difflib import get_close_matches
+from typing import Any
 
+from hublock.core import arguments, edits, fields, tables
 from hublock.core.lockfile import Environment, Value
+from hublock.core.tables import Cell, distinct, record
+from hublock.core.toml import read_toml
+from hublock.errors import InvalidManifest
+
+HINT = "see `hublock add --help` for what a manifest may hold"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,3 +52,151 @@ class Manifest:
     environment: Environment = "warn"
     models: tuple[WantedModel, ...] = ()
     weights: tuple[WantedWeights, ...] = ()
+
+
+def parse_manifest(text: str, *, file: str, embedded: bool) -> Manifest:
+    """Read a manifest, strictly; one that is ``embedded`` is ``[tool.hublock]`` of a pyproject.toml.
+
+    Raises:
+        InvalidManifest: the text is not TOML, or anything in it is not as the schema says.
+    """
+    root = read_toml(text, file=file, refusal=InvalidManifest, hint=HINT)
+    for key in ("tool", "hublock") if embedded else ():
+        root = root.members().get(key) or root.at(key, {})
+    manifest = _MANIFEST(root)
+    taken = {model.name for model in manifest.models}
+    for weights in manifest.weights:
+        if weights.name in taken:
+            cell = root.members()["weights"].members()[weights.name]
+            raise cell.refuse(f"{tables.quote(weights.name)} is also the name of a model")
+    return manifest
+
+
+def edit_manifest(
+    text: str, *, embedded: bool, add: WantedModel | WantedWeights | None = None, remove: str | None = None
+) -> str:
+    """Return ``text`` with one table more, or one less; comments, order and line endings stay.
+
+    A table of that name that is already there is changed in place.
+
+    Args:
+        text: the whole file, empty for a file that does not exist yet.
+        embedded: whether the tables stand under ``tool.hublock``.
+        add: what to put in.
+        remove: the name of what to take out; it must be there.
+
+    Raises:
+        InvalidManifest: ``text`` is no manifest, has no such name, or is laid out in a way that only a person can edit.
+    """
+    file = "pyproject.toml" if embedded else "hub.toml"
+    before = parse_manifest(text, file=file, embedded=embedded)
+    kind, name, expected = _goal(before, add, remove, file)
+    path = ("tool", "hublock", kind, name) if embedded else (kind, name)
+    for way in (edits.splice, edits.rewrite):
+        try:
+            after = way(text, path, None if add is None else _written(add))
+            if _agree(parse_manifest(after, file=file, embedded=embedded), expected) and _rest(
+                after, embedded
+            ) == _rest(text, embedded):
+                return after
+        except (LookupError, ValueError, InvalidManifest):
+            continue
+    raise InvalidManifest(
+        f"{file}: {kind}.{name}: is laid out in a way that cannot be edited safely",
+        hint="edit the file by hand, then hublock lock",
+    )
+
+
+def _goal(
+    before: Manifest, add: WantedModel | WantedWeights | None, remove: str | None, file: str
+) -> tuple[str, str, Manifest]:
+    """Return which table to edit (``models`` or ``weights``, and the name) and what the manifest must then be."""
+    name = add.name if add else remove
+    models = tuple(model for model in before.models if model.name != name)
+    weights = tuple(row for row in before.weights if row.name != name)
+    if isinstance(add, WantedModel):
+        return "models", add.name, replace(before, models=(*models, add))
+    if isinstance(add, WantedWeights):
+        return "weights", add.name, replace(before, weights=(*weights, add))
+    kind = "models" if models != before.models else "weights"
+    if name is None or (models == before.models and weights == before.weights):
+        raise InvalidManifest(
+            f"{file}: holds neither a model nor weights named {name}", hint=_offer(before, name or "")
+        )
+    return kind, name, replace(before, models=models, weights=weights)
+
+
+def _offer(manifest: Manifest, name: str) -> str:
+    names = [*(model.name for model in manifest.models), *(row.name for row in manifest.weights)]
+    near = get_close_matches(name, names, n=1) or names
+    return f"hublock remove {' | '.join(near)}" if near else "hublock add OWNER/REPO ENTRYPOINT"
+
+
+def _written(wanted: WantedModel | WantedWeights) -> dict[str, Any]:
+    """Return the keys and values of a table as written: what is the default is left out."""
+    if isinstance(wanted, WantedWeights):
+        return {"url": wanted.url}
+    values = {f.name.replace("_", "-"): getattr(wanted, f.name) for f in dataclass_fields(wanted) if f.name != "name"}
+    if wanted.entrypoint == wanted.name:
+        del values["entrypoint"]
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items() if value}
+
+
+def _agree(left: Manifest, right: Manifest) -> bool:
+    """Tell whether two manifests want the same, whatever the order of their tables."""
+    if _sorted(left) != _sorted(right):
+        return False
+    rows = zip(_sorted(left).models, _sorted(right).models, strict=True)
+    return all(arguments.same([*a.args, dict(a.kwargs)], [*b.args, dict(b.kwargs)]) for a, b in rows)
+
+
+def _sorted(manifest: Manifest) -> Manifest:
+    return replace(
+        manifest,
+        models=tuple(sorted(manifest.models, key=lambda model: model.name)),
+        weights=tuple(sorted(manifest.weights, key=lambda weights: weights.name)),
+    )
+
+
+def _rest(text: str, embedded: bool) -> str:
+    """Return everything that is not ours, in one comparable text."""
+    if not embedded:
+        return ""
+    whole = tomllib.loads(text)
+    whole.setdefault("tool", {}).pop("hublock", None)
+    return repr(whole)
+
+
+def _models(cell: Cell) -> tuple[WantedModel, ...]:
+    return tuple(_model(name, below) for name, below in cell.members().items())
+
+
+def _model(name: str, cell: Cell) -> WantedModel:
+    fields.name(replace(cell, value=name))
+    if "entrypoint" not in cell.members():
+        fields.entrypoint(cell.at("entrypoint", name))
+    read = record(
+        WantedModel,
+        given={"name": name, "entrypoint": name},
+        repo=fields.reference,
+        entrypoint=fields.entrypoint,
+        args=fields.arguments_of,
+        kwargs=fields.keywords,
+        requires=distinct(fields.requirement),
+        allow_pickle=distinct(tables.text),
+        allow_unreachable=tables.boolean,
+        tolerate=distinct(fields.tolerated),
+        inputs=distinct(fields.relative),
+        urls=distinct(fields.url),
+    )
+    return read(cell)
+
+
+def _weights(cell: Cell) -> tuple[WantedWeights, ...]:
+    return tuple(
+        record(WantedWeights, given={"name": fields.name(replace(below, value=name))}, url=fields.url)(below)
+        for name, below in cell.members().items()
+    )
+
+
+_MANIFEST = record(Manifest, environment=tables.one_of("warn", "exact"), models=_models, weights=_weights)
