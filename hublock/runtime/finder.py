@@ -1,0 +1,90 @@
+"""The one meta-path finder: it answers for everything below ``hublock.repos`` and for nothing else."""
+
+import importlib.machinery
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+from hublock.errors import TreeMismatch
+from hublock.runtime.repository import PACKAGE, Repository, namespace
+from hublock.runtime.space import Space
+
+Lookup = Callable[[str], Repository | None]
+"""Answers a namespace that this process has not seen yet; may raise what the user should read."""
+
+_NAMESPACE = re.compile(rf"{re.escape(PACKAGE)}\.[A-Za-z]\w*_[0-9a-f]{{16}}", re.ASCII)
+
+
+class Finder:
+    """Finds the modules of registered repositories, and asks ``lookup`` about the others."""
+
+    def __init__(self) -> None:
+        """Know no repository yet."""
+        self.lookup: Lookup | None = None
+        self._spaces: dict[str, Space] = {}
+        self._lock = threading.RLock()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Answer the import system.
+
+        Raises:
+            ModuleNotFoundError: the module is not in the tree. To return None would let the finders behind this one
+                look into the folder on disk, where unlisted files and bytecode may lie.
+        """
+        del target
+        package, _, stock = fullname[len(PACKAGE) + 1 :].partition(".")
+        name = f"{PACKAGE}.{package}"
+        if not fullname.startswith(f"{PACKAGE}.") or not _NAMESPACE.fullmatch(name):
+            return None
+        space = self.space(name)
+        spec = space.spec(stock, path) if space is not None else None
+        if spec is None:
+            whose = f" in {space.sources.repository.id}" if space is not None else ""
+            raise ModuleNotFoundError(f"No module named {stock or fullname!r}{whose}", name=fullname)
+        return spec
+
+    def register(self, repository: Repository) -> Space:
+        """Serve ``repository``; the first registration of a tree stays for the life of the process.
+
+        Raises:
+            TreeMismatch: its listing is not that of its digest.
+        """
+        name = namespace(repository)
+        with self._lock:
+            if name not in self._spaces:
+                if repository.listing.digest != repository.digest:
+                    raise TreeMismatch(
+                        f"the listing of {repository.id} is that of {repository.listing.digest}, "
+                        f"not of the locked {repository.digest}",
+                        hint="hublock sync",
+                    )
+                self._spaces[name] = Space(repository)
+            known = self._spaces[name]
+        if known.sources.repository.digest != repository.digest:
+            raise TreeMismatch(f"two trees share the name {name}: their digests begin alike", hint="hublock verify")
+        return known
+
+    def space(self, name: str) -> Space | None:
+        """Return the repository of the namespace ``name``, registered or looked up."""
+        known = self._spaces.get(name)
+        if known is not None or self.lookup is None:
+            return known
+        repository = self.lookup(name)
+        if repository is None:
+            return None
+        if namespace(repository) != name:
+            raise TreeMismatch(f"{repository.id} is {namespace(repository)}, not {name}", hint="hublock sync")
+        return self.register(repository)
+
+
+FINDER = Finder()
+
+
+def install() -> None:
+    """Put the finder before all others."""
+    if not sys.meta_path or sys.meta_path[0] is not FINDER:
+        sys.meta_path[:] = [FINDER, *(finder for finder in sys.meta_path if finder is not FINDER)]

@@ -1,0 +1,62 @@
+"""The doors to isolated repositories: import them, look into them, give their names to user code.
+
+Two repositories, or two versions of one, that share every module name live side by side: each is imported below
+``hublock.repos``, from bytes compared with its listing, and its absolute imports of itself stay in its own tree.
+``sys.path``, and the stock names in ``sys.modules``, are never touched.
+"""
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+from hublock.errors import InputError
+from hublock.runtime import finder
+from hublock.runtime.finder import FINDER, Lookup
+from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, namespace_of
+
+__all__ = [
+    "MARKER", "PACKAGE", "Lookup", "Repository", "find_class", "import_hubconf", "install", "namespace",
+    "namespace_of", "register",
+]  # fmt: skip
+
+
+def install(lookup: Lookup | None = None) -> None:
+    """Register the one meta-path finder; ``lookup``, if given, answers namespaces this process has not seen."""
+    if lookup is not None:
+        FINDER.lookup = lookup
+    finder.install()
+
+
+def register(repository: Repository) -> None:
+    """Make ``repository`` importable under its namespace; the first registration of a tree stays.
+
+    Raises:
+        TreeMismatch: its listing is not that of its digest.
+    """
+    finder.install()
+    FINDER.register(repository)
+
+
+def import_hubconf(repository: Repository) -> ModuleType:
+    """Import the hubconf.py of ``repository``, once per process.
+
+    Raises:
+        InputError: the tree holds no hubconf.py.
+        TreeMismatch: a file differs from the listing; none of it ran.
+        Exception: whatever the repository's own code raises.
+    """
+    if "hubconf.py" not in repository.listing.by_path:
+        raise InputError(f"{repository.id} has no hubconf.py", hint="hublock list <another repository>")
+    register(repository)
+    return importlib.import_module(f"{namespace(repository)}.hubconf")
+
+
+def find_class(repository: Repository, module: str, name: str) -> Any:
+    """Return what a pickle made under torch.hub means by ``name`` of ``module``: the tree's, if the tree holds it.
+
+    Raises:
+        ModuleNotFoundError: neither the tree nor the process has ``module``.
+        AttributeError: ``module`` has no such name.
+    """
+    finder.install()
+    return FINDER.register(repository).find_class(module, name)

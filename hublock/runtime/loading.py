@@ -1,0 +1,156 @@
+"""The loaders of a repository's modules: verified bytes in, running module out; no bytecode is read or written."""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import io
+import linecache
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hublock.errors import TreeMismatch
+from hublock.runtime.rewriting import compile_source
+from hublock.runtime.sources import Found, Sources
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import TraversableResources
+
+
+class Owner(Protocol):
+    """The repository that a module belongs to; ``runtime.space.Space`` is it."""
+
+    sources: Sources
+
+    def redirect(self, name: str) -> str | None:
+        """Return the full name under which the repository serves the absolute module ``name``, or None."""
+
+    def prepare(self, module: ModuleType) -> None:
+        """Mark ``module`` and give it its own ``__import__`` before its code runs."""
+
+
+class TreeLoader(importlib.machinery.SourceFileLoader):
+    """Runs one source file of a tree.
+
+    It is a SourceFileLoader so that ``inspect``, ``importlib.resources`` and ``pkg_resources`` know what to do with it.
+    """
+
+    def __init__(self, fullname: str, file: str, owner: Owner) -> None:
+        """Load ``file`` (relative to the tree) of ``owner`` as ``fullname``; nothing is read yet."""
+        super().__init__(fullname, owner.sources.on_disk(file))
+        self.file = file
+        self.owner = owner
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the very bytes that were compared with the listing.
+
+        Raises:
+            TreeMismatch: they are not the listed ones; nothing ran.
+        """
+        del fullname
+        source = self.owner.sources.read(self.file)
+        code = self.source_to_code(source, self.path)
+        _remember(self.path, source)
+        return code
+
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
+        """Compile ``data`` with the tree's own absolute imports redirected."""
+        return compile_source(bytes(data), str(path), self.owner.redirect)
+
+    def get_source(self, fullname: str) -> str:
+        """Return the verified text, as ``inspect`` and tracebacks ask for it."""
+        try:
+            return importlib.util.decode_source(self.owner.sources.read(self.file))
+        except TreeMismatch as error:
+            raise ImportError(error.message, name=fullname) from error
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module."""
+        code = self.get_code(module.__name__)
+        module.__file__ = self.path
+        self.owner.prepare(module)
+        exec(code, vars(module))  # noqa: S102 - to run a verified file is what a loader is for
+
+
+class FolderLoader(importlib.abc.InspectLoader):
+    """Makes a package without code: a folder without ``__init__.py``, or the repository itself."""
+
+    def __init__(self, folder: str, owner: Owner) -> None:
+        """Stand for ``folder`` on disk."""
+        self.folder = folder
+        self.owner = owner
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run nothing."""
+        self.owner.prepare(module)
+
+    def is_package(self, fullname: str) -> bool:
+        """Say yes."""
+        del fullname
+        return True
+
+    def get_source(self, fullname: str) -> str:
+        """Return no source."""
+        del fullname
+        return ""
+
+    def get_resource_reader(self, fullname: str) -> "TraversableResources":
+        """Let ``importlib.resources`` read the data files of the folder."""
+        from importlib.resources.abc import TraversableResources
+
+        del fullname
+        folder = Path(self.folder)
+
+        class Reader(TraversableResources):
+            def files(self) -> Path:
+                return folder
+
+        return Reader()
+
+
+class RefusedLoader(importlib.abc.Loader):
+    """Refuses a compiled module: what the dynamic linker reads after our check could not be held to the listing."""
+
+    def __init__(self, file: str, owner: Owner) -> None:
+        """Refuse ``file`` of ``owner``."""
+        self.message = f"{file} of {owner.sources.repository.id} is a compiled module; only source files are imported"
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """Raise ImportError, for which repositories have fallbacks."""
+        raise ImportError(self.message, name=spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Never reached."""
+
+
+def spec_for(fullname: str, found: tuple[Found, ...], owner: Owner) -> importlib.machinery.ModuleSpec:
+    """Return the spec of what was found; several are folders that form one namespace package."""
+    first = found[0]
+    if first.kind == "folder":
+        return folder_spec(fullname, [owner.sources.on_disk(hit.path) for hit in found], owner)
+    if first.kind == "extension":
+        return importlib.machinery.ModuleSpec(fullname, RefusedLoader(first.path, owner))
+    return file_spec(fullname, first.path, owner, package=first.kind == "package")
+
+
+def folder_spec(fullname: str, folders: list[str], owner: Owner) -> importlib.machinery.ModuleSpec:
+    """Return the spec of a package without code."""
+    spec = importlib.machinery.ModuleSpec(fullname, FolderLoader(folders[0], owner), is_package=True)
+    spec.submodule_search_locations = folders
+    return spec
+
+
+def file_spec(fullname: str, file: str, owner: Owner, *, package: bool) -> importlib.machinery.ModuleSpec:
+    """Return the spec of a source file; it names no bytecode file, as one with a location would."""
+    loader = TreeLoader(fullname, file, owner)
+    spec = importlib.machinery.ModuleSpec(fullname, loader, origin=loader.path, is_package=package)
+    if package:
+        spec.submodule_search_locations = [str(Path(loader.path).parent)]
+    return spec
+
+
+def _remember(path: str, source: bytes) -> None:
+    """Show ``inspect``, and TorchScript which compiles what it shows, the verified text instead of the disk's."""
+    text = io.StringIO(importlib.util.decode_source(source)).getvalue()
+    # no modification time: linecache then never looks at the disk again
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)

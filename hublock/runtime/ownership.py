@@ -1,0 +1,34 @@
+"""Which top-level module names can never be a repository's own."""
+
+import importlib.machinery
+import sys
+from pathlib import Path
+
+FREE = frozenset(
+    {"chunk", "cmd", "code", "crypt", "pipes", "profile", "resource", "sched", "secrets", "statistics", "trace", "wave"}
+)
+"""Names of the standard library that torch does not import and that repositories do give their own files."""
+
+RESERVED = (frozenset(sys.stdlib_module_names) | {"torch", "hublock", "__main__"}) - FREE
+"""Names that always mean the installed module: under torch.hub they are imported before any repository is."""
+
+
+def installed(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Return the spec of the installed top-level module or package ``name``, without importing anything.
+
+    Folders without ``__init__.py``, and what lies in the working directory or beside the script, are not installed.
+    """
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        spec = find(name, None) if find is not None else None
+        if isinstance(spec, importlib.machinery.ModuleSpec):
+            return None if spec.loader is None or _beside_the_script(spec) else spec
+    return None
+
+
+def _beside_the_script(spec: importlib.machinery.ModuleSpec) -> bool:
+    if not spec.has_location or spec.origin is None:
+        return False
+    place = Path(spec.origin).parents[1 if spec.submodule_search_locations else 0].resolve()
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    return place == Path.cwd() or (isinstance(script, str) and place == Path(script).resolve().parent)

@@ -1,0 +1,40 @@
+"""A verified source tree, and the package name under which its modules live."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hublock.core.digest import Digest
+from hublock.core.tree import Listing
+
+PACKAGE = "hublock.repos"
+"""The real package below which every repository is imported."""
+MARKER = "__hublock_repo__"
+"""The global by which a frame of a repository's own code is told from any other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """A verified tree, ready to import."""
+
+    id: str
+    """The reference that the lock names it by."""
+    digest: Digest
+    root: Path
+    """Where ``__file__`` points: the stored tree, or a private copy of it."""
+    listing: Listing
+    """Every file that may be imported, by its id."""
+
+
+def namespace(repository: Repository) -> str:
+    """Return the package name of ``repository``: ``hublock.repos.<slug>_<16 hex digits of its digest>``."""
+    return namespace_of(repository.id, repository.digest)
+
+
+def namespace_of(identity: str, digest: Digest) -> str:
+    """Return the package name of the tree ``digest`` that the lock calls ``identity``."""
+    bare = re.sub(r"^git\+[a-z]+://", "", identity)
+    slug = re.sub(r"[^A-Za-z0-9]+", "_", bare).strip("_")
+    if not slug or slug[0].isdigit():
+        slug = f"r{slug}"
+    return f"{PACKAGE}.{slug}_{digest.hex[:16]}"

@@ -1,0 +1,207 @@
+"""Stand-ins for the few modules that would show a repository the process instead of its own tree."""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import io
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator, MutableMapping
+from functools import wraps
+from types import ModuleType
+from typing import Any, Protocol
+
+_TARGET, _SHIMS = "__hublock_target__", "__hublock_shims__"
+_BY_NAME = {
+    "importlib.resources": (
+        "files", "open_binary", "open_text", "read_binary", "read_text", "path", "is_resource", "contents",
+    ),
+    "pkgutil": ("get_data", "get_loader", "find_loader", "resolve_name"),
+    "pkg_resources": (
+        "resource_filename", "resource_stream", "resource_string", "resource_exists", "resource_isdir",
+        "resource_listdir",
+    ),
+}  # fmt: skip
+"""Functions whose first argument may be the name of a module."""
+
+
+class View(Protocol):
+    """What the stand-ins need of a repository; ``runtime.space.Space`` is it."""
+
+    name: str
+    extra: dict[str, ModuleType]
+
+    def redirect(self, name: str) -> str | None:
+        """Return the full name of the absolute module ``name``, or None."""
+
+    def import_module(self, name: str, package: str | None = None) -> ModuleType:
+        """Answer ``importlib.import_module``."""
+
+    def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
+        """Answer ``importlib.util.find_spec``."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Answer ``pickle.Unpickler.find_class``."""
+
+    def loader_of(self, name: str, path: str) -> importlib.machinery.SourceFileLoader | None:
+        """Return the verifying loader of a file of the tree, None for any other file."""
+
+
+class Shim(ModuleType):
+    """A module that shows another one with some names replaced; everything else is read and set on the original.
+
+    Made by :meth:`Shims.get` only, so that ``type(sys)("name")`` still makes a plain module.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        own = vars(self)
+        if _TARGET not in own:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = getattr(own[_TARGET], name)
+        if isinstance(value, ModuleType):
+            return own[_SHIMS].get(f"{self.__name__}.{name}") or value
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        own = vars(self)
+        if _TARGET not in own or name in own:
+            super().__setattr__(name, value)
+        else:
+            setattr(own[_TARGET], name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if _TARGET in vars(self):
+            delattr(vars(self)[_TARGET], name)
+        else:
+            super().__delattr__(name)
+
+    def __dir__(self) -> list[str]:
+        return dir(vars(self).get(_TARGET)) if _TARGET in vars(self) else sorted(vars(self))
+
+
+class Shims:
+    """The stand-ins of one repository, made when first asked for."""
+
+    def __init__(self, view: View, path: list[str]) -> None:
+        """Show ``path`` as ``sys.path`` to the repository of ``view``."""
+        self._view = view
+        self._made: dict[str, Shim] = {}
+        self._makers: dict[str, Callable[[], dict[str, Any]]] = {
+            "sys": lambda: {"path": path, "modules": Modules(view)},
+            "importlib": lambda: {"import_module": view.import_module},
+            "importlib.util": self._util,
+            "importlib.machinery": lambda: {"SourceFileLoader": _source_file_loader(view)},
+            "pickle": lambda: _pickle(view),
+        }
+        for name, functions in _BY_NAME.items():
+            self._makers[name] = lambda name=name, functions=functions: {  # type: ignore[misc]
+                function: _first_renamed(getattr(sys.modules[name], function), view)
+                for function in functions
+                if hasattr(sys.modules[name], function)
+            }
+
+    @property
+    def path(self) -> list[str]:
+        """The ``sys.path`` that the repository sees: the list it was given, or whatever its code put there."""
+        path: list[str] = self["sys"].path
+        return path
+
+    def get(self, name: str) -> ModuleType | None:
+        """Return the stand-in for the imported module ``name``, if it has one."""
+        return self[name] if name in self._makers else None
+
+    def __getitem__(self, name: str) -> Shim:
+        if name not in self._made:
+            shim = Shim(name)
+            replaced = self._makers[name]()
+            vars(shim).update(replaced, **{_SHIMS: self, _TARGET: sys.modules[name]})
+            self._made.setdefault(name, shim)
+        return self._made[name]
+
+    def _util(self) -> dict[str, Any]:
+        view = self._view
+
+        @wraps(importlib.util.spec_from_file_location)
+        def spec_from_file_location(
+            name: str, location: Any = None, **rest: Any
+        ) -> importlib.machinery.ModuleSpec | None:
+            if location is not None and rest.get("loader") is None:
+                rest["loader"] = view.loader_of(name, os.fspath(location))
+            return importlib.util.spec_from_file_location(name, location, **rest)
+
+        return {"find_spec": view.find_spec, "spec_from_file_location": spec_from_file_location}
+
+
+class Modules(MutableMapping[str, ModuleType]):
+    """``sys.modules`` as a repository sees it: its own modules under their stock names."""
+
+    def __init__(self, view: View) -> None:
+        """Show the modules of ``view``."""
+        self._view = view
+
+    def __getitem__(self, name: str) -> ModuleType:
+        if name in self._view.extra:
+            return self._view.extra[name]
+        return sys.modules[self._view.redirect(name) or name]
+
+    def __setitem__(self, name: str, module: ModuleType) -> None:
+        target = name if name.startswith(f"{self._view.name}.") else self._view.redirect(name)
+        if target is not None:
+            sys.modules[target] = module
+        else:
+            self._view.extra[name] = module
+
+    def __delitem__(self, name: str) -> None:
+        """Forget one of the repository's own modules; the process keeps its own."""
+        target = name if name.startswith(f"{self._view.name}.") else self._view.redirect(name)
+        if target is not None:
+            del sys.modules[target]
+        elif self._view.extra.pop(name, None) is None and name not in sys.modules:
+            raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        prefix = f"{self._view.name}."
+        own = [name.removeprefix(prefix) for name in list(sys.modules) if name.startswith(prefix)]
+        others = [name for name in list(sys.modules) if not name.startswith(prefix) and not self._view.redirect(name)]
+        return iter(dict.fromkeys([*others, *own, *self._view.extra]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def copy(self) -> dict[str, ModuleType]:
+        """Return a plain dict, as ``sys.modules.copy()`` does."""
+        return {name: module for name in self if (module := self.get(name)) is not None}
+
+
+def _first_renamed(function: Callable[..., Any], view: View) -> Callable[..., Any]:
+    @wraps(function)
+    def renamed(name: Any, *args: Any, **kwargs: Any) -> Any:
+        return function((isinstance(name, str) and view.redirect(name)) or name, *args, **kwargs)
+
+    return renamed
+
+
+def _source_file_loader(view: View) -> type[importlib.machinery.SourceFileLoader]:
+    class SourceFileLoader(importlib.machinery.SourceFileLoader):
+        def __new__(cls, fullname: str, path: str) -> Any:
+            verified = view.loader_of(fullname, path) if cls is SourceFileLoader else None
+            return verified or super().__new__(cls)
+
+    return SourceFileLoader
+
+
+def _pickle(view: View) -> dict[str, Any]:
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if module in view.extra or view.redirect(module):
+                return view.find_class(module, name)
+            return super().find_class(module, name)
+
+    def load(file: Any, **options: Any) -> Any:
+        return Unpickler(file, **options).load()
+
+    def loads(data: Any, **options: Any) -> Any:
+        return Unpickler(io.BytesIO(data), **options).load()
+
+    return {"Unpickler": Unpickler, "load": load, "loads": loads}

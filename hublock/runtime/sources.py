@@ -1,0 +1,141 @@
+"""What of a tree can be imported: looked up in its listing, read from disk, compared with the listing."""
+
+import importlib.machinery
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from hublock.core.tree import LINK, blob_id
+from hublock.errors import TreeMismatch
+from hublock.runtime.repository import Repository
+
+MAX_LINKS = 40
+"""How many symbolic links one path may go through, as Linux allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One importable thing of a tree."""
+
+    kind: Literal["package", "extension", "module", "folder"]
+    """``package`` and ``folder`` may hold submodules; a ``folder`` has no ``__init__.py``."""
+    path: str
+    """Relative to the tree, parted by ``/``: the file, or the folder."""
+
+
+class Sources:
+    """The importable files of one repository."""
+
+    def __init__(self, repository: Repository) -> None:
+        """Look only at the listing; nothing is read yet."""
+        self.repository = repository
+        self._files = repository.listing.by_path
+        spellings = (repository.root.absolute(), repository.root.resolve())
+        self._roots = tuple(dict.fromkeys(os.path.normcase(spelling) for spelling in spellings))
+
+    def inside(self, path: str) -> str | None:
+        """Return ``path`` relative to the tree, parted by ``/``; None where it lies outside."""
+        spelled = os.path.normpath(path)
+        for root in self._roots:
+            if os.path.normcase(spelled) == root:
+                return ""
+            if os.path.normcase(spelled).startswith(root + os.sep):
+                return spelled[len(root) + 1 :].replace(os.sep, "/")
+        return None
+
+    def on_disk(self, path: str) -> str:
+        """Return where the file or folder ``path`` of the tree lies."""
+        return str(self.repository.root.joinpath(*path.split("/"))) if path else str(self.repository.root)
+
+    def look(self, folder: str, name: str) -> Found | None:
+        """Find the module ``name`` in ``folder`` in the order of importlib's FileFinder, but for bytecode."""
+        place = posixpath.join(folder, name)
+        package = f"{place}/__init__.py"
+        if self.resolve(package) in self._files:
+            return Found(kind="package", path=package)
+        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+            if self.resolve(place + suffix) in self._files:
+                return Found(kind="extension", path=place + suffix)
+        if self.resolve(f"{place}.py") in self._files:
+            return Found(kind="module", path=f"{place}.py")
+        return Found(kind="folder", path=place) if self.resolve(place) in self._folders else None
+
+    def folders_that_hold(self, name: str) -> Iterator[str]:
+        """List the folders in which ``name`` is a package or module with source."""
+        for path in self._files:
+            folder, _, file = path.rpartition("/")
+            if file == f"{name}.py":
+                yield folder
+            elif file == "__init__.py" and posixpath.basename(folder) == name:
+                yield posixpath.dirname(folder)
+
+    def read(self, path: str) -> bytes:
+        """Read a file of the tree once and return those bytes, proven to be the listed ones.
+
+        Raises:
+            TreeMismatch: the file is not listed, cannot be read, or holds other bytes.
+        """
+        entry = self._files.get(self.resolve(path))
+        if entry is None or entry.mode == LINK:
+            raise self._mismatch(f"{path} is not part of {self.repository.id} as locked")
+        try:
+            data = Path(self.on_disk(entry.path)).read_bytes()
+        except OSError as error:
+            raise self._mismatch(f"{path} of {self.repository.id} cannot be read: {error.strerror}") from error
+        found = blob_id(data)
+        if found != entry.blob:
+            raise self._mismatch(
+                f"{path} of {self.repository.id} is not the locked file: its blob id is {found}, not {entry.blob}"
+            )
+        return data
+
+    def resolve(self, path: str) -> str:
+        """Follow the tree's own symbolic links; a link that leads nowhere gives a path that is not listed."""
+        if not self._links:
+            return path
+        for _ in range(MAX_LINKS):
+            for link in self._links:
+                if path == link or path.startswith(f"{link}/"):
+                    target = posixpath.normpath(posixpath.join(posixpath.dirname(link), self._targets[link]))
+                    path = "" if target == "." and path == link else posixpath.normpath(target + path[len(link) :])
+                    break
+            else:
+                return path
+        return "\0"
+
+    def _mismatch(self, message: str) -> TreeMismatch:
+        return TreeMismatch(message, hint="hublock sync")
+
+    @cached_property
+    def _links(self) -> tuple[str, ...]:
+        return tuple(entry.path for entry in self._files.values() if entry.mode == LINK)
+
+    @cached_property
+    def _targets(self) -> dict[str, str]:
+        return {link: self._target(link) for link in self._links}
+
+    def _target(self, link: str) -> str:
+        where = self.on_disk(link)
+        try:
+            target = str(Path(where).readlink())
+        except OSError:
+            return "\0"
+        if blob_id(os.fsencode(target)) != self._files[link].blob:
+            raise self._mismatch(f"the link {link} of {self.repository.id} does not lead where the locked one does")
+        return target
+
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        """The folders that hold source at any depth: what a namespace package may be."""
+        folders: set[str] = set()
+        for path in self._files:
+            if path.endswith(".py"):
+                parent = posixpath.dirname(path)
+                while parent and parent not in folders:
+                    folders.add(parent)
+                    parent = posixpath.dirname(parent)
+        return frozenset(folders)

@@ -1,0 +1,158 @@
+"""One repository's own view of the import system: its names, its ``sys.path``, its ``__import__``."""
+
+import builtins
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from hublock.runtime.loading import TreeLoader, folder_spec, spec_for
+from hublock.runtime.ownership import RESERVED, installed
+from hublock.runtime.repository import MARKER, Repository, namespace
+from hublock.runtime.shims import Shims
+from hublock.runtime.sources import Found, Sources
+
+
+class Space:
+    """What all modules of one repository share.
+
+    Modules are named ``<namespace>.<stock name>``. A stock name is looked for in the tree's root, and in every folder
+    of the tree that the repository's code puts on its ``sys.path``.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        """Serve ``repository``, whose listing must already be proven."""
+        self.sources = Sources(repository)
+        self.name = namespace(repository)
+        self.extra: dict[str, ModuleType] = {}
+        """What the repository's code put into ``sys.modules`` under names that are not its own."""
+        self._shims = Shims(self, [str(repository.root), *sys.path])
+        self._builtins = {**vars(builtins), "__import__": self.import_}
+        self._found: dict[str, tuple[Found, ...]] = {}
+        self._found_on: tuple[object, ...] = ()
+
+    def redirect(self, name: str) -> str | None:
+        """Return the full name under which the repository serves the absolute module ``name``; None if it does not."""
+        return f"{self.name}.{name}" if self.owns(name.partition(".")[0]) else None
+
+    def owns(self, top: str) -> bool:
+        """Tell whether the top-level name ``top`` is the tree's: a bare folder never hides an installed package."""
+        if top in RESERVED:
+            return False
+        found = self.search(top)
+        if not found:
+            return f"{self.name}.{top}" in sys.modules
+        return found[0].kind != "folder" or installed(top) is None
+
+    def search(self, top: str) -> tuple[Found, ...]:
+        """Find a top-level name in the roots: one module or package, else all bare folders of that name."""
+        path = tuple(self._shims.path)
+        if path != self._found_on:
+            self._found, self._found_on = {}, path
+        if top not in self._found:
+            self._found[top] = self._search_in(self._roots(), top)
+        return self._found[top]
+
+    def _roots(self) -> list[str]:
+        entries: list[object] = [*self._shims.path]
+        folders = [self.sources.inside(entry) for entry in entries if isinstance(entry, str)]
+        return [*dict.fromkeys(folder for folder in folders if folder is not None), ""]
+
+    def _search_in(self, folders: Sequence[str], name: str) -> tuple[Found, ...]:
+        found = [hit for folder in dict.fromkeys(folders) if (hit := self.sources.look(folder, name)) is not None]
+        whole = [hit for hit in found if hit.kind != "folder"]
+        return tuple(whole[:1] or found)
+
+    def spec(self, stock: str, parent_path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
+        """Return the spec of the module ``stock`` ("" is the repository itself); ``parent_path`` is its package's."""
+        fullname = f"{self.name}.{stock}" if stock else self.name
+        if not stock:
+            return folder_spec(fullname, [self.sources.on_disk("")], self)
+        if "." in stock:
+            folders = [self.sources.inside(entry) for entry in parent_path or ()]
+            found = self._search_in([folder for folder in folders if folder is not None], stock.rpartition(".")[2])
+        else:
+            found = self.search(stock) or self._adopt(stock)
+        return spec_for(fullname, found, self) if found else None
+
+    def _adopt(self, top: str) -> tuple[Found, ...]:
+        """Find a top-level name in a fresh process (a worker, an unpickling), where no code of the repository ran yet.
+
+        So the code that puts a folder on ``sys.path`` did not run either: the only folder that holds the name becomes
+        a root; where several do, hubconf.py is imported to choose.
+        """
+        folders = set(self.sources.folders_that_hold(top))
+        if len(folders) == 1:
+            self._shims.path.append(self.sources.on_disk(folders.pop()))
+        elif folders and f"{self.name}.hubconf" not in sys.modules:
+            importlib.import_module(f"{self.name}.hubconf")
+        return self.search(top)
+
+    def prepare(self, module: ModuleType) -> None:
+        """Mark ``module`` as the repository's and give it its own ``__import__``, before any of its code runs.
+
+        Functions keep the builtins that their module had when they were made.
+        """
+        vars(module)[MARKER] = self.name
+        vars(module)["__builtins__"] = self._builtins
+
+    def import_(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,
+        locals: Mapping[str, Any] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """Answer ``__import__`` for the repository's modules.
+
+        The compiler has redirected the names it knew; here arrive names computed at run time, names below folders put
+        on ``sys.path`` since, and modules that have a stand-in.
+        """
+        # PyImport_Import passes an empty list, drops our answer and reads the real sys.modules
+        if level or isinstance(fromlist, list):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        top = name.partition(".")[0]
+        if name in self.extra:
+            return self.extra[name] if fromlist else self.import_module(top)
+        target = self.redirect(name)
+        if target is not None:
+            leaf = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
+            return leaf if fromlist else sys.modules[f"{self.name}.{top}"]
+        found = builtins.__import__(name, globals, locals, fromlist or (), 0)
+        return self._shims.get(name if fromlist else top) or found
+
+    def import_module(self, name: str, package: str | None = None) -> ModuleType:
+        """Answer ``importlib.import_module`` for the repository's modules."""
+        absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
+        if absolute in self.extra:
+            return self.extra[absolute]
+        found = importlib.import_module(self.redirect(absolute) or absolute)
+        return self._shims.get(absolute) or found
+
+    def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
+        """Answer ``importlib.util.find_spec`` for the repository's modules."""
+        absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
+        target = self.redirect(absolute) or absolute
+        try:
+            return importlib.util.find_spec(target)
+        except ModuleNotFoundError as error:
+            # our finder refuses instead of leaving its names to the finders behind it
+            if error.name == target and target.startswith(f"{self.name}."):
+                return None
+            raise
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle means by ``name`` of the stock module ``module``."""
+        found: Any = self.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+
+    def loader_of(self, name: str, path: str) -> TreeLoader | None:
+        """Return the verifying loader of a file of the tree, None for any other file."""
+        file = self.sources.inside(path)
+        return TreeLoader(name, file, self) if file else None
