@@ -1,7 +1,69 @@
 """hublock: the reproducibility lockfile for PyTorch Hub.
 
 ``hublock.load`` is ``torch.hub.load``, answered strictly from the ``hub.lock`` of the project: it runs only bytes whose
-digest is in that lock, or stops before running anything.
+digest is in that lock, or stops before running anything. The other functions of torch.hub are here too; ``hublock.use``
+names a lock, ``hublock.modules`` gives a repository's modules their stock names, ``hublock.errors`` holds every error.
+
+Everything else is internal.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hublock.errors import HublockError as HublockError
+    from hublock.hub import (
+        download_url_to_file as download_url_to_file,
+    )
+    from hublock.hub import (
+        get_dir as get_dir,
+    )
+    from hublock.hub import (
+        help as help,
+    )
+    from hublock.hub import (
+        list as list,
+    )
+    from hublock.hub import (
+        load as load,
+    )
+    from hublock.hub import (
+        load_state_dict_from_url as load_state_dict_from_url,
+    )
+    from hublock.hub import (
+        modules as modules,
+    )
+    from hublock.hub import (
+        set_dir as set_dir,
+    )
+    from hublock.hub import (
+        use as use,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "HublockError",
+    "__version__",
+    "download_url_to_file",
+    "get_dir",
+    "help",
+    "list",
+    "load",
+    "load_state_dict_from_url",
+    "modules",
+    "set_dir",
+    "use",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # PEP 562: the names come when they are used, so that `import hublock` stays light
+    if name in __all__:
+        home = "hublock.errors" if name == "HublockError" else "hublock.hub"
+        return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> "list[str]":  # type: ignore[valid-type]
+    return sorted(__all__)

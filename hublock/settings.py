@@ -25,6 +25,8 @@ class Settings:
     """How many downloads run at once (``HUBLOCK_JOBS``)."""
     mmap: bool = True
     """Whether checkpoints may be memory-mapped from the store (``HUBLOCK_MMAP=0`` turns it off)."""
+    torch_home: Path | None = None
+    """Where torch keeps its own cache: files of it are taken over where their digest matches."""
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Host name -> token, from ``GITHUB_TOKEN``, ``GH_TOKEN`` and ``HF_TOKEN``; never printed."""
 
@@ -44,6 +46,7 @@ class Settings:
             mirrors=tuple(sorted(merged.items(), key=lambda pair: (-len(pair[0]), pair[0]))),
             jobs=_jobs(environ.get("HUBLOCK_JOBS")),
             mmap=environ.get("HUBLOCK_MMAP", "1") != "0",
+            torch_home=_torch_home(environ),
             tokens=_tokens(environ),
         )
 
@@ -74,6 +77,12 @@ def _jobs(text: str | None) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise InputError(f"HUBLOCK_JOBS is {text!r}, not a whole number above 0", hint="export HUBLOCK_JOBS=8")
     return int(text)
+
+
+def _torch_home(environ: Mapping[str, str]) -> Path:
+    """Return the folder that torch.hub derives (torch/hub.py: TORCH_HOME, else XDG_CACHE_HOME/torch)."""
+    named, cache = environ.get("TORCH_HOME"), environ.get("XDG_CACHE_HOME")
+    return Path(named) if named else (Path(cache) if cache else home(environ) / ".cache") / "torch"
 
 
 def _tokens(environ: Mapping[str, str]) -> dict[str, str]:

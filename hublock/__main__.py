@@ -1,0 +1,7 @@
+"""``python -m hublock``."""
+
+import sys
+
+from hublock.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,188 @@
+"""Add models or weights to the manifest, then lock them; both files change, or neither."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hublock.actions.context import Context
+from hublock.actions.describe import offer_of_pinned
+from hublock.actions.lock import Locking, build
+from hublock.actions.offers import Offer
+from hublock.actions.pin import pin_once, remote_of
+from hublock.actions.project import Project
+from hublock.actions.trace import TraceOptions
+from hublock.core.lockfile import Lock, Value
+from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
+from hublock.core.nearest import nearest
+from hublock.core.reference import Reference
+from hublock.errors import HublockError, InputError, RefNotFound
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What a user asked to add."""
+
+    reference: str
+    entrypoints: tuple[str, ...] = ()
+    name: str | None = None
+    args: tuple[Value, ...] = ()
+    kwargs: Mapping[str, Value] = field(default_factory=dict)
+    allow_unreachable: bool = False
+    tolerate: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Added:
+    """What adding did; nothing was added where ``offer`` is given: it lists what could be."""
+
+    locking: Locking | None = None
+    offer: Offer | None = None
+    understood: str | None = None
+    """How an ambiguous spelling was understood."""
+
+
+def add_models(wish: Wish, project: Project, context: Context, *, options: TraceOptions) -> Added:
+    """Lock one or more entry points of a repository under names of their own.
+
+    Raises:
+        InvalidReference: the reference follows none of the spellings.
+        InputError: a name is taken, or the reference means two things.
+        RefNotFound: the word behind the colon is neither ref nor entry point.
+        EntrypointNotFound: the repository has no such entry point.
+        HublockError: whatever locking raises; neither file was touched.
+    """
+    project.check_writable()
+    text = project.manifest_text()
+    manifest, lock = project.read_manifest(text), project.read_lock()
+    reference = _relative(Reference.parse(wish.reference), project)
+    entrypoints, understood = wish.entrypoints, None
+    if not entrypoints:
+        reference, entrypoints, understood, offer = _understand(reference, wish, lock, project, context)
+        if offer is not None:
+            return Added(offer=offer, understood=understood)
+    wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest)
+    done = build(
+        replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
+    )
+    for model in wanted:
+        agreed = tuple(sorted({*model.allow_pickle, *done.consent.get(model.name, ())}))
+        text = edit_manifest(text, embedded=project.embedded, add=replace(model, allow_pickle=agreed))
+    project.write_manifest(text)
+    return Added(locking=replace(done, changed=project.write_lock(done.lock)), understood=understood)
+
+
+def add_weights(name: str, url: str, project: Project, context: Context) -> Locking:
+    """Lock a file that a script loads by URL itself.
+
+    Raises:
+        InputError: the name is taken, or the URL holds a credential.
+        TransferError: the file could not be fetched.
+    """
+    project.check_writable()
+    text = project.manifest_text()
+    manifest = project.read_manifest(text)
+    _refuse_taken([name], manifest)
+    wanted = WantedWeights(name=name, url=url)
+    done = build(
+        replace(manifest, weights=(*manifest.weights, wanted)),
+        project.read_lock(),
+        context,
+        base=project.folder,
+        options=TraceOptions(),
+    )
+    project.write_manifest(edit_manifest(text, embedded=project.embedded, add=wanted))
+    return replace(done, changed=project.write_lock(done.lock))
+
+
+def _wanted(wish: Wish, repo: str, manifest: Manifest) -> tuple[WantedModel, ...]:
+    """Turn a wish into models, each under a name that nobody has."""
+    if wish.name and len(wish.entrypoints) > 1:
+        raise InputError(
+            f"--name {wish.name} cannot name {len(wish.entrypoints)} entry points", hint="add them one at a time"
+        )
+    names = [wish.name or entrypoint for entrypoint in wish.entrypoints]
+    _refuse_taken(names, manifest)
+    return tuple(
+        WantedModel(
+            name=name,
+            repo=repo,
+            entrypoint=entrypoint,
+            args=wish.args,
+            kwargs=wish.kwargs,
+            allow_unreachable=wish.allow_unreachable,
+            tolerate=wish.tolerate,
+            inputs=wish.inputs,
+            urls=wish.urls,
+        )
+        for name, entrypoint in zip(names, wish.entrypoints, strict=True)
+    )
+
+
+def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:
+    taken = {item.name for item in (*manifest.models, *manifest.weights)}
+    for index, name in enumerate(names):
+        if name in taken or name in names[:index]:
+            raise InputError(f"the manifest already has a {name}", hint=f"--name {name}-2, or hublock remove {name}")
+
+
+def _relative(reference: Reference, project: Project) -> Reference:
+    """Write a local path relative to the project: no absolute path enters a lock."""
+    if reference.kind != "local":
+        return reference
+    path = os.path.relpath(Path(reference.location).expanduser().absolute(), project.folder).replace(os.sep, "/")
+    return replace(reference, location=path if path.startswith(".") else f"./{path}")
+
+
+_Understood = tuple[Reference, tuple[str, ...], str | None, Offer | None]
+
+
+def _understand(reference: Reference, wish: Wish, lock: Lock, project: Project, context: Context) -> _Understood:
+    """Decide what ``REF`` or ``REF:WORD`` without an entry point means.
+
+    A ref wins where only a ref has that name, an entry point of the default branch where only that has; a name that is
+    both is refused, and so is one that is neither.
+    """
+    word = reference.ref
+    if word is None or reference.kind != "github":
+        return reference, (), None, _offer(reference, wish, lock, project, context)
+    plain = reference.at(None)
+    missing = _missing_ref(reference, project, context)
+    offer = _default_offer(plain, wish, lock, project, context)
+    names = [entry.name for entry in offer.entrypoints] if offer else []
+    if missing is None and word in names:
+        raise InputError(
+            f"{word} is both a ref and an entry point of {plain}",
+            hint=f"hublock add {plain} {word} for the entry point, hublock add {plain}:{word} ENTRYPOINT for the ref",
+        )
+    if missing is None:
+        return reference, (), None, _offer(reference, wish, lock, project, context)
+    if word not in names:
+        raise RefNotFound(
+            f"{plain} has neither a ref nor an entry point {word}{nearest(word, names)}",
+            hint=missing.hint or f"hublock list {plain}",
+        )
+    return plain, (word,), f"{plain} has no ref {word}: taking the entry point {word} of its default branch", None
+
+
+def _missing_ref(reference: Reference, project: Project, context: Context) -> HublockError | None:
+    try:
+        remote_of(reference, context, project.folder).resolve(reference.ref)
+    except RefNotFound as error:
+        return error
+    return None
+
+
+def _default_offer(plain: Reference, wish: Wish, lock: Lock, project: Project, context: Context) -> Offer | None:
+    """Return what the default branch offers; None where it has no hubconf.py (another branch may)."""
+    try:
+        return _offer(plain, wish, lock, project, context)
+    except (InputError, RefNotFound):
+        return None
+
+
+def _offer(reference: Reference, wish: Wish, lock: Lock, project: Project, context: Context) -> Offer:
+    allow = wish.allow_unreachable
+    return offer_of_pinned(pin_once(reference, lock, context, base=project.folder, allow_unreachable=allow), context)

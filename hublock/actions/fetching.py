@@ -1,0 +1,298 @@
+"""Answers during a trace: every file is downloaded once, judged before its first use, and written down."""
+
+import json
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from hublock.actions.context import Context
+from hublock.actions.offers import read_tree_hubconf
+from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, scan_file
+from hublock.core.digest import Digest
+from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, TreeWeights, Weights
+from hublock.core.manifest import WantedModel
+from hublock.core.pickles import EXECUTION_GLOBALS, judge
+from hublock.core.reference import Reference
+from hublock.errors import InputError, TransferError, UnsafePickle
+from hublock.net.download import Wanted
+from hublock.runtime.answers import File, check_prefix, sha256_of
+from hublock.runtime.isolation import Repository
+from hublock.runtime.worker import Outcome
+
+HUGGING_FACE = "https://huggingface.co"
+MAX_REPLY = 1 << 20
+"""Bytes of a metadata answer that is recorded whole; a larger answer is a file."""
+
+_CLAIMED = re.compile(r"-([0-9a-f]{8,64})\.[^/]*$")
+_SIGNED = {"sig", "signature", "token", "x-amz-signature", "x-goog-signature", "expires", "awsaccesskeyid"}
+
+
+class FetchingAnswers:
+    """Answers that download, for one model of one repository."""
+
+    def __init__(
+        self, wanted: WantedModel, pinned: Pinned, lock: Lock, context: Context, *, base: Path, allow_pickle: bool
+    ) -> None:
+        """Answer for ``wanted`` of ``pinned``; what ``lock`` pins already keeps its digest."""
+        self._wanted = wanted
+        self._pinned = pinned
+        self._lock = lock
+        self._context = context
+        self._base = base
+        self._allow_pickle = allow_pickle
+        self._mutex = threading.RLock()
+        self._weights: dict[str, Weights] = {}
+        self._replies: dict[tuple[str, str], Reply | None] = {}
+        self._hf: dict[tuple[str, str, str, str], HuggingFaceFile] = {}
+        self._nested: dict[str, Pinned] = {}
+        self._consent: set[str] = set()
+        self._tree_weights = {item.path: item for item in pinned.repo.tree_weights}
+        self._inputs = dict(self._take_inputs())
+
+    @property
+    def input_paths(self) -> Mapping[str, Path]:
+        """The files the user hands in, by the name the entry point knows them by."""
+        return {
+            name: self._context.store.blob(given.digest) or self._base / name for name, given in self._inputs.items()
+        }
+
+    @property
+    def nested(self) -> tuple[Pinned, ...]:
+        """The repositories loaded from within."""
+        return tuple(self._nested.values())
+
+    @property
+    def consent(self) -> tuple[str, ...]:
+        """The globals that were consented to on the way."""
+        return tuple(sorted(self._consent))
+
+    @property
+    def tree_weights(self) -> tuple[TreeWeights, ...]:
+        """Every checkpoint of the tree that was judged."""
+        return tuple(self._tree_weights.values())
+
+    def locked(self, outcome: Outcome) -> Model:
+        """Return the model as this trace knows it, not yet confirmed."""
+        wanted = self._wanted
+        return Model(
+            name=wanted.name,
+            entrypoint=wanted.entrypoint,
+            args=wanted.args,
+            kwargs=wanted.kwargs,
+            traced="unconfirmed",
+            isolation=outcome.isolation,
+            requires=wanted.requires,
+            traced_with=outcome.traced_with,
+            repos=tuple(sorted(self._nested)),
+            weights=tuple(self._weights.values()),
+            hf=tuple(self._hf.values()),
+            replies=tuple(reply for reply in self._replies.values() if reply),
+            inputs=tuple(self._inputs.values()),
+            tolerated=tuple(sorted(outcome.refusals)),
+            writes_tree=outcome.writes_tree,
+        )
+
+    def declared(self) -> Model:
+        """Return the model as its user declared it: nothing ran."""
+        wanted = self._wanted
+        return Model(
+            name=wanted.name,
+            entrypoint=wanted.entrypoint,
+            args=wanted.args,
+            kwargs=wanted.kwargs,
+            traced="declared",
+            requires=wanted.requires,
+            weights=tuple(self._weights.values()),
+            inputs=tuple(self._inputs.values()),
+        )
+
+    def fetch(self, url: str, *, hash_prefix: str | None = None) -> File:
+        """Download ``url`` once, judge it, and write it down."""
+        with self._mutex:
+            known = self._weights.get(url) or self._pinned_weights(url)
+            wanted = Wanted(url=url, digest=known.digest, size=known.size) if known else Wanted(url=url)
+            if known is None:
+                check_url(url, self._context)
+            fetched = self._context.downloader().fetch(wanted)
+            check_prefix(url, fetched.digest, hash_prefix)
+            if known is None:
+                self._check_claim(url, fetched.digest)
+            pickle = known.pickle if known else scan_file(fetched.path)
+            self._demand_consent(url, pickle)
+            self._weights[url] = Weights(url=url, digest=fetched.digest, size=fetched.size, pickle=pickle)
+            return File(path=fetched.path, digest=fetched.digest, size=fetched.size, pickle=pickle)
+
+    def repo(self, reference: str) -> Repository:
+        """Pin a nested repository, or take the pin that the lock has."""
+        with self._mutex:
+            parsed = Reference.parse(reference)
+            if parsed.key == Reference.parse(self._pinned.repo.id).key:
+                return repository(self._pinned.repo, self._pinned.tree)
+            known = self._lock.repo(reference)
+            found = next((p for p in self._nested.values() if Reference.parse(p.repo.id).key == parsed.key), None)
+            if found is None and known is not None:
+                tree = fetch_pinned(known, self._context, base=self._base)
+                found = Pinned(repo=known, tree=tree, hubconf=read_tree_hubconf(tree, known.id))
+            elif found is None:
+                found = pin(parsed, self._context, base=self._base, nested=True)
+            self._nested[found.repo.id] = found
+            return repository(found.repo, found.tree)
+
+    def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
+        """Fetch a small metadata answer and write it down; None if ``url`` is a file."""
+        with self._mutex:
+            if (method, url) not in self._replies:
+                self._replies[method, url] = self._ask(method, url)
+            reply = self._replies[method, url]
+            if reply is None:
+                return None
+            path = self._context.store.blob(reply.digest)
+            return reply.status, path.read_bytes() if path else b""
+
+    def hf(self, repo: str, type: str, revision: str, file: str) -> tuple[str, File]:
+        """Fetch one file of a Hugging Face repository at the commit that its revision names now."""
+        with self._mutex:
+            folder = hugging_face_folder(repo, type)
+            with self._context.transport.open("HEAD", f"{folder}/resolve/{revision}/{file}") as response:
+                commit = response.headers.get("X-Repo-Commit", "")
+            if not re.fullmatch(r"[0-9a-f]{40}", commit):
+                raise TransferError(f"{folder} does not tell the commit of {revision}", hint="hublock lock")
+            fetched = self._context.downloader().fetch(Wanted(url=f"{folder}/resolve/{commit}/{file}"))
+            pickle = scan_file(fetched.path)
+            self._demand_consent(f"{folder}/{file}", pickle)
+            self._hf[repo, type, revision, file] = HuggingFaceFile(
+                repo=repo,
+                type=type,
+                revision=revision,
+                commit=commit,
+                file=file,
+                digest=fetched.digest,
+                size=fetched.size,
+                pickle=pickle,
+            )
+            return commit, File(path=fetched.path, digest=fetched.digest, size=fetched.size, pickle=pickle)
+
+    def hf_files(self, repo: str, type: str, revision: str) -> tuple[str, tuple[str, ...]]:
+        """Ask Hugging Face which files a repository holds."""
+        url = f"{HUGGING_FACE}/api/{type}s/{repo}/revision/{revision}"
+        with self._context.transport.open("GET", url) as response:
+            body = b"".join(response.chunks(1 << 16))
+        try:
+            answer = json.loads(body)
+            return str(answer["sha"]), tuple(str(item["rfilename"]) for item in answer["siblings"])
+        except (ValueError, KeyError, TypeError):
+            raise TransferError(f"{url} did not list the files of {repo}", hint="hublock lock") from None
+
+    def input(self, path: Path) -> File | None:
+        """Return the verdict on a file the user handed in, or one that was fetched and put somewhere else."""
+        digest = sha256_of(path)
+        for item in (*self._inputs.values(), *self._weights.values(), *self._hf.values()):
+            if item.digest == digest:
+                return File(path=path, digest=digest, size=item.size, pickle=item.pickle)
+        return None
+
+    def pickle_of(self, repo: str, path: str) -> Pickle | None:
+        """Judge a checkpoint in a tree, and write the verdict down."""
+        with self._mutex:
+            pinned = self._nested.get(repo, self._pinned)
+            known = {item.path: item.pickle for item in pinned.repo.tree_weights}
+            pickle = known.get(path) or scan_file(pinned.tree.root / path)
+            self._demand_consent(f"{path} in {pinned.repo.id}", pickle)
+            if pinned is self._pinned and path not in known:
+                self._tree_weights[path] = TreeWeights(path=path, pickle=pickle)
+            return pickle
+
+    def _pinned_weights(self, url: str) -> Weights | None:
+        """Return what the lock says of ``url`` anywhere: a URL has one digest in a whole lock."""
+        for model in (model for repo in self._lock.repos for model in repo.models):
+            for weights in model.weights:
+                if weights.url == url:
+                    return weights
+        for named in self._lock.weights:
+            if named.url == url:
+                return Weights(url=url, digest=named.digest, size=named.size, pickle=named.pickle)
+        return None
+
+    def _ask(self, method: str, url: str) -> Reply | None:
+        check_url(url, self._context)
+        with self._context.transport.open(method, url) as response:
+            kind = response.headers.get("Content-Type", "")
+            if response.status < 400 and not re.match(r"application/(\w+\+)?json|text/", kind):
+                return None
+            body = b""
+            for chunk in response.chunks(1 << 16):
+                body += chunk
+                if len(body) > MAX_REPLY:
+                    return None
+        digest = self._context.store.add_blob(body)
+        return Reply(method=method, url=url, status=response.status, digest=digest, size=len(body))
+
+    def _check_claim(self, url: str, digest: Digest) -> None:
+        """Warn of a file whose name claims another digest (``…-1a2b3c4d.pth``, PyTorch Hub's convention)."""
+        claim = _CLAIMED.search(urlsplit(url).path)
+        if claim and not digest.hex.startswith(claim[1]):
+            self._context.progress.warn(f"{url} is named for {claim[1]} but hashes to {digest.hex[:16]}…")
+
+    def _demand_consent(self, what: str, pickle: Pickle) -> None:
+        lacking = judge(pickle, {*self._wanted.allow_pickle, *self._consent})
+        if self._allow_pickle:
+            fine = [name for name in lacking if not name_executes(name)]
+            self._consent.update(fine)
+            lacking = tuple(name for name in lacking if name not in fine)
+        if lacking:
+            raise _unsafe(self._wanted, what, lacking)
+
+    def _take_inputs(self) -> list[tuple[str, Input]]:
+        taken = []
+        for name in self._wanted.inputs:
+            path = self._base / name
+            if not path.is_file():
+                raise InputError(
+                    f"the input file {path} of model {self._wanted.name} does not exist", hint="check --input"
+                )
+            digest = self._context.store.add_blob(path)
+            pickle = scan_file(path)
+            self._demand_consent(name, pickle)
+            taken.append((name, Input(name=name, digest=digest, size=path.stat().st_size, pickle=pickle)))
+        return taken
+
+
+def check_url(url: str, context: Context) -> None:
+    """Refuse a URL that would carry a secret into the lock, and warn of one that will not last.
+
+    Raises:
+        InputError: it holds a user name, a password or a credential of this environment.
+    """
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise InputError(
+            f"a URL at {parts.hostname} holds a user name or password, which must not enter a lock",
+            hint="put the credentials into ~/.netrc",
+        )
+    if any(token in url for token in context.settings.tokens.values()):
+        raise InputError(f"a URL at {parts.hostname} holds a token of this environment", hint="keep tokens out of URLs")
+    if any(key.lower() in _SIGNED for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        context.progress.warn(f"{parts.scheme}://{parts.netloc}{parts.path} is a signed URL, which will not last")
+
+
+def name_executes(name: str) -> bool:
+    """Tell whether a pickle global is an execution primitive, which only a consent by name admits."""
+    return any(name == item or name.startswith(f"{item}.") for item in EXECUTION_GLOBALS)
+
+
+def _unsafe(wanted: WantedModel, what: str, names: tuple[str, ...]) -> UnsafePickle:
+    dangerous = [name for name in names if name_executes(name)]
+    if dangerous:
+        hint = f"do not load it; whoever must writes allow-pickle = {dangerous} under [models.{wanted.name}]".replace(
+            "'", '"'
+        )
+    else:
+        hint = f"hublock add {wanted.repo} {wanted.entrypoint} --allow-pickle, if you trust its author"
+    return UnsafePickle(f"{what} would run {', '.join(names)} when it is unpickled", hint=hint)
+
+
+def hugging_face_folder(repo: str, type: str) -> str:
+    """Return the URL below which Hugging Face serves a repository; ``type`` is model, dataset or space."""
+    return f"{HUGGING_FACE}/{repo}" if type == "model" else f"{HUGGING_FACE}/{type}s/{repo}"

@@ -1,0 +1,151 @@
+"""Load a locked model: everything is checked before the first line of foreign code runs."""
+
+import atexit
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hublock.core.arguments import evaluate
+from hublock.core.digest import Digest
+from hublock.core.lockfile import Lock, Model, Repo, Weights
+from hublock.core.matching import Match
+from hublock.errors import OfflineError
+from hublock.runtime import environment, torchhub
+from hublock.runtime.answers import LockedAnswers
+from hublock.runtime.isolation import Repository
+from hublock.store.store import Store
+
+PROJECT = "the project"
+NOBODY = Repo(id=PROJECT, ref="", commit="", tree=Digest("git-sha1", "0" * 40), digest=Digest("git-sha256", "0" * 64))
+"""Stands for the project itself where answers want a repository."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One call of a locked entry point."""
+
+    match: Match
+    args: Sequence[object] = ()
+    kwargs: Mapping[str, object] | None = None
+
+
+def load(call: Call, lock: Lock, store: Store) -> object:
+    """Run a locked entry point and return what it returns.
+
+    In this order: what it fetches begins to be hashed, the tree is compared with the lock, what must be installed is
+    looked for; only then is anything imported.
+
+    Raises:
+        OfflineError: something is not in the store.
+        IntegrityError: the stored bytes are not the locked ones.
+        MissingDependency: packages are missing; all are named.
+        EnvironmentMismatch: a package does not fit the manifest's ``requires``, or has drifted under ``exact``.
+        EntrypointNotFound: hubconf.py does not define it.
+        UnlockedDownload: it asked for what the lock does not name.
+    """
+    match = call.match
+    answers = LockedAnswers(lock, match.repo, match.models, store)
+    answers.prefetch()
+    repository = verified(match.repo, store, private=any(model.writes_tree for model in match.models))
+    check_environment(match, lock, repository)
+    args, kwargs = arguments(call, repository)
+    tolerated = sorted({what for model in match.models for what in model.tolerated})
+    return torchhub.run(repository, match.entrypoint, args, kwargs, answers=answers, tolerated=tolerated)
+
+
+def verified(repo: Repo, store: Store, *, private: bool = False) -> Repository:
+    """Return the tree of ``repo``, every byte of it compared with the lock.
+
+    Args:
+        repo: the locked repository.
+        store: where its tree is.
+        private: give a copy that lives until the process exits, for a repository that writes beside its own files.
+
+    Raises:
+        OfflineError: the tree is not in the store.
+        TreeMismatch: a file was changed, added or removed.
+    """
+    if store.tree(repo.digest) is None:
+        raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync")
+    tree = store.check_tree(repo.digest)
+    root = _private_copy(tree.root) if private else tree.root
+    return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
+
+
+def check_environment(match: Match, lock: Lock, repository: Repository) -> None:
+    """Refuse, before any import, what cannot run here; warn of drift from the traced versions once.
+
+    Raises:
+        MissingDependency: packages are missing; all are named.
+        EnvironmentMismatch: a package does not fit.
+    """
+    models = (match.named,) if match.named else match.models
+    drift = environment.check(
+        dependencies=match.repo.dependencies,
+        requires=sorted({item for model in models for item in model.requires}),
+        traced_with=sorted({item for model in models for item in model.traced_with}),
+        exact=lock.environment == "exact",
+        trees_own=owned_names(repository),
+    )
+    for sentence in drift:
+        _warn_once(f"{match.repo.id}: {sentence}")
+
+
+def owned_names(repository: Repository) -> set[str]:
+    """Return the top-level names that the tree itself provides."""
+    return {entry.path.split("/")[0].removesuffix(".py") for entry in repository.listing.entries}
+
+
+def arguments(call: Call, repository: Repository) -> tuple[list[object], dict[str, object]]:
+    """Return the arguments of a call: those given update the locked ones of the model it named."""
+    named = call.match.named
+    given = dict(call.kwargs or {})
+    if named is None:
+        return list(call.args), given
+
+    def resolve(name: str) -> object:
+        return torchhub.resolve_object(repository, name)
+
+    locked = [evaluate(value, resolve) for value in named.args]
+    args = list(call.args) + locked[len(call.args) :]
+    return args, {key: evaluate(value, resolve) for key, value in named.kwargs.items() if key not in given} | given
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(sentence: str) -> None:
+    if sentence not in _warned:
+        _warned.add(sentence)
+        warnings.warn(sentence, stacklevel=4)
+
+
+def _private_copy(root: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="hublock-tree-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / root.name
+    shutil.copytree(root, copy, symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
+    return copy
+
+
+def repository_of_namespace(prefix: str, lock: Lock, store: Store) -> Repository | None:
+    """Return the locked repository whose digest begins with ``prefix`` (16 hex digits), verified; None if none has."""
+    for repo in lock.repos:
+        if repo.digest.hex.startswith(prefix):
+            writes = any(model.writes_tree for model in repo.models)
+            return verified(repo, store, private=writes)
+    return None
+
+
+def answers_of_project(lock: Lock, store: Store) -> LockedAnswers:
+    """Return answers for a script's own downloads: every URL of the lock, whoever it was locked for."""
+    named = tuple(Weights(url=w.url, digest=w.digest, size=w.size, pickle=w.pickle) for w in lock.weights)
+    models = [model for repo in lock.repos for model in repo.models]
+    own = Model(name=PROJECT, entrypoint=PROJECT, weights=named)
+    return LockedAnswers(lock, replace(NOBODY, models=(own,)), [own, *models], store)

@@ -1,0 +1,208 @@
+"""Answer what the manifest wants and the lock does not answer yet; never move a pin."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from hublock.actions.context import Context
+from hublock.actions.fetching import FetchingAnswers, check_url
+from hublock.actions.offers import remember
+from hublock.actions.pin import Pinned, pin_once, scan_file
+from hublock.actions.project import Project
+from hublock.actions.trace import TraceOptions, called, trace_model
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
+from hublock.core.manifest import Manifest, WantedModel
+from hublock.core.nearest import nearest
+from hublock.core.plan import Pending, assemble, plan
+from hublock.core.reference import Reference
+from hublock.errors import EntrypointNotFound, NotLocked, StaleLock
+from hublock.net.download import Wanted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockedModel:
+    """One model that was locked just now, as a user is told of it."""
+
+    call: str
+    repo: Repo
+    model: Model
+    committed: datetime | None
+    parameters: tuple[str, ...]
+    """The parameters of its entry point, to point at those that choose weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Locking:
+    """What locking did."""
+
+    lock: Lock
+    changed: bool
+    models: tuple[LockedModel, ...] = ()
+    dropped: tuple[str, ...] = ()
+    consent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By model, the pickle globals consented to on the way, for the manifest to remember."""
+
+
+def lock_project(
+    project: Project, context: Context, *, options: TraceOptions, retrace: Collection[str] = ()
+) -> Locking:
+    """Bring ``hub.lock`` up to date with the manifest; nothing is written unless all of it succeeds.
+
+    Raises:
+        NotLocked: there is no manifest.
+        InvalidManifest: the manifest is not valid.
+        InvalidLock: the lock is not valid.
+        StoreError: the project or the store cannot be written.
+        RemoteError: a repository or a file could not be fetched.
+        LoadError: a model could not be traced.
+    """
+    project.check_writable()
+    manifest, old = project.read_manifest(), project.read_lock()
+    done = build(manifest, old, context, base=project.folder, options=options, retrace=retrace)
+    return replace(done, changed=project.write_lock(done.lock))
+
+
+def check_lock(project: Project) -> tuple[str, ...]:
+    """Return every way in which the lock does not answer the manifest, without changing anything.
+
+    Raises:
+        StaleLock: there is no lock at all.
+    """
+    manifest = project.read_manifest()
+    if not project.lock.exists() and (manifest.models or manifest.weights):
+        raise StaleLock(f"{project.lock} does not exist", hint="hublock lock")
+    return plan(manifest, project.read_lock()).reasons
+
+
+def build(
+    manifest: Manifest,
+    old: Lock,
+    context: Context,
+    *,
+    base: Path,
+    options: TraceOptions,
+    retrace: Collection[str] = (),
+) -> Locking:
+    """Find out what ``old`` does not answer of ``manifest``; nothing but the store is written."""
+    todo = plan(manifest, old)
+    pool = {_key(repo.id): repo for repo in old.repos}
+    models = {model.name: (repo.id, model) for repo in old.repos for model in repo.models}
+    consent: dict[str, tuple[str, ...]] = {}
+    locked = []
+    for pending in (*todo.trace, *_again(manifest, models, retrace)):
+        wanted = pending.wanted
+        context.progress.note(f"{wanted.name} {pending.reason}")
+        so_far = _so_far(pool, models, old.weights)
+        reference, allow = Reference.parse(wanted.repo), wanted.allow_unreachable
+        pinned = pin_once(reference, so_far, context, base=base, allow_unreachable=allow)
+        repo, model, nested = _find_out(wanted, pinned, so_far, context, base=base, options=options, consent=consent)
+        if wanted.name in retrace:
+            model = _merged(models[wanted.name][1], model)
+        pool.update({_key(item.repo.id): item.repo for item in nested} | {_key(repo.id): repo})
+        models[wanted.name] = (repo.id, model)
+        parameters = next((e.parameters for e in pinned.hubconf.entrypoints if e.name == wanted.entrypoint), ())
+        locked.append(
+            LockedModel(call=called(wanted), repo=repo, model=model, committed=pinned.committed, parameters=parameters)
+        )
+    weights = {item.name: item for item in old.weights}
+    weights |= {item.name: item for item in _named(manifest, _so_far(pool, models, old.weights), context)}
+    lock = assemble(manifest, repos=pool.values(), models=models, weights=weights.values())
+    kept = {model.name for repo in lock.repos for model in repo.models} | {item.name for item in lock.weights}
+    before = [model.name for repo in old.repos for model in repo.models] + [item.name for item in old.weights]
+    return Locking(
+        lock=lock,
+        changed=lock != old,
+        models=tuple(locked),
+        dropped=tuple(name for name in before if name not in kept),
+        consent=consent,
+    )
+
+
+def _so_far(
+    pool: Mapping[str, Repo], models: Mapping[str, tuple[str, Model]], weights: tuple[NamedWeights, ...]
+) -> Lock:
+    """Return what is known by now: a repository has one pin and a URL one digest in a whole lock."""
+    repos = (
+        replace(repo, models=tuple(model for repo_id, model in models.values() if _key(repo_id) == key))
+        for key, repo in pool.items()
+    )
+    return Lock(repos=tuple(repos), weights=weights)
+
+
+def _again(manifest: Manifest, models: Mapping[str, object], retrace: Collection[str]) -> Iterable[Pending]:
+    wanted = {model.name: model for model in manifest.models}
+    for name in retrace:
+        if name not in wanted or name not in models:
+            raise NotLocked(f"no model {name} is locked", hint="hublock list")
+        yield Pending(wanted=wanted[name], reason="is traced again")
+
+
+def _find_out(
+    wanted: WantedModel,
+    pinned: Pinned,
+    so_far: Lock,
+    context: Context,
+    *,
+    base: Path,
+    options: TraceOptions,
+    consent: dict[str, tuple[str, ...]],
+) -> tuple[Repo, Model, tuple[Pinned, ...]]:
+    if wanted.urls:
+        return pinned.repo, _declared(wanted, pinned, so_far, context, base=base), ()
+    if not pinned.hubconf.dynamic:
+        _check_entrypoint(wanted, pinned)
+    traced = trace_model(wanted, pinned, so_far, context, base=base, options=options)
+    remember(pinned.tree, traced.entrypoints, context.store)
+    if traced.consent:
+        consent[wanted.name] = traced.consent
+    return traced.repo, traced.model, traced.nested
+
+
+def _check_entrypoint(wanted: WantedModel, pinned: Pinned) -> None:
+    """Refuse a name that hubconf.py surely does not define, before anything runs."""
+    names = [entry.name for entry in pinned.hubconf.entrypoints]
+    if wanted.entrypoint not in names:
+        raise EntrypointNotFound(
+            f"{wanted.repo} has no entry point {wanted.entrypoint}{nearest(wanted.entrypoint, names)}",
+            hint=f"hublock list {wanted.repo}",
+        )
+
+
+def _declared(wanted: WantedModel, pinned: Pinned, so_far: Lock, context: Context, *, base: Path) -> Model:
+    """Lock the URLs a user declared for a model that cannot run here."""
+    answers = FetchingAnswers(wanted, pinned, so_far, context, base=base, allow_pickle=False)
+    for url in wanted.urls:
+        answers.fetch(url)
+    return answers.declared()
+
+
+def _named(manifest: Manifest, so_far: Lock, context: Context) -> list[NamedWeights]:
+    """Fetch the named weights that the lock does not answer yet."""
+    missing = plan(manifest, so_far).fetch
+    digests = {w.url: w.digest for r in so_far.repos for m in r.models for w in m.weights}
+    for item in missing:
+        check_url(item.url, context)
+    fetched = context.downloader().fetch_all([Wanted(url=item.url, digest=digests.get(item.url)) for item in missing])
+    return [
+        NamedWeights(name=item.name, url=item.url, digest=got.digest, size=got.size, pickle=scan_file(got.path))
+        for item, got in zip(missing, fetched, strict=True)
+    ]
+
+
+def _merged(old: Model, new: Model) -> Model:
+    """Add what a second trace saw to what the first one saw, and remove nothing."""
+    return replace(
+        new,
+        state=new.state if old.state == new.state else None,
+        repos=tuple(sorted({*old.repos, *new.repos})),
+        weights=tuple({item.url: item for item in (*old.weights, *new.weights)}.values()),
+        hf=tuple({(item.repo, item.revision, item.file): item for item in (*old.hf, *new.hf)}.values()),
+        replies=tuple({(item.method, item.url): item for item in (*old.replies, *new.replies)}.values()),
+        tolerated=tuple(sorted({*old.tolerated, *new.tolerated})),
+        writes_tree=old.writes_tree or new.writes_tree,
+    )
+
+
+def _key(reference: str) -> str:
+    return Reference.parse(reference).key

@@ -1,0 +1,94 @@
+"""What a repository offers, read from a folder or the store: no network, and nothing runs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hublock.core.hubconf import EntryPoint, Hubconf, read_hubconf
+from hublock.core.lockfile import Repo
+from hublock.core.nearest import nearest
+from hublock.errors import EntrypointNotFound, InputError, OfflineError
+from hublock.store.store import Store, StoredTree
+
+HUBCONF = "hubconf.py"
+NOTE = "entrypoints.json"
+"""What a stored tree's entry points are noted as, once a trace has seen them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """The entry points of one repository."""
+
+    name: str
+    entrypoints: tuple[EntryPoint, ...]
+    estimated: bool
+    """Whether hubconf.py builds names at run time and was only read, so that some may be missing."""
+
+
+def remember(tree: StoredTree, entrypoints: Sequence[EntryPoint], store: Store) -> None:
+    """Record beside a stored tree what a trace found hubconf.py to offer."""
+    if entrypoints:
+        store.note(tree.digest, NOTE, json.dumps([asdict(entry) for entry in entrypoints]).encode())
+
+
+def recall(tree: StoredTree, name: str, store: Store, hubconf: Hubconf | None = None) -> Offer:
+    """Return what a stored tree offers; nothing runs."""
+    hubconf = hubconf or read_tree_hubconf(tree, name)
+    noted = store.read_note(tree.digest, NOTE) if hubconf.dynamic else None
+    if noted is None:
+        return Offer(name=name, entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic)
+    rows = json.loads(noted)
+    entries = tuple(EntryPoint(**{**row, "parameters": tuple(row["parameters"])}) for row in rows)
+    return Offer(name=name, entrypoints=entries, estimated=False)
+
+
+def offer_of_folder(folder: Path) -> Offer:
+    """Read the hubconf.py of any folder.
+
+    Raises:
+        InputError: there is none, or it cannot be parsed.
+    """
+    path = folder / HUBCONF
+    if not path.is_file():
+        raise InputError(f"{folder} has no {HUBCONF}, so it is not a hub repository", hint="cd to the repository")
+    hubconf = read_hubconf(path.read_bytes(), file=str(path))
+    return Offer(name=str(folder), entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic)
+
+
+def offer_of_locked(repo: Repo, store: Store) -> Offer:
+    """Return what a locked repository offers, from the store alone.
+
+    Raises:
+        OfflineError: its tree is not in the store.
+    """
+    tree = store.tree(repo.digest)
+    if tree is None:
+        raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync")
+    return recall(tree, repo.id, store)
+
+
+def find_entrypoint(offer: Offer, name: str) -> EntryPoint:
+    """Return one entry point.
+
+    Raises:
+        EntrypointNotFound: there is none of that name; the nearest are named.
+    """
+    for entry in offer.entrypoints:
+        if entry.name == name:
+            return entry
+    names = [entry.name for entry in offer.entrypoints]
+    raise EntrypointNotFound(
+        f"{offer.name} has no entry point {name}{nearest(name, names)}", hint=f"hublock list {offer.name}"
+    )
+
+
+def read_tree_hubconf(tree: StoredTree, name: str) -> Hubconf:
+    """Read the hubconf.py of a stored tree, without running it.
+
+    Raises:
+        InputError: there is none, or it cannot be parsed.
+    """
+    if HUBCONF not in tree.listing.by_path:
+        raise InputError(f"{name} has no {HUBCONF}, so it is not a hub repository", hint="check the name and the ref")
+    return read_hubconf((tree.root / HUBCONF).read_bytes(), file=f"{name}: {HUBCONF}")

@@ -1,0 +1,115 @@
+"""From a reference to a pinned repository: resolved, fetched, proven, stored, read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hublock.actions.context import Context
+from hublock.actions.offers import read_tree_hubconf
+from hublock.core.hubconf import Hubconf
+from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
+from hublock.core.pickles import scan
+from hublock.core.reference import Reference
+from hublock.net.git import Remote, open_remote
+from hublock.runtime.isolation import Repository
+from hublock.store.store import StoredTree
+
+CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".t7", ".model", ".weights")
+"""Endings of files in a tree that are looked at as checkpoints; one with another name is judged when it is loaded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pinned:
+    """A repository at a commit, and what a user is told about it."""
+
+    repo: Repo
+    tree: StoredTree
+    hubconf: Hubconf
+    committed: datetime | None = None
+    """None when the pin was in the lock already."""
+
+
+def remote_of(reference: Reference, context: Context, base: Path) -> Remote:
+    """Open the repository of ``reference``; a local path is relative to ``base``."""
+    return open_remote(reference, context.transport, base=base)
+
+
+def pin(
+    reference: Reference, context: Context, *, base: Path, allow_unreachable: bool = False, nested: bool = False
+) -> Pinned:
+    """Find the commit of ``reference``, bring its tree into the store and read its hubconf.
+
+    Raises:
+        RepositoryNotFound: there is no such repository.
+        RefNotFound: it has no such ref.
+        TransferError: the host could not be reached.
+        IntegrityError: the objects do not hash to the commit, or must not be unpacked.
+        InputError: the tree has no hubconf.py, or it cannot be parsed.
+        StoreError: the store cannot be written.
+    """
+    remote = remote_of(reference, context, base)
+    resolved = remote.resolve(reference.ref, allow_unreachable=allow_unreachable, nested=nested)
+    if resolved.warning:
+        context.progress.warn(resolved.warning)
+    snapshot = remote.fetch(resolved.commit, progress=context.progress)
+    tree = context.store.add_tree(snapshot.files)
+    hubconf = read_tree_hubconf(tree, str(reference))
+    repo = Repo(
+        id=str(reference),
+        ref=resolved.ref,
+        commit=resolved.commit,
+        tree=snapshot.tree,
+        digest=tree.digest,
+        allow_unreachable=allow_unreachable,
+        dependencies=hubconf.dependencies,
+        submodules=snapshot.submodules,
+        tree_weights=scan_tree(tree),
+    )
+    return Pinned(repo=repo, tree=tree, hubconf=hubconf, committed=snapshot.committed)
+
+
+def fetch_pinned(repo: Repo, context: Context, *, base: Path) -> StoredTree:
+    """Bring the locked tree of ``repo`` into the store, unless it is there.
+
+    Raises:
+        TreeMismatch: the host serves other content under the locked commit.
+        TransferError: the host could not be reached.
+    """
+    present = context.store.tree(repo.digest)
+    if present is not None:
+        return present
+    snapshot = remote_of(Reference.parse(repo.id), context, base).fetch(repo.commit, progress=context.progress)
+    return context.store.add_tree(snapshot.files, expected=repo.digest)
+
+
+def pin_once(
+    reference: Reference, lock: Lock, context: Context, *, base: Path, allow_unreachable: bool = False
+) -> Pinned:
+    """Take the pin that ``lock`` has of ``reference``, or make one; raises as :func:`pin` does."""
+    known = lock.repo(str(reference))
+    if known is None:
+        return pin(reference, context, base=base, allow_unreachable=allow_unreachable)
+    tree = fetch_pinned(known, context, base=base)
+    return Pinned(repo=known, tree=tree, hubconf=read_tree_hubconf(tree, known.id))
+
+
+def scan_tree(tree: StoredTree) -> tuple[TreeWeights, ...]:
+    """Judge every checkpoint that lies in the tree itself."""
+    found = []
+    for entry in tree.listing.entries:
+        if entry.path.endswith(CHECKPOINTS) and entry.mode != "120000":
+            verdict = scan_file(tree.root / entry.path)
+            if verdict != "none":
+                found.append(TreeWeights(path=entry.path, pickle=verdict))
+    return tuple(found)
+
+
+def scan_file(path: Path) -> Pickle:
+    """Judge the checkpoint at ``path``, without unpickling anything."""
+    with path.open("rb") as file:
+        return scan(file)
+
+
+def repository(repo: Repo, tree: StoredTree) -> Repository:
+    """Return the stored tree of ``repo`` as something to import."""
+    return Repository(id=repo.id, digest=repo.digest, root=tree.root, listing=tree.listing)

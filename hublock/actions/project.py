@@ -1,0 +1,233 @@
+"""Where a project is: its manifest and its lock, how they are found, and how they are replaced."""
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hublock.core.canonical import dump_lock
+from hublock.core.lockfile import Lock, parse_lock
+from hublock.core.manifest import Manifest, parse_manifest
+from hublock.errors import InputError, InvalidManifest, NotLocked, StoreError
+
+MANIFEST, PYPROJECT, LOCK = "hub.toml", "pyproject.toml", "hub.lock"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Project:
+    """One project: the folder, the file that holds its manifest, and its lock."""
+
+    folder: Path
+    manifest: Path
+    embedded: bool
+    """Whether the manifest is ``[tool.hublock]`` of ``pyproject.toml``."""
+    lock: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """Return the project of ``folder``, which need not hold anything yet.
+
+        Raises:
+            InvalidManifest: both ``hub.toml`` and ``pyproject.toml`` hold hublock tables.
+        """
+        alone, shared = folder / MANIFEST, folder / PYPROJECT
+        embedded = _holds_tables(shared)
+        if embedded and alone.exists():
+            raise InvalidManifest(
+                f"both {alone} and [tool.hublock] of {shared} hold a manifest",
+                hint=f"move the tables of one into the other and remove them from {PYPROJECT}",
+            )
+        return cls(folder=folder, manifest=shared if embedded else alone, embedded=embedded, lock=folder / LOCK)
+
+    def manifest_text(self) -> str:
+        """Return the text of the manifest file, empty when there is none."""
+        return _read(self.manifest) if self.manifest.exists() else ""
+
+    def read_manifest(self, text: str | None = None) -> Manifest:
+        """Read the manifest, or ``text`` in its place.
+
+        Raises:
+            InvalidManifest: it is not a manifest.
+            NotLocked: there is none.
+        """
+        if text is None:
+            if not self.manifest.exists():
+                raise NotLocked(f"{self.folder} holds no {MANIFEST}", hint="hublock init")
+            text = _read(self.manifest)
+        return parse_manifest(text, file=str(self.manifest), embedded=self.embedded)
+
+    def read_lock(self) -> Lock:
+        """Read the lock; an empty one when there is none.
+
+        Raises:
+            InvalidLock: it is not a lock.
+            UnsupportedLockVersion: it was written by a newer hublock.
+        """
+        return parse_lock(_read(self.lock), file=str(self.lock)) if self.lock.exists() else Lock()
+
+    def write_manifest(self, text: str) -> None:
+        """Replace the manifest by ``text``, wholly or not at all."""
+        replace_file(self.manifest, text)
+
+    def write_lock(self, lock: Lock) -> bool:
+        """Replace the lock, wholly or not at all; return whether its bytes changed.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        text = dump_lock(lock)
+        if self.lock.exists() and _read(self.lock) == text:
+            return False
+        # what is written must read back as what was meant, or nothing is written
+        if dump_lock(parse_lock(text, file=str(self.lock))) != text:
+            raise AssertionError(f"{self.lock}: the written lock does not read back")
+        replace_file(self.lock, text)
+        return True
+
+    def check_writable(self) -> None:
+        """Refuse early what could not be written after minutes of work.
+
+        Raises:
+            StoreError: the folder, the manifest or the lock is read-only.
+        """
+        for path in (self.folder, self.manifest, self.lock):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise StoreError(f"{path} is read-only", hint=f"chmod u+w {path}")
+
+
+def read_named_lock(path: Path) -> Lock:
+    """Read the lock at ``path``.
+
+    Raises:
+        NotLocked: there is none.
+        InvalidLock: it is not a lock.
+    """
+    if not path.is_file():
+        raise NotLocked(f"there is no lock at {path}", hint="hublock lock")
+    return parse_lock(_read(path), file=str(path))
+
+
+def find_project(start: Path, home: Path) -> Project | None:
+    """Search ``start`` and the folders above it for a manifest or a lock."""
+    for folder in upward(start, home):
+        if (folder / MANIFEST).exists() or (folder / LOCK).exists() or _holds_tables(folder / PYPROJECT):
+            return Project.at(folder)
+    return None
+
+
+def open_project(named: Path) -> Project:
+    """Return the project a user named: its folder, or its manifest or lock file.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    folder = named.parent if named.name in (MANIFEST, PYPROJECT, LOCK) else named
+    if not folder.is_dir():
+        raise InputError(f"the project folder {folder} does not exist", hint=f"mkdir -p {folder}")
+    return Project.at(folder)
+
+
+def find_lock(starts: Sequence[Path], home: Path) -> Path:
+    """Return the first ``hub.lock`` above any of ``starts``.
+
+    Raises:
+        NotLocked: there is none; the message names every folder tried.
+    """
+    tried: list[Path] = []
+    for start in starts:
+        for folder in upward(start, home):
+            if (folder / LOCK).is_file():
+                return folder / LOCK
+            if folder not in tried:
+                tried.append(folder)
+    raise NotLocked(
+        f"no {LOCK} in {', '.join(map(str, tried))}",
+        hint="hublock add OWNER/REPO ENTRYPOINT, or hublock.use(PATH) for a lock elsewhere",
+    )
+
+
+def upward(start: Path, home: Path) -> Iterator[Path]:
+    """Yield ``start`` and the folders above it.
+
+    It stops after a folder that holds ``.git`` and at the home folder, and before a folder of another user: nobody
+    else's file decides what runs here.
+    """
+    home = home.resolve()
+    owner = _owner(start)
+    for folder in (start.resolve(), *start.resolve().parents):
+        if _owner(folder) != owner:
+            return
+        yield folder
+        if folder == home or (folder / ".git").exists():
+            return
+
+
+def _owner(folder: Path) -> int:
+    try:
+        return folder.stat().st_uid
+    except OSError:
+        return -1
+
+
+def _holds_tables(pyproject: Path) -> bool:
+    """Tell whether ``pyproject.toml`` has ``[tool.hublock]``; a file that does not parse has no say."""
+    try:
+        text = _read(pyproject)
+        return "hublock" in text and "hublock" in tomllib.loads(text).get("tool", {})
+    except (FileNotFoundError, InputError, tomllib.TOMLDecodeError, RecursionError):
+        return False
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start})", hint=f"save {path.name} as UTF-8") from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", hint=f"chmod u+r {path}") from None
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in one step: written beside, flushed to disk, renamed.
+
+    Raises:
+        StoreError: the folder cannot be written; ``path`` is as before.
+    """
+    path = path.resolve()
+    temporary = None
+    try:
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}", hint=f"chmod u+w {path.parent}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; Windows has no handle on a folder and needs none."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,126 @@
+"""Learn what an entry point fetches: run it once, answer each question with real bytes, then confirm it offline."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hublock.actions.context import Context
+from hublock.actions.fetching import FetchingAnswers
+from hublock.actions.pin import Pinned, repository
+from hublock.core.arguments import show
+from hublock.core.digest import Digest
+from hublock.core.hubconf import EntryPoint
+from hublock.core.lockfile import Lock, Model, Repo
+from hublock.core.manifest import WantedModel
+from hublock.errors import IncompleteTrace
+from hublock.runtime.answers import LockedAnswers
+from hublock.runtime.worker import Job, Outcome, trace
+
+TRACE_SEED, CONFIRM_SEED = 1, 2
+DEFAULT_TIMEOUT = 600.0
+"""Seconds an entry point may run, the time spent fetching left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TraceOptions:
+    """How a user wants models traced."""
+
+    confirm: bool = True
+    timeout: float = DEFAULT_TIMEOUT
+    allow_pickle: bool = False
+    """Consent to whatever globals are found, execution primitives apart."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traced:
+    """A model that was traced, and what came with it."""
+
+    model: Model
+    nested: tuple[Pinned, ...]
+    consent: tuple[str, ...]
+    """Pickle globals found that the user consented to by ``allow_pickle``."""
+    entrypoints: tuple[EntryPoint, ...]
+    """Everything hubconf.py offers."""
+    repo: Repo
+    """The model's repository, with the verdicts on checkpoints that the trace found in its tree."""
+
+
+def trace_model(
+    wanted: WantedModel, pinned: Pinned, lock: Lock, context: Context, *, base: Path, options: TraceOptions
+) -> Traced:
+    """Trace and confirm one model; its files are in the store afterwards.
+
+    Raises:
+        IncompleteTrace: the entry point failed, hung, or fetched what cannot be recorded, or it loads otherwise
+            offline than it did online.
+        UnsafePickle: a checkpoint names globals that nobody consented to.
+        RemoteError: a file it asked for could not be fetched.
+        DigestMismatch: a file is not what the lock, or its own name, says.
+    """
+    answers = FetchingAnswers(wanted, pinned, lock, context, base=base, allow_pickle=options.allow_pickle)
+    job = Job(
+        repository=repository(pinned.repo, pinned.tree),
+        entrypoint=wanted.entrypoint,
+        args=wanted.args,
+        kwargs=wanted.kwargs,
+        seed=TRACE_SEED,
+        inputs=answers.input_paths,
+    )
+    name = called(wanted)
+    context.progress.note(f"tracing {name}")
+    seen = trace(job, answers, timeout=options.timeout, on_output=context.progress.note)
+    model = answers.locked(seen)
+    repo = replace(pinned.repo, tree_weights=answers.tree_weights, models=(model,))
+    if options.confirm:
+        context.progress.note(f"confirming {name} without network (traced with {seen.isolation})")
+        own = Lock(repos=(repo, *(nested.repo for nested in answers.nested if nested.repo.id != repo.id)))
+        strict = LockedAnswers(own, repo, [model], context.store)
+        again = trace(replace(job, seed=CONFIRM_SEED), strict, timeout=options.timeout, on_output=context.progress.note)
+        state, tolerated = judge(wanted, seen, again, context)
+        model = replace(model, traced="confirmed", state=state, tolerated=tolerated)
+    elif untold := set(seen.refusals) - set(wanted.tolerate):
+        raise _fell_back(wanted, sorted(untold))
+    return Traced(
+        model=model,
+        nested=answers.nested,
+        consent=answers.consent,
+        entrypoints=seen.entrypoints,
+        repo=replace(repo, models=()),
+    )
+
+
+def judge(
+    wanted: WantedModel, seen: Outcome, again: Outcome, context: Context
+) -> tuple[Digest | None, tuple[str, ...]]:
+    """Decide what two runs prove: the state to lock, and the refusals the model does not depend on.
+
+    Raises:
+        IncompleteTrace: something was refused and the tensors are not proven equal: the entry point may have fallen
+            back to random weights.
+    """
+    refused = tuple(sorted({*seen.refusals, *again.refusals}))
+    proven = seen.state is not None and seen.state == again.state
+    untold = [what for what in refused if what not in wanted.tolerate]
+    if untold and not proven:
+        raise _fell_back(wanted, untold)
+    if seen.state != again.state:
+        context.progress.say(f"{called(wanted)} initialises at random: its tensors differ from run to run")
+    if refused:
+        context.progress.say(f"{called(wanted)} was refused {', '.join(refused)} and loads without")
+    return (seen.state if proven else None), refused
+
+
+def called(wanted: WantedModel) -> str:
+    """Return a model as a call: ``resnet18(weights='IMAGENET1K_V1')``."""
+    words = [show(value) for value in wanted.args] + [f"{key}={show(value)}" for key, value in wanted.kwargs.items()]
+    return f"{wanted.entrypoint}({', '.join(words)})"
+
+
+def _fell_back(wanted: WantedModel, refused: Collection[str]) -> IncompleteTrace:
+    what = ", ".join(refused)
+    flags = " ".join(f"--tolerate {item}" for item in refused)
+    return IncompleteTrace(
+        f"{wanted.repo} {wanted.entrypoint} was refused {what} and is not proven to load the same without, so it may"
+        " have fallen back to random weights; nothing was locked",
+        hint=f"hublock add {wanted.repo} {wanted.entrypoint} {flags}, if the model is right without",
+    )

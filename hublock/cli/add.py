@@ -1,0 +1,91 @@
+"""``hublock add``."""
+
+import argparse
+
+from hublock.cli import tracing
+from hublock.cli.console import counted, size
+from hublock.cli.face import Face
+from hublock.cli.list import print_offer
+from hublock.errors import InputError
+
+SUMMARY = "add models or weights, and lock them"
+EXAMPLES = """\
+  hublock add pytorch/vision:v0.20.1 resnet18 --kwarg weights=IMAGENET1K_V1
+  hublock add pytorch/vision:resnet18          an entry point of the default branch
+  hublock add pytorch/vision:v0.20.1           list the entry points, add nothing
+  hublock add ./my-hub-repo net --name small --arg 10
+  hublock add --url https://example.org/backbone-1a2b3c4d.pth --name backbone"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("reference", nargs="?", metavar="REF", help="owner/repo[:ref], git+https://…[@ref] or a path")
+    parser.add_argument("entrypoints", nargs="*", metavar="ENTRYPOINT", help="which of its models")
+    parser.add_argument("--name", help="the name in the manifest (default: the entry point)")
+    parser.add_argument("--arg", action="append", default=[], metavar="V", help="a positional argument")
+    parser.add_argument(
+        "--kwarg", action="append", default=[], metavar="K=V", help="a keyword argument; K:=TEXT forces a string"
+    )
+    parser.add_argument("--url", action="append", default=[], metavar="URL", help="a file that a script loads by URL")
+    parser.add_argument(
+        "--no-trace", action="store_true", help="declare the files by --url instead of running the model"
+    )
+    parser.add_argument("--allow-unreachable", action="store_true", help="accept a commit that is on no branch or tag")
+    parser.add_argument("--allow-pickle", action="store_true", help="consent to the pickle globals that are found")
+    parser.add_argument(
+        "--tolerate", action="append", default=[], metavar="WHAT", help="a refusal the model may live with"
+    )
+    parser.add_argument("--input", action="append", default=[], metavar="PATH", help="a file you hand to the model")
+    tracing.configure(parser)
+
+
+def run(arguments: argparse.Namespace, face: Face) -> int:
+    """Run the command."""
+    if arguments.reference is None:
+        return _add_weights(arguments, face)
+    if arguments.url and not arguments.no_trace:
+        raise InputError(
+            "--url beside a reference declares a model's files", hint="add --no-trace, or leave out the reference"
+        )
+    if arguments.no_trace and not (arguments.url and arguments.entrypoints):
+        raise InputError("--no-trace needs an entry point and its files", hint="add ENTRYPOINT --url URL")
+    from hublock.actions.add import Wish, add_models
+    from hublock.core.arguments import parse_keyword, parse_word
+
+    wish = Wish(
+        reference=arguments.reference,
+        entrypoints=tuple(arguments.entrypoints),
+        name=arguments.name,
+        args=tuple(parse_word(text) for text in arguments.arg),
+        kwargs=dict(parse_keyword(text) for text in arguments.kwarg),
+        allow_unreachable=arguments.allow_unreachable,
+        tolerate=tuple(arguments.tolerate),
+        inputs=tuple(arguments.input),
+        urls=tuple(arguments.url),
+    )
+    options = tracing.options(arguments, allow_pickle=arguments.allow_pickle)
+    added = add_models(wish, face.new_project, face.context, options=options)
+    if added.understood:
+        face.console.say(added.understood)
+    if added.offer:
+        print_offer(added.offer, face.console)
+        face.console.say(f"nothing was added: choose an entry point of {added.offer.name}")
+        face.console.hint(f"hublock add {arguments.reference} ENTRYPOINT")
+    if added.locking:
+        tracing.report(added.locking, face.console)
+    return 0
+
+
+def _add_weights(arguments: argparse.Namespace, face: Face) -> int:
+    if len(arguments.url) != 1 or not arguments.name:
+        raise InputError(
+            "what should be added?", hint="hublock add OWNER/REPO ENTRYPOINT, or hublock add --url URL --name NAME"
+        )
+    from hublock.actions.add import add_weights
+
+    done = add_weights(arguments.name, arguments.url[0], face.new_project, face.context)
+    for item in done.lock.weights:
+        if item.name == arguments.name:
+            face.console.done("Locked", f"{item.name}: {item.url}")
+            face.console.say(f"          {counted(1, 'file')}, {size(item.size)}; {item.digest}")
+    return 0

@@ -1,0 +1,131 @@
+"""The one mouth of hublock: data goes to stdout, everything else to stderr.
+
+Words: a line is one sentence without a full stop, lower case after ``error:``, ``warning:`` and ``hint:``. Colours and
+bars appear on a terminal only, and never under ``NO_COLOR``; ``-q`` leaves errors and data, ``-v`` adds what goes on.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
+
+from hublock.core.progress import Progress, Task
+from hublock.errors import HublockError
+
+RED, GREEN, YELLOW, CYAN, BOLD = "31", "32", "33", "36", "1"
+BAR_DELAY = 1.0
+"""Seconds something must take before a bar appears."""
+
+
+class Console(Progress):
+    """Where a command speaks."""
+
+    def __init__(self, out: IO[str], err: IO[str], environ: Mapping[str, str], *, verbosity: int = 0) -> None:
+        """Speak to ``out`` and ``err``; ``verbosity`` is -1 for quiet, 1 for more."""
+        self._out = out
+        self._err = err
+        self._verbosity = verbosity
+        terminal = err.isatty() and environ.get("TERM") != "dumb"
+        self._colours = terminal and not environ.get("NO_COLOR")
+        self._bars = terminal and verbosity >= 0
+
+    def data(self, text: str) -> None:
+        """Print an answer to stdout."""
+        print(text, file=self._out, flush=True)
+
+    def json(self, value: object) -> None:
+        """Print an answer to stdout as JSON."""
+        self.data(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def table(self, rows: Iterable[Sequence[str]]) -> None:
+        """Print an answer to stdout as aligned columns."""
+        cells = [list(row) for row in rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            self.data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def say(self, message: str) -> None:
+        """Say what every user wants to read, unless quiet."""
+        if self._verbosity >= 0:
+            self._line(message)
+
+    def done(self, verb: str, message: str) -> None:
+        """Say what was done: a verb that stands out, and its object."""
+        self.say(f"{self._paint(f'{verb:>9}', GREEN, BOLD)} {message}")
+
+    def note(self, message: str) -> None:
+        """Say what a user who asked for more wants to read."""
+        if self._verbosity > 0:
+            self._line(message)
+
+    def warn(self, message: str) -> None:
+        """Say what a user should act on, unless quiet."""
+        if self._verbosity >= 0:
+            self._line(f"{self._paint('warning:', YELLOW, BOLD)} {message}")
+
+    def hint(self, message: str) -> None:
+        """Say which command comes next, unless quiet."""
+        if self._verbosity >= 0:
+            self._line(f"   {self._paint('hint:', CYAN)} {message}")
+
+    def error(self, error: HublockError) -> None:
+        """Say what went wrong and how to fix it, also when quiet."""
+        self._line(f"{self._paint('error:', RED, BOLD)} {error.message}")
+        if error.hint:
+            self._line(f"   {self._paint('hint:', CYAN)} {error.hint}")
+
+    def task(self, label: str, total: int | None = None, unit: str = "B") -> Task:
+        """Show a bar on a terminal, once the task has taken a second."""
+        return _Bar(self._err, label, total, unit) if self._bars else Task()
+
+    def _paint(self, text: str, *codes: str) -> str:
+        return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self._colours else text
+
+    def _line(self, text: str) -> None:
+        if self._bars:
+            from tqdm import tqdm
+
+            tqdm.write(text, file=self._err)
+        else:
+            print(text, file=self._err, flush=True)
+
+
+class _Bar(Task):
+    def __init__(self, err: IO[str], label: str, total: int | None, unit: str) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(
+            desc=label,
+            total=total,
+            unit=unit if unit == "B" else f" {unit}",
+            unit_scale=unit == "B",
+            unit_divisor=1024,
+            file=err,
+            leave=False,
+            delay=BAR_DELAY,
+            dynamic_ncols=True,
+        )
+
+    def advance(self, amount: int) -> None:
+        self._bar.update(amount)
+
+    def grow(self, total: int) -> None:
+        self._bar.total = total
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as a person reads it: ``44.7 MiB``."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    raise AssertionError(count)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``1 file`` or ``3 files``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,58 @@
+"""What a command is given: somewhere to speak, the settings, and the way to the project."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hublock.cli.console import Console
+from hublock.errors import NotLocked
+from hublock.settings import Settings
+
+if TYPE_CHECKING:
+    from hublock.actions.context import Context
+    from hublock.actions.project import Project
+
+
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """The surroundings of one command."""
+
+    console: Console
+    settings: Settings
+    cwd: Path
+    home: Path
+
+    @cached_property
+    def context(self) -> "Context":
+        """Settings, store and network, for the actions."""
+        from hublock.actions.context import Context
+
+        return Context(settings=self.settings, progress=self.console)
+
+    @cached_property
+    def project(self) -> "Project":
+        """The project of this command.
+
+        Raises:
+            NotLocked: there is none above the current folder.
+            InputError: the folder a user named does not exist.
+        """
+        from hublock.actions.project import LOCK, MANIFEST
+
+        found = self._found()
+        if found is None:
+            raise NotLocked(f"neither {MANIFEST} nor {LOCK} in {self.cwd} or above it", hint="hublock init")
+        return found
+
+    @property
+    def new_project(self) -> "Project":
+        """The project of this command, or one to begin in the current folder."""
+        from hublock.actions.project import Project
+
+        return self._found() or Project.at(self.cwd)
+
+    def _found(self) -> "Project | None":
+        from hublock.actions.project import find_project, open_project
+
+        return open_project(self.settings.project) if self.settings.project else find_project(self.cwd, self.home)

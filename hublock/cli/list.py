@@ -1,0 +1,95 @@
+"""``hublock list``."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hublock.cli.console import Console, size
+from hublock.cli.face import Face
+
+if TYPE_CHECKING:
+    from hublock.actions.offers import Offer
+    from hublock.core.lockfile import Model, Repo
+
+SUMMARY = "list the locked models, or the entry points of a repository"
+EXAMPLES = """\
+  hublock list                          the models of this project
+  hublock list pytorch/vision:v0.20.1   the entry points of a repository
+  hublock list .                        those of the hubconf.py in this folder
+  hublock list --format json"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("reference", nargs="?", metavar="REF", help="owner/repo[:ref], git+https://…[@ref] or a folder")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how the list is printed")
+
+
+def run(arguments: argparse.Namespace, face: Face) -> int:
+    """Run the command."""
+    if arguments.reference is None:
+        return _list_models(arguments, face)
+    offer = offer_of(arguments.reference, face)
+    if arguments.format == "json":
+        rows = [{"name": e.name, "signature": e.signature, "doc": e.doc} for e in offer.entrypoints]
+        face.console.json({"repository": offer.name, "estimated": offer.estimated, "entrypoints": rows})
+    else:
+        print_offer(offer, face.console)
+    return 0
+
+
+def offer_of(text: str, face: Face) -> "Offer":
+    """Return what a reference or a folder offers."""
+    from hublock.actions.describe import offer_of_reference
+    from hublock.actions.offers import offer_of_folder
+    from hublock.core.reference import Reference
+
+    reference = Reference.parse(text)
+    if reference.kind == "local" and Path(reference.location).expanduser().is_dir():
+        return offer_of_folder(Path(reference.location).expanduser())
+    project = face.new_project
+    return offer_of_reference(reference, project.read_lock(), face.context, base=project.folder)
+
+
+def print_offer(offer: "Offer", console: Console) -> None:
+    """Print entry points with the first line of what they say of themselves."""
+    console.table((f"{e.name}{e.signature}", (e.doc or "").strip().partition("\n")[0]) for e in offer.entrypoints)
+    if not offer.entrypoints:
+        console.say(f"{offer.name} offers no entry points")
+    if offer.estimated:
+        console.say(f"{offer.name} builds entry points at run time and was only read: some may be missing")
+
+
+def _list_models(arguments: argparse.Namespace, face: Face) -> int:
+    lock = face.project.read_lock()
+    models = sorted(((repo, model) for repo in lock.repos for model in repo.models), key=lambda pair: pair[1].name)
+    if arguments.format == "json":
+        weights = [{"name": w.name, "url": w.url, "digest": str(w.digest), "size": w.size} for w in lock.weights]
+        face.console.json({"models": [_row(repo, model) for repo, model in models], "weights": weights})
+        return 0
+    rows = [(m.name, f"{r.id} {m.entrypoint}", r.commit[:12], size(_size(m))) for r, m in models]
+    rows += [(w.name, w.url, "", size(w.size)) for w in lock.weights]
+    if rows:
+        face.console.table(rows)
+    else:
+        face.console.say("nothing is locked")
+        face.console.hint("hublock add OWNER/REPO ENTRYPOINT")
+    return 0
+
+
+def _size(model: "Model") -> int:
+    return sum(file.size for file in (*model.weights, *model.hf, *model.replies))
+
+
+def _row(repo: "Repo", model: "Model") -> dict[str, object]:
+    return {
+        "name": model.name,
+        "repository": repo.id,
+        "commit": repo.commit,
+        "entrypoint": model.entrypoint,
+        "args": list(model.args),
+        "kwargs": dict(model.kwargs),
+        "traced": model.traced,
+        "size": _size(model),
+        "weights": [{"url": w.url, "digest": str(w.digest), "size": w.size} for w in model.weights],
+    }

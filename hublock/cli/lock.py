@@ -1,0 +1,37 @@
+"""``hublock lock``."""
+
+import argparse
+
+from hublock.cli import tracing
+from hublock.cli.face import Face
+from hublock.errors import StaleLock
+
+SUMMARY = "answer in hub.lock what the manifest wants; never move a pin"
+EXAMPLES = """\
+  hublock lock
+  hublock lock --check             change nothing, exit 1 if the lock is stale
+  hublock lock --retrace resnet18  on another machine: add the files it fetches there"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--check", action="store_true", help="only say whether the lock answers the manifest")
+    parser.add_argument("--retrace", action="append", default=[], metavar="NAME", help="trace a locked model again")
+    tracing.configure(parser)
+
+
+def run(arguments: argparse.Namespace, face: Face) -> int:
+    """Run the command."""
+    from hublock.actions.lock import check_lock, lock_project
+
+    project = face.project
+    if arguments.check:
+        reasons = check_lock(project)
+        if reasons:
+            raise StaleLock(f"{project.lock} does not answer the manifest: {'; '.join(reasons)}", hint="hublock lock")
+        face.console.say(f"{project.lock.name} is current")
+        return 0
+    done = lock_project(project, face.context, options=tracing.options(arguments), retrace=arguments.retrace)
+    tracing.report(done, face.console)
+    face.console.say(f"{project.lock.name} {'was updated' if done.changed else 'is current'}")
+    return 0

@@ -1,0 +1,139 @@
+"""The command line: parse, run one command, turn an error into a sentence and an exit code."""
+
+import argparse
+import os
+import sys
+import tomllib
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import hublock.cli.add
+import hublock.cli.help
+import hublock.cli.init
+import hublock.cli.list
+import hublock.cli.lock
+import hublock.cli.remove
+import hublock.cli.sync
+import hublock.cli.verify
+from hublock.cli.console import Console
+from hublock.cli.face import Face
+from hublock.errors import HublockError, InputError
+from hublock.settings import Settings, home
+
+COMMANDS = (
+    hublock.cli.init,
+    hublock.cli.add,
+    hublock.cli.remove,
+    hublock.cli.lock,
+    hublock.cli.sync,
+    hublock.cli.verify,
+    hublock.cli.list,
+    hublock.cli.help,
+)
+INTERRUPTED, OWN_BUG = 130, 70
+
+EPILOG = """\
+examples:
+  hublock add pytorch/vision:v0.20.1 resnet18 --kwarg weights=IMAGENET1K_V1
+  hublock sync            fetch what hub.lock names, elsewhere
+  hublock verify          in CI: is the lock current and the store intact?
+
+exit codes:
+  0 fine                  1 differs (stale lock)         2 wrong command, manifest, lock, repository or ref
+  3 integrity failure     4 not locked or not in store   5 transfer failed, may be retried
+  6 cannot be run here    7 store cannot be written      70 a bug in hublock     130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="hublock",
+        description="The reproducibility lockfile for PyTorch Hub.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--project", metavar="PATH", type=Path, help="the project folder (default: search upward)")
+    volume = common.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="print errors only")
+    volume.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="print more")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        command = commands.add_parser(
+            name,
+            parents=[common],
+            help=module.SUMMARY,
+            description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}.",
+            epilog=f"examples:\n{module.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.configure(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from hublock import __version__
+
+        parser.exit(message=f"hublock {__version__}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = build_parser().parse_args(argv)
+    console = Console(sys.stdout, sys.stderr, os.environ, verbosity=arguments.verbosity or 0)
+    try:
+        face = _face(arguments, console, os.environ)
+        code: int = arguments.run(arguments, face)
+    except HublockError as error:
+        console.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error(HublockError("interrupted; nothing was half-written"))
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our stdout has gone: point it elsewhere, or Python complains once more on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001
+        console.error(HublockError(f"this is a bug in hublock: {type(error).__name__}: {error}"))
+        console.say(traceback.format_exc())
+        return OWN_BUG
+    return code
+
+
+def _face(arguments: argparse.Namespace, console: Console, environ: Mapping[str, str]) -> Face:
+    settings = Settings.from_mapping(environ, mirrors=_configured_mirrors())
+    if arguments.project:
+        settings = replace(settings, project=arguments.project.absolute())
+    return Face(console=console, settings=settings, cwd=Path.cwd(), home=home(environ))
+
+
+def _configured_mirrors() -> dict[str, str]:
+    """Read ``[mirrors]`` of the user's config file: ``"https://from/" = "https://to/"``."""
+    import platformdirs
+
+    path = Path(platformdirs.user_config_dir("hublock", appauthor=False)) / "config.toml"
+    try:
+        mirrors = tomllib.loads(path.read_text(encoding="utf-8")).get("mirrors", {})
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", hint=f"mend {path}") from None
+    if not isinstance(mirrors, dict) or not all(isinstance(value, str) for value in mirrors.values()):
+        raise InputError(
+            f"{path}: mirrors is not a table of URLs", hint='write "https://from/" = "https://to/" below it'
+        )
+    return mirrors
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The options and words that `add` and `lock` share."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from hublock.cli.console import Console, counted, size
+
+if TYPE_CHECKING:
+    from hublock.actions.lock import LockedModel, Locking
+    from hublock.actions.trace import TraceOptions
+
+WEIGHTS_WORDS = ("pretrained", "weights", "checkpoint")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how to trace."""
+    parser.add_argument("--no-confirm", action="store_true", help="do not load each model a second time, offline")
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, metavar="SECONDS", help="how long a model may run, fetching left out"
+    )
+
+
+def options(arguments: argparse.Namespace, *, allow_pickle: bool = False) -> "TraceOptions":
+    """Return the options as the actions take them."""
+    from hublock.actions.trace import TraceOptions
+
+    return TraceOptions(confirm=not arguments.no_confirm, timeout=arguments.timeout, allow_pickle=allow_pickle)
+
+
+def report(done: "Locking", console: Console) -> None:
+    """Say what was locked and dropped."""
+    for locked in done.models:
+        _report_model(locked, console)
+    for name, names in done.consent.items():
+        console.say(f"          {name} may unpickle {', '.join(names)}")
+    for name in done.dropped:
+        console.done("Dropped", name)
+
+
+def _report_model(locked: "LockedModel", console: Console) -> None:
+    model, repo = locked.model, locked.repo
+    date = f" of {locked.committed:%Y-%m-%d}" if locked.committed else ""
+    files = [*model.weights, *model.hf, *model.replies]
+    total = sum(file.size for file in files)
+    console.done("Locked", f"{model.name}: {locked.call} of {repo.id} at {repo.commit[:12]}{date}")
+    what = f"{counted(len(files), 'file')}, {size(total)}" if files else "no files"
+    how = f"traced within {model.isolation}, {model.traced}" if model.isolation else model.traced
+    console.say(f"          {what}; {how}")
+    for nested in model.repos:
+        console.say(f"          loads {nested}, locked with it")
+    if not files:
+        chooses = [name for name in locked.parameters if any(word in name.lower() for word in WEIGHTS_WORDS)]
+        advice = f"; {' and '.join(chooses)} may choose weights" if chooses else ""
+        console.warn(f"{locked.call} fetched nothing{advice}")
+        if chooses:
+            console.hint(
+                f"hublock remove {model.name}, then hublock add {repo.id} {model.entrypoint} --kwarg {chooses[0]}=…"
+            )

@@ -1,0 +1,158 @@
+"""What the manifest wants against what the lock answers: what to keep, what to find out, what to drop."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from hublock.core.arguments import same as same_value
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
+from hublock.core.manifest import Manifest, WantedModel, WantedWeights
+from hublock.core.reference import same as same_reference
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pending:
+    """A model the lock does not answer yet."""
+
+    wanted: WantedModel
+    reason: str
+    """Why, as a clause that follows the model's name: ``is not locked yet``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What ``hublock lock`` would do."""
+
+    keep: tuple[str, ...]
+    """Names of the models the lock answers."""
+    trace: tuple[Pending, ...]
+    fetch: tuple[WantedWeights, ...]
+    """Named weights the lock does not answer yet."""
+    reasons: tuple[str, ...]
+    """Every way in which the lock does not answer the manifest, a sentence each; empty when it is current."""
+
+
+def plan(manifest: Manifest, lock: Lock) -> Plan:
+    """Compare ``manifest`` with ``lock`` structurally; no digest is looked at."""
+    trace: list[Pending] = []
+    keep: list[str] = []
+    reasons: list[str] = []
+    for wanted in manifest.models:
+        found = lock.model(wanted.name)
+        reason = _unanswered(wanted, found)
+        if reason:
+            trace.append(Pending(wanted=wanted, reason=reason))
+            reasons.append(f"model {wanted.name} {reason}")
+        else:
+            keep.append(wanted.name)
+            if found and found[1].requires != wanted.requires:
+                reasons.append(f"model {wanted.name} is locked with other `requires`")
+    locked_weights = {weights.name: weights.url for weights in lock.weights}
+    fetch = tuple(weights for weights in manifest.weights if locked_weights.get(weights.name) != weights.url)
+    reasons += [f"weights {weights.name} are not locked yet" for weights in fetch]
+    reasons += _unwanted(manifest, lock)
+    if manifest.environment != lock.environment:
+        reasons.append(f'the lock says environment = "{lock.environment}", the manifest "{manifest.environment}"')
+    return Plan(keep=tuple(keep), trace=tuple(trace), fetch=fetch, reasons=tuple(reasons))
+
+
+def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None) -> str | None:
+    """Say why the lock does not answer ``wanted``, or return None."""
+    if found is None:
+        return "is not locked yet"
+    repo, model = found
+    if not same_reference(wanted.repo, repo.id):
+        return f"is locked from {repo.id}, the manifest wants {wanted.repo}"
+    if wanted.entrypoint != model.entrypoint:
+        return f"is locked with entry point {model.entrypoint}, the manifest wants {wanted.entrypoint}"
+    if not _same_arguments(wanted, model):
+        return "is locked with other arguments"
+    if wanted.allow_unreachable < repo.allow_unreachable and not _shared(repo):
+        return "is locked at an unreachable commit, which the manifest no longer allows"
+    if bool(wanted.urls) != (model.traced == "declared"):
+        return "is declared in one file and traced in the other"
+    if wanted.urls and set(wanted.urls) != {weights.url for weights in model.weights}:
+        return "is locked with other declared URLs"
+    if set(wanted.inputs) != {given.name for given in model.inputs}:
+        return "is locked with other input files"
+    missing = unconsented(model, wanted.allow_pickle)
+    return f"needs consent to the pickle globals {', '.join(missing)}" if missing else None
+
+
+def _shared(repo: Repo) -> bool:
+    return len(repo.models) > 1
+
+
+def _same_arguments(wanted: WantedModel, model: Model) -> bool:
+    return same_value(list(wanted.args), list(model.args)) and same_value(dict(wanted.kwargs), dict(model.kwargs))
+
+
+def unconsented(model: Model, consent: Collection[str]) -> tuple[str, ...]:
+    """Return the globals that the pickles of ``model`` name and ``consent`` does not."""
+    verdicts = [item.pickle for item in (*model.weights, *model.hf, *model.inputs)]
+    named = {name for verdict in verdicts if isinstance(verdict, tuple) for name in verdict}
+    return tuple(sorted(named - set(consent)))
+
+
+def _unwanted(manifest: Manifest, lock: Lock) -> list[str]:
+    models = {model.name for model in manifest.models}
+    weights = {item.name for item in manifest.weights}
+    extra = [
+        f"model {m.name} is locked but no longer wanted" for r in lock.repos for m in r.models if m.name not in models
+    ]
+    return extra + [f"weights {w.name} are locked but no longer wanted" for w in lock.weights if w.name not in weights]
+
+
+def assemble(
+    manifest: Manifest,
+    *,
+    repos: Iterable[Repo],
+    models: Mapping[str, tuple[str, Model]],
+    weights: Iterable[NamedWeights],
+) -> Lock:
+    """Put together the lock that answers ``manifest``: what nobody wants any more is left out.
+
+    Args:
+        manifest: what is wanted; its spelling of a reference decides a repository's id.
+        repos: every pinned repository that may be needed.
+        models: by name, the id of the repository and the locked model.
+        weights: every named weights entry that may be needed.
+    """
+    wanted = {model.name: model for model in manifest.models}
+    by_key: dict[str, list[Model]] = defaultdict(list)
+    via: dict[str, set[str]] = defaultdict(set)
+    spelled: dict[str, set[str]] = defaultdict(set)
+    unreachable: dict[str, bool] = defaultdict(bool)
+    for name, wish in wanted.items():
+        repo_id, model = models[name]
+        key = _key(repo_id)
+        by_key[key].append(replace(model, requires=wish.requires))
+        spelled[key].add(wish.repo)
+        unreachable[key] |= wish.allow_unreachable
+    ids = {key: min(names) for key, names in spelled.items()}
+    for key, members in by_key.items():
+        for nested in (nested for model in members for nested in model.repos):
+            via[_key(nested)].add(ids[key])
+    kept = [
+        replace(
+            repo,
+            id=ids.get(_key(repo.id), repo.id),
+            via=tuple(sorted(via[_key(repo.id)])),
+            allow_unreachable=unreachable[_key(repo.id)],
+            models=tuple(by_key[_key(repo.id)]),
+        )
+        for repo in {_key(repo.id): repo for repo in repos}.values()
+        if by_key[_key(repo.id)] or via[_key(repo.id)]
+    ]
+    names = {item.name for item in manifest.weights}
+    return Lock(
+        environment=manifest.environment,
+        repos=tuple(kept),
+        weights=tuple(item for item in weights if item.name in names),
+    )
+
+
+def _key(reference: str) -> str:
+    from hublock.core.reference import Reference
+
+    return Reference.parse(reference).key

@@ -1,0 +1,254 @@
+"""torch.hub's seven functions, answered from the project's lock.
+
+They have torch.hub's names, parameters and results; what they do not do is ask the network or run bytes that nobody
+locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: the reviewed lock is the trust decision.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hublock.actions import load as loading
+from hublock.actions import offers
+from hublock.actions.project import LOCK, find_lock, read_named_lock
+from hublock.core.lockfile import Lock
+from hublock.core.matching import locked_repo, match
+from hublock.errors import InputError, UnlockedDownload
+from hublock.runtime import isolation, torchhub
+from hublock.settings import Settings, home
+from hublock.store.store import Store
+
+_used: Path | None = None
+_hub_dir: Path | None = None
+
+
+def use(path: str | os.PathLike[str]) -> None:
+    """Answer from the lock at ``path`` (a project folder or a lock file) from now on, in this whole process.
+
+    Raises:
+        NotLocked: there is no lock.
+    """
+    global _used  # noqa: PLW0603
+    named = Path(path).expanduser().absolute()
+    found = named / LOCK if named.is_dir() else named
+    read_named_lock(found)
+    _used = found
+
+
+def lock_file() -> Path:
+    """Return the lock that answers this process.
+
+    It is what ``use`` was told, else ``HUBLOCK_PROJECT``, else the first ``hub.lock`` upward from the folder of the
+    main script, else (a notebook has none) upward from the current folder.
+
+    Raises:
+        NotLocked: there is none; every folder tried is named.
+    """
+    if _used is not None:
+        return _used
+    named = _settings().project
+    if named is not None:
+        return named / LOCK if named.name != LOCK else named
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    start = Path(script).absolute().parent if script else Path.cwd()
+    return find_lock([start], home(os.environ))
+
+
+def load(
+    repo_or_dir: str,
+    model: str | None = None,
+    *args: Any,
+    source: str = "github",
+    trust_repo: bool | str | None = None,
+    force_reload: bool = False,
+    verbose: bool = True,
+    skip_validation: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Load a model from the lock, as ``torch.hub.load`` loads it from GitHub.
+
+    Args:
+        repo_or_dir: the reference as the lock has it (``owner/repo:ref``), a model's name, or
+            ``owner/repo:entrypoint`` as ``hublock add`` spelled it; with ``source="local"``, a folder.
+        model: the entry point; left out where ``repo_or_dir`` names a model.
+        *args: passed to the entry point.
+        source: ``github``, or ``local`` to run a folder of your own: the one thing the lock does not vouch for.
+        trust_repo: accepted, without effect.
+        force_reload: hash everything from disk again.
+        verbose: accepted, without effect.
+        skip_validation: accepted, without effect.
+        **kwargs: passed to the entry point; beside a name they update the locked ones.
+
+    Returns:
+        Whatever the entry point returns.
+
+    Raises:
+        NotLocked: the lock does not have it, or there is no lock.
+        OfflineError: it is not in the store; ``hublock sync`` fetches it.
+        IntegrityError: stored bytes are not the locked ones.
+        EnvironmentMismatch: packages are missing or do not fit.
+        UnlockedDownload: the entry point asked for what the lock does not name.
+        ValueError: ``source`` is neither ``github`` nor ``local``.
+    """
+    if source not in ("github", "local"):
+        raise ValueError(f'Unknown source: "{source}". Allowed values: "github" | "local".')
+    file = lock_file()
+    lock, store = _read(file), _store()
+    if force_reload:
+        torchhub.forget_checked()
+    if source == "local":
+        if model is None:
+            raise InputError(
+                'source="local" needs the name of an entry point', hint='load(FOLDER, "ENTRYPOINT", source="local")'
+            )
+        return loading.load_folder(Path(repo_or_dir), model, args, kwargs, lock, store)
+    found = match(lock, os.fspath(repo_or_dir), model, file=str(file))
+    return loading.load(loading.Call(match=found, args=args, kwargs=kwargs), lock, store)
+
+
+def list(
+    github: str,
+    force_reload: bool = False,
+    skip_validation: bool = False,
+    trust_repo: bool | str | None = None,
+    verbose: bool = True,
+) -> Sequence[str]:
+    """Return the names of the entry points of a locked repository; no network, and none of its code runs.
+
+    Raises:
+        NotLocked: the lock does not have the repository.
+        OfflineError: its tree is not in the store.
+    """
+    return [entry.name for entry in _offer(github).entrypoints]
+
+
+def help(
+    github: str,
+    model: str,
+    force_reload: bool = False,
+    skip_validation: bool = False,
+    trust_repo: bool | str | None = None,
+) -> str | None:
+    """Return the docstring of an entry point of a locked repository; no network, and none of its code runs.
+
+    Raises:
+        NotLocked: the lock does not have the repository.
+        OfflineError: its tree is not in the store.
+        EntrypointNotFound: the repository has no such entry point.
+    """
+    return offers.find_entrypoint(_offer(github), model).doc
+
+
+def download_url_to_file(url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
+    """Write the locked file of ``url`` to ``dst``.
+
+    Raises:
+        UnlockedDownload: the lock does not name ``url``.
+        OfflineError: the file is not in the store.
+        DigestMismatch: the bytes are not the locked ones, or do not begin with ``hash_prefix``.
+    """
+    with _advised(url):
+        torchhub.download_url_to_file(_answers(), url, dst, hash_prefix)
+
+
+def load_state_dict_from_url(
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+    check_hash: bool = False,
+    file_name: str | None = None,
+    weights_only: bool = False,
+) -> dict[str, Any]:
+    """Return the object in the locked file of ``url``.
+
+    Raises:
+        UnlockedDownload: the lock does not name ``url``.
+        OfflineError: the file is not in the store.
+        DigestMismatch: the bytes are not the locked ones, or not those the name claims under ``check_hash``.
+    """
+    with _advised(url):
+        answer: dict[str, Any] = torchhub.load_state_dict_from_url(
+            _answers(),
+            url,
+            model_dir=model_dir,
+            map_location=map_location,
+            progress=progress,
+            check_hash=check_hash,
+            file_name=file_name,
+            weights_only=weights_only,
+        )
+        return answer
+
+
+def get_dir() -> str:
+    """Return the folder that holds what was fetched: the store."""
+    return str(_store().root)
+
+
+def set_dir(d: str | os.PathLike[str]) -> None:
+    """Use the store in the folder ``d`` from now on, in this process."""
+    global _hub_dir  # noqa: PLW0603
+    _hub_dir = Path(d).expanduser().absolute()
+
+
+@contextmanager
+def modules(reference: str) -> Iterator[None]:
+    """Give the modules of a locked repository their stock names inside the ``with`` block.
+
+    For code that does ``from models.yolo import Model``, or unpickles such a class, after a load.
+
+    Raises:
+        NotLocked: the lock does not have the repository.
+        OfflineError: its tree is not in the store.
+        TreeMismatch: a file of it was changed.
+    """
+    file = lock_file()
+    repo = locked_repo(_read(file), reference, file=str(file))
+    with isolation.stock_names(loading.verified(repo, _store())):
+        yield
+
+
+def repository_of_namespace(prefix: str) -> "isolation.Repository | None":
+    """Return the locked repository whose digest begins with ``prefix``; what unpickling in a new process asks for."""
+    return loading.repository_of_namespace(prefix, _read(lock_file()), _store())
+
+
+def _settings() -> Settings:
+    return Settings.from_mapping(os.environ)
+
+
+def _store() -> Store:
+    return Store(_hub_dir or _settings().cache)
+
+
+def _read(file: Path) -> Lock:
+    return read_named_lock(file)
+
+
+def _answers() -> torchhub.Answers:
+    return loading.answers_of_project(_read(lock_file()), _store())
+
+
+def _offer(github: str) -> offers.Offer:
+    file = lock_file()
+    repo = locked_repo(_read(file), github, file=str(file))
+    offer = offers.offer_of_locked(repo, _store())
+    if offer.estimated:
+        warnings.warn(f"{repo.id} builds entry points at run time; some may be missing", stacklevel=3)
+    return offer
+
+
+@contextmanager
+def _advised(url: str) -> Iterator[None]:
+    """Say how a script's own download is locked."""
+    try:
+        yield
+    except UnlockedDownload:
+        raise UnlockedDownload(
+            f"{lock_file()} does not name {url}", hint=f"hublock add --url {url} --name NAME"
+        ) from None
