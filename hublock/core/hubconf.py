@@ -1,0 +1,231 @@
+"""What a hubconf.py says of itself, read as text: nothing of it runs.
+
+torch.hub offers every public callable of the module. Functions and classes that stand in the file are known whole;
+imported names are known by name only; a hubconf that fills its namespace while it runs is ``dynamic``: here, only
+running it would tell.
+"""
+
+import ast
+import inspect
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from hublock.errors import InputError
+
+LARGEST = 4 * 2**20
+"""The longest hubconf.py that is read, in bytes."""
+
+_HINT = "pick another ref of the repository, such as a release tag: hublock add OWNER/REPO:REF ENTRYPOINT"
+_FIXED = (
+    ast.Constant | ast.List | ast.Tuple | ast.Set | ast.Dict | ast.ListComp | ast.SetComp | ast.DictComp
+    | ast.GeneratorExp | ast.JoinedStr | ast.Compare | ast.BinOp | ast.UnaryOp
+)  # fmt: skip
+"""Expressions whose value cannot be called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPoint:
+    """One public callable of a hubconf.py."""
+
+    name: str
+    signature: str
+    """Source text such as ``(pretrained=False, **kwargs)``; empty where only the name is known."""
+    doc: str | None
+    """Its docstring without indentation."""
+    parameters: tuple[str, ...]
+    """The names of its parameters, without stars."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hubconf:
+    """A hubconf.py."""
+
+    dependencies: tuple[str, ...]
+    entrypoints: tuple[EntryPoint, ...]
+    """Sorted by name, as torch.hub.list has them."""
+    dynamic: bool
+    """Whether there may be more than these: entry points or dependencies are made while the file runs."""
+
+
+def read_hubconf(source: bytes, *, file: str) -> Hubconf:
+    """Read the source of a hubconf.py; ``file`` is its name in messages.
+
+    Raises:
+        InputError: it is not Python of the running version, or too large or too deeply nested to read.
+    """
+    if len(source) > LARGEST:
+        raise InputError(f"{file} is larger than {LARGEST // 2**20} MiB", hint=_HINT)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            reader = _Reader(ast.parse(source))
+    except SyntaxError as error:
+        raise InputError(f"{file}:{error.lineno or 1}: syntax error: {error.msg}", hint=_HINT) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(
+            f"{file} cannot be read as Python ({str(error) or 'it nests too deeply'})", hint=_HINT
+        ) from None
+    return Hubconf(
+        dependencies=reader.dependencies,
+        entrypoints=tuple(entry for _, entry in sorted(reader.found.items()) if not entry.name.startswith("_")),
+        dynamic=reader.dynamic,
+    )
+
+
+class _Reader:
+    """Walks the statements that run when the module is imported, in their order."""
+
+    def __init__(self, module: ast.Module) -> None:
+        self.found: dict[str, EntryPoint] = {}
+        """Private names too: a public alias may point to one."""
+        self.dependencies: tuple[str, ...] = ()
+        self.dynamic = any(map(_fills_namespace, ast.walk(module)))
+        self._said = False
+        self._block(module.body, certain=True)
+
+    def _block(self, body: list[ast.stmt], *, certain: bool) -> None:
+        for statement in body:
+            self._statement(statement, certain=certain)
+
+    def _statement(self, node: ast.stmt, *, certain: bool) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            self.found[node.name] = _function(node)
+            self.dynamic |= node.name == "__getattr__"
+        elif isinstance(node, ast.ClassDef):
+            self.found[node.name] = _class(node)
+        elif isinstance(node, ast.ImportFrom):
+            self._names(node)
+        elif isinstance(node, ast.Import):
+            for alias in node.names if certain else ():
+                self.found.pop(alias.asname or alias.name.partition(".")[0], None)
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                self._assign(target, node, certain=certain)
+        elif isinstance(node, ast.Delete):
+            for target in node.targets:
+                self.found.pop(getattr(target, "id", ""), None)
+        elif isinstance(node, ast.Expr):
+            self.dynamic |= _changes_dependencies(node.value)
+        else:
+            for body in _inner(node):
+                self._block(body, certain=False)
+
+    def _names(self, node: ast.ImportFrom) -> None:
+        for alias in node.names if node.module != "__future__" else ():
+            name = alias.asname or alias.name
+            if name == "dependencies":
+                self.dynamic = True
+            elif name != "*":
+                self.found[name] = EntryPoint(name=name, signature="", doc=None, parameters=())
+
+    def _assign(self, target: ast.expr, node: ast.Assign | ast.AnnAssign | ast.AugAssign, *, certain: bool) -> None:
+        if isinstance(target, ast.Tuple | ast.List):
+            self.dynamic |= not isinstance(node.value, _FIXED)
+        if not isinstance(target, ast.Name) or node.value is None:
+            return
+        name, value = target.id, node.value
+        if name == "dependencies":
+            self._depend(value, plain=not isinstance(node, ast.AugAssign))
+        elif isinstance(value, ast.Name) and value.id in self.found:
+            self.found[name] = replace(self.found[value.id], name=name)
+        elif isinstance(value, ast.Lambda):
+            self.found[name] = _entry(name, value.args, None, None)
+        elif isinstance(value, ast.Attribute) or _is_partial(value):
+            self.found[name] = EntryPoint(name=name, signature="", doc=None, parameters=())
+        elif isinstance(value, _FIXED):
+            if certain:
+                self.found.pop(name, None)
+        elif not name.startswith("_") and not name.isupper():
+            self.dynamic |= name not in self.found
+
+    def _depend(self, value: ast.expr, *, plain: bool) -> None:
+        """Take a literal list; anything else, or a second one, is only known when it runs."""
+        items = value.elts if isinstance(value, ast.List | ast.Tuple) else []
+        names = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+        nothing = isinstance(value, ast.Constant) and value.value is None
+        literal = (
+            plain
+            and not self._said
+            and (nothing or (isinstance(value, ast.List | ast.Tuple) and len(names) == len(items)))
+        )
+        self._said = True
+        self.dependencies = tuple(names) if literal else ()
+        self.dynamic |= not literal
+
+
+def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> EntryPoint:
+    return _entry(node.name, node.args, node.returns, ast.get_docstring(node))
+
+
+def _class(node: ast.ClassDef) -> EntryPoint:
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            first = [*member.args.posonlyargs, *member.args.args][:1]
+            for group in (member.args.posonlyargs, member.args.args):
+                group[:] = [argument for argument in group if argument not in first]
+            return _entry(node.name, member.args, None, ast.get_docstring(node))
+    return EntryPoint(name=node.name, signature="", doc=ast.get_docstring(node), parameters=())
+
+
+def _entry(name: str, arguments: ast.arguments, returns: ast.expr | None, doc: str | None) -> EntryPoint:
+    listed = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
+    signature = f"({ast.unparse(arguments)})" + (f" -> {ast.unparse(returns)}" if returns else "")
+    return EntryPoint(
+        name=name,
+        signature=signature,
+        doc=inspect.cleandoc(doc) if doc else None,
+        parameters=tuple(argument.arg for argument in listed if argument),
+    )
+
+
+def _inner(node: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """Yield the blocks of a compound statement, except those an import never runs."""
+    if isinstance(node, ast.If):
+        test = ast.unparse(node.test)
+        if "__name__" not in test and test not in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield node.body
+        yield node.orelse
+        return
+    for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+        inner = getattr(node, name, [])
+        if name in ("handlers", "cases"):
+            yield from (clause.body for clause in inner)
+        else:
+            yield inner
+
+
+def _is_partial(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == "partial"
+
+
+def _changes_dependencies(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and ast.unparse(value.func).startswith("dependencies.")
+
+
+def _fills_namespace(node: ast.AST) -> bool:
+    """Tell whether ``node`` may put names into the module that do not stand in its text."""
+    if isinstance(node, ast.ImportFrom):
+        return any(alias.name == "*" for alias in node.names)
+    if isinstance(node, ast.Subscript):
+        return _is_namespace(node.value) and not isinstance(node.ctx, ast.Load)
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
+        return node.value is not None and _is_namespace(node.value)
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Attribute):
+            return _is_namespace(node.func.value) and node.func.attr in ("update", "setdefault", "__setitem__")
+        if isinstance(node.func, ast.Name):
+            given = any(map(_is_namespace, node.args)) or any(_is_module(argument) for argument in node.args[:1])
+            return node.func.id == "exec" or (given and node.func.id not in ("dir", "len", "sorted", "list", "getattr"))
+    return False
+
+
+def _is_namespace(node: ast.expr) -> bool:
+    """Tell whether ``node`` is ``globals()``, ``vars()``, ``locals()`` or the ``__dict__`` of this very module."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return node.func.id in ("globals", "vars", "locals") and (not node.args or _is_module(node.args[0]))
+    return isinstance(node, ast.Attribute) and node.attr == "__dict__" and _is_module(node.value)
+
+
+def _is_module(node: ast.expr) -> bool:
+    return isinstance(node, ast.Subscript) and ast.unparse(node) == "sys.modules[__name__]"
