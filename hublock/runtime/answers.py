@@ -15,9 +15,9 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Repo, Weights
 from hublock.core.reference import Reference
 from hublock.errors import DigestMismatch, HublockError, InvalidReference, OfflineError, UnlockedDownload
+from hublock.runtime.repository import Repository
 
 if TYPE_CHECKING:
-    from hublock.runtime.isolation import Repository
     from hublock.store.store import Store
 
 
@@ -43,11 +43,15 @@ class Answers(Protocol):
     def fetch(self, url: str, *, hash_prefix: str | None = None) -> File:
         """Return the file at ``url``; ``hash_prefix`` is what foreign code wants its sha256 to begin with."""
 
-    def repo(self, reference: str) -> "Repository":
+    def repo(self, reference: str) -> Repository:
         """Return the verified tree that a nested ``torch.hub.load(reference, …)`` means."""
 
     def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
-        """Return status and body of a small metadata answer; None if ``url`` is a file, which ``fetch`` answers."""
+        """Return status and body of a small metadata answer; None if ``url`` is a file, which ``fetch`` answers.
+
+        Asked for every GET and HEAD of an HTTP library, and as HEAD before each Hugging Face file, where 404 tells that
+        an optional file is absent.
+        """
 
     def hf(self, repo: str, repo_type: str, revision: str, file: str) -> tuple[str, File]:
         """Return the commit and one file of a Hugging Face repository; ``repo_type`` is model, dataset or space."""
@@ -56,7 +60,7 @@ class Answers(Protocol):
         """Return the commit and the names of the files of a Hugging Face repository."""
 
     def input(self, path: Path) -> File | None:
-        """Return the verdict on a file found outside tree and hub folder; None if nobody handed it in or fetched it."""
+        """Return the file at ``path`` with its verdict; None if nobody handed it in and it was not fetched either."""
 
     def pickle_of(self, repo: str, path: str) -> Pickle | None:
         """Return the verdict on the checkpoint ``path`` in the tree of the repository with the id ``repo``."""
@@ -100,15 +104,13 @@ class LockedAnswers:
                 return self._file(url, weights.digest, weights.size, weights.pickle)
         raise self._unlocked(url)
 
-    def repo(self, reference: str) -> "Repository":
+    def repo(self, reference: str) -> Repository:
         """Return the tree of a nested repository.
 
         Raises:
             UnlockedDownload: none of these models loads it.
             TreeMismatch: the stored tree is not the locked one.
         """
-        from hublock.runtime.isolation import Repository
-
         wanted = {_key(text) for text in (self._repo.id, *(name for model in self._models for name in model.repos))}
         repo = self._lock.repo(reference) if _key(reference) in wanted else None
         if repo is None:
@@ -205,6 +207,12 @@ def _key(reference: str) -> str:
         return reference
 
 
+def forget_checked() -> None:
+    """Hash every file again from now on."""
+    with _hashed_lock:
+        _hashed.clear()
+
+
 _Stamp = tuple[int, int, int, int]
 _hashed: dict[_Stamp, "Future[Digest]"] = {}
 _hashed_lock = threading.Lock()
@@ -233,7 +241,7 @@ def _once(stamp: _Stamp, compute: Callable[[], Digest]) -> Digest:
             future.set_result(compute())
         except BaseException as error:  # noqa: BLE001 - whoever waits for this hash gets the error too
             with _hashed_lock:
-                del _hashed[stamp]
+                _hashed.pop(stamp, None)
             future.set_exception(error)
     return future.result()
 

@@ -1,0 +1,278 @@
+"""``torch.load`` and ``torch.jit.load`` inside a scope: which bytes are these, and how may they be unpickled."""
+
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hublock.core.digest import Digest
+from hublock.core.lockfile import Pickle
+from hublock.core.tree import blob_id
+from hublock.errors import HublockError, TreeMismatch, UnsafePickle
+from hublock.runtime.answers import File, sha256_of
+from hublock.runtime.scope import Refusal, Scope, outside
+from hublock.runtime.swap import Function
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What is known about the bytes that are about to be unpickled."""
+
+    name: str
+    pickle: Pickle | None
+    """None: the code wrote them itself, or the load is over: as the code asks."""
+    blob: Path | None = None
+    """The file of the store that holds the same bytes, if it was found by its path."""
+
+
+def load(
+    scope: Scope, original: Function, f: Any, map_location: Any = None, pickle_module: Any = None, **options: Any
+) -> Any:
+    """Answer ``torch.load``: known bytes only, ``weights_only=True`` where the verdict is "tensors".
+
+    Raises:
+        UnlockedDownload: nobody locked these bytes.
+        UnsafePickle: torch finds more than tensors in a file that is locked as tensors.
+    """
+    found = identify(scope, f)
+    if map_location is None and scope.cpu_only:
+        map_location = "cpu"
+    if found.pickle in ("tensors", "none"):
+        return _load_tensors(scope, original, found, f, map_location, options)
+    if found.pickle is not None and _unpickles(options.get("weights_only"), pickle_module):
+        pickle_module = _by_stock_names(scope, pickle_module)
+    return original(f, map_location, pickle_module, **options)
+
+
+def load_script(scope: Scope, original: Function, f: Any, map_location: Any = None, *rest: Any, **options: Any) -> Any:
+    """Answer ``torch.jit.load``: known bytes only.
+
+    Raises:
+        UnlockedDownload: nobody locked these bytes.
+    """
+    identify(scope, f)
+    if map_location is None and scope.cpu_only:
+        map_location = "cpu"
+    return original(f, map_location, *rest, **options)
+
+
+def save(scope: Scope, original: Function, obj: Any, f: Any, *rest: Any, **options: Any) -> None:
+    """Answer ``torch.save``: what the code writes itself it may load again."""
+    start = f.tell() if _is_buffer(f) else 0
+    original(obj, f, *rest, **options)
+    if _is_buffer(f):
+        f.seek(start)
+        scope.saved.add(_digest(f.read()))
+    elif isinstance(f, str | os.PathLike) and Path(f).is_file():
+        scope.saved.add(sha256_of(Path(f)))
+
+
+def _is_buffer(f: Any) -> bool:
+    return isinstance(f, io.BytesIO) or (hasattr(f, "readable") and f.readable() and f.seekable())
+
+
+def _load_tensors(
+    scope: Scope, original: Function, found: Found, f: Any, map_location: Any, options: dict[str, Any]
+) -> Any:
+    options = {**options, "weights_only": True}
+    if scope.mmap and options.get("mmap") is None and found.blob and _may_map(found.blob):
+        f, options["mmap"] = str(found.blob), True
+    try:
+        return original(f, map_location, None, **options)
+    except pickle.UnpicklingError as error:
+        refused = UnsafePickle(
+            f"{found.name} is locked as {found.pickle!r}, but torch finds more in it: {str(error).splitlines()[0]}",
+            hint="hublock lock --retrace NAME",
+        )
+        scope.refusals.append(Refusal(what=f"file:{found.name}", error=refused))
+        raise refused from error
+
+
+def _may_map(path: Path) -> bool:
+    """Tell whether torch can map a file, and would map it so that writes stay in memory."""
+    # MAP_PRIVATE; Windows has no mmap module constants and always maps privately
+    import mmap
+
+    from torch.serialization import get_default_mmap_options
+
+    private = getattr(mmap, "MAP_PRIVATE", None)
+    return (private is None or get_default_mmap_options() == private) and zipfile.is_zipfile(path)
+
+
+def _unpickles(weights_only: bool | None, pickle_module: Any) -> bool:
+    return weights_only is False or (weights_only is None and pickle_module is not None)
+
+
+def identify(scope: Scope, f: Any) -> Found:
+    """Find out what ``f`` (a path or an open file) holds, and leave an open file where it stood.
+
+    Raises:
+        UnlockedDownload: nobody locked these bytes.
+        TreeMismatch: it is a file of the tree, but not with the tree's bytes.
+    """
+    if isinstance(f, str | os.PathLike):
+        return _identify_path(scope, Path(f))
+    named = _path_of(f)
+    if named is not None:
+        return _identify_path(scope, named)
+    start = f.tell()
+    data = f.read()
+    f.seek(start)
+    return _identify_bytes(scope, data, str(getattr(f, "name", "data in memory")))
+
+
+def _path_of(f: Any) -> Path | None:
+    """Return the path of a whole file that is open at its beginning."""
+    name = getattr(f, "name", None)
+    try:
+        if isinstance(name, str) and f.tell() == 0 and os.path.sameopenfile(f.fileno(), f.fileno()):
+            opened, there = os.fstat(f.fileno()), Path(name).stat()
+            return Path(name) if os.path.samestat(opened, there) else None
+    except (OSError, AttributeError, ValueError):
+        return None
+    return None
+
+
+def _identify_path(scope: Scope, path: Path) -> Found:
+    real = Path(os.path.realpath(path))
+    given = scope.by_path.get(str(real))
+    if given is not None:
+        return Found(name=path.name, pickle=given.pickle, blob=given.path)
+    if not real.is_file():
+        return Found(name=path.name, pickle=None)  # torch says what is wrong with it
+    in_tree = _identify_in_tree(scope, real)
+    if in_tree is not None:
+        return in_tree
+    with outside():
+        handed_in = scope.answers.input(real)
+    if handed_in is not None:
+        scope.given(handed_in)
+        return Found(name=path.name, pickle=handed_in.pickle)
+    return _identify_bytes(scope, real.read_bytes(), path.name)
+
+
+def _identify_in_tree(scope: Scope, real: Path) -> Found | None:
+    if scope.own_folder is not None and real.is_relative_to(scope.own_folder):
+        return Found(name=real.name, pickle=None)
+    for repository in scope.repositories:
+        root = Path(os.path.realpath(repository.root))
+        if not real.is_relative_to(root):
+            continue
+        inside = real.relative_to(root).as_posix()
+        entry = repository.listing.by_path.get(inside)
+        if entry is None:
+            continue
+        if blob_id(real.read_bytes()) != entry.blob:
+            raise _remember(scope, inside, TreeMismatch(f"{inside} of {repository.id} is not what the lock says"))
+        with outside():
+            verdict = scope.answers.pickle_of(repository.id, inside)
+        if verdict is not None:
+            return Found(name=inside, pickle=verdict)
+    return None
+
+
+def _identify_bytes(scope: Scope, data: bytes, name: str) -> Found:
+    digest = _digest(data)
+    known = scope.by_digest.get(digest)
+    if known is not None:
+        return Found(name=name, pickle=known.pickle)
+    if digest in scope.saved:
+        return Found(name=name, pickle=None)
+    if _was_unpacked(scope, data):
+        return Found(name=name, pickle=_verdict_of_unpacked(scope, data, name))
+    handed_in = _ask_about(scope, data)
+    if handed_in is not None:
+        return Found(name=name, pickle=handed_in.pickle)
+    if not scope.loading:
+        # the promise covers the load; a file the user opens later with the repository's own code is the user's
+        return Found(name=name, pickle=None)
+    raise scope.refuse(f"file:{name}", f"loads {name}, whose bytes the lock does not list")
+
+
+def _ask_about(scope: Scope, data: bytes) -> File | None:
+    with outside(), tempfile.TemporaryDirectory(dir=scope.folder) as folder:
+        path = Path(folder) / "data"
+        path.write_bytes(data)
+        return scope.answers.input(path)
+
+
+def _was_unpacked(scope: Scope, data: bytes) -> bool:
+    """Tell whether ``data`` is a member of an archive that the code has been given."""
+    wanted = _digest(data)
+    archives = [file.path for file in list(scope.by_digest.values())]
+    return any(_digest(member) == wanted for path in archives for member in _members(path, len(data)))
+
+
+def _members(path: Path, size: int) -> Iterator[bytes]:
+    """Yield the files of ``size`` bytes in a zip or tar archive."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.file_size == size:
+                    yield archive.read(member)
+    elif tarfile.is_tarfile(path):
+        with tarfile.open(path) as packed:
+            for entry in packed:
+                content = packed.extractfile(entry) if entry.isreg() and entry.size == size else None
+                if content is not None:
+                    yield content.read()
+
+
+def _verdict_of_unpacked(scope: Scope, data: bytes, name: str) -> Pickle:
+    """Judge a file that came packed: nobody consented to its globals, so only harmless verdicts pass."""
+    from hublock.core.pickles import scan
+
+    verdict = scan(io.BytesIO(data))
+    if isinstance(verdict, tuple):
+        error = UnsafePickle(f"{name}, unpacked by {scope.owner}, would run {', '.join(verdict)}")
+        raise _remember(scope, name, error)
+    return verdict
+
+
+def _remember(scope: Scope, name: str, error: HublockError) -> HublockError:
+    scope.refusals.append(Refusal(what=f"file:{name}", error=error))
+    return error
+
+
+def _by_stock_names(scope: Scope, pickle_module: Any) -> Any:
+    """Return a pickle module whose unpickler finds the repository's classes by the names they were saved under."""
+    from hublock.runtime import isolation
+
+    module = pickle_module or pickle
+    repositories = list(scope.repositories)
+
+    class StockNames(pickle.Unpickler):
+        def find_class(self, module_name: str, name: str, /) -> Any:
+            return isolation.find_class(repositories[0], module_name, name)
+
+    if module is pickle or module.Unpickler is pickle.Unpickler:
+        unpickler: type = StockNames
+    else:
+        # the code's own unpickler first: its super().find_class() arrives at ours
+        unpickler = type("Unpickler", (module.Unpickler, StockNames), {})
+    return _PickleModule(module, unpickler)
+
+
+class _PickleModule:
+    """A pickle module with another unpickler."""
+
+    def __init__(self, module: Any, unpickler: type) -> None:
+        self._module = module
+        self.Unpickler = unpickler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def load(self, file: Any, **options: Any) -> Any:
+        return self.Unpickler(file, **options).load()
+
+
+def _digest(data: bytes) -> Digest:
+    return Digest("sha256", hashlib.sha256(data).hexdigest())

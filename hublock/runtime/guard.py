@@ -1,0 +1,154 @@
+"""One audit hook per process: inside a scope, no sockets beyond loopback and no program that fetches.
+
+A guard-rail, not a sandbox (PEP 578): sockets that C or Rust code opens by itself raise no audit event.
+"""
+
+import ipaddress
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from hublock.runtime.scope import Scope, current
+
+PROGRAMS = frozenset(
+    {"aria2c", "conda", "curl", "gdown", "git", "hf", "huggingface-cli", "mamba", "micromamba", "pip", "uv", "uvx"}
+    | {"wget"}
+)
+"""Programs that fetch; every other program runs."""
+MODULES = frozenset({"conda", "gdown", "huggingface_hub", "pip", "uv", "wget"})
+"""What fetches when it is run as ``python -m``."""
+_SHELLS = frozenset({"bash", "busybox", "cmd", "dash", "ksh", "powershell", "pwsh", "sh", "zsh"})
+_WRAPPERS = frozenset({"doas", "env", "exec", "nice", "nohup", "setsid", "stdbuf", "sudo", "time", "timeout", "xargs"})
+
+_lock = threading.Lock()
+_installed = False
+
+
+def install() -> None:
+    """Add the audit hook, once per process; it cannot be removed again."""
+    global _installed  # noqa: PLW0603 - an audit hook is process-wide and cannot be removed
+    with _lock:
+        if not _installed:
+            sys.addaudithook(_hook)
+            _installed = True
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    check = _CHECKS.get(event)
+    if check is None:
+        return
+    scope = current()
+    if scope is not None:
+        check(scope, arguments)
+
+
+def _connect(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    endpoint, address = arguments[0], arguments[1]
+    if endpoint.family == getattr(socket, "AF_UNIX", None):
+        return
+    if address is not None:
+        _host(scope, (address[0] if isinstance(address, tuple) and address else str(address),))
+
+
+def _host(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    host = arguments[0]
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    if name and not _is_loopback(str(name)):
+        raise scope.refuse(f"https://{name}", f"tries to reach {name} by itself")
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() in ("localhost", "localhost."):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _popen(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    executable, words = arguments[0], arguments[1]
+    _program(scope, [words] if isinstance(words, str | bytes | os.PathLike) else list(words), executable)
+
+
+def _spawn(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    _program(scope, list(arguments[1]), arguments[0])
+
+
+def _spawn_mode(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    _spawn(scope, arguments[1:])
+
+
+def _system(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    _program(scope, ["sh", "-c", arguments[0]], None)
+
+
+def _program(scope: Scope, words: Sequence[Any], executable: Any) -> None:
+    texts = [os.fsdecode(word) for word in words]
+    name = fetching_program(texts, os.fsdecode(executable) if executable else None)
+    if name is not None:
+        raise scope.refuse(f"subprocess:{name}", f"tries to run {name}")
+
+
+def fetching_program(words: Sequence[str], executable: str | None = None) -> str | None:
+    """Return the fetching program that a command line runs, or None; shells and wrappers are looked into."""
+    names = [_name(executable)] if executable else []
+    names += [_name(word) for word in words[:1]]
+    if any(name in _SHELLS | _WRAPPERS for name in names):
+        # a shell's grammar is not parsed: any word that names such a program counts
+        names += [_name(part) for word in words[1:] for part in re.split(r"[\s;|&()`$<>\"']+", word) if part]
+        words = [part for word in words for part in word.split()]
+    elif len(words) == 1 and os.name == "nt":
+        words = words[0].split()
+    for name in names:
+        if name in PROGRAMS:
+            return name
+    return _python_module(words) if any(re.fullmatch(r"python[\d.]*w?|pypy[\d.]*", name) for name in names) else None
+
+
+def _python_module(words: Sequence[str]) -> str | None:
+    for option, value in zip(words, [*words[1:], ""], strict=True):
+        attached = option.removeprefix("-m") if option.startswith("-m") else ""
+        module = (attached or (value if option == "-m" else "")).partition(".")[0]
+        if module in MODULES:
+            return module
+    return None
+
+
+def _name(word: str) -> str:
+    name = PurePath(word.replace("\\", "/")).name.lower().removesuffix(".exe")
+    return "pip" if re.fullmatch(r"pip[\d.]+", name) else name
+
+
+def _chdir(scope: Scope, _arguments: tuple[Any, ...]) -> None:
+    if scope.loading and scope.cwd is None:
+        scope.cwd = os.getcwd()  # noqa: PTH109 - what os.chdir is given back
+
+
+def _environ(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    if scope.loading:
+        name = os.fsdecode(arguments[0])
+        scope.environ.setdefault(name, os.environ.get(name))  # noqa: TID251 - remembered only to be put back
+
+
+_CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {
+    "socket.connect": _connect,
+    "socket.sendto": _connect,
+    "socket.sendmsg": _connect,
+    "socket.getaddrinfo": _host,
+    "socket.gethostbyname": _host,
+    "socket.gethostbyaddr": _host,
+    "subprocess.Popen": _popen,
+    "os.system": _system,
+    "os.exec": _spawn,
+    "os.posix_spawn": _spawn,
+    "os.spawn": _spawn_mode,
+    "os.chdir": _chdir,
+    "os.putenv": _environ,
+    "os.unsetenv": _environ,
+}

@@ -1,0 +1,60 @@
+"""``source="local"``: a folder of the user's own, or a folder inside a verified tree."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hublock.core.tree import EXECUTABLE, FILE, Entry, Listing, blob_id
+from hublock.errors import InputError
+from hublock.runtime.repository import Repository
+from hublock.runtime.scope import Scope
+
+
+def repository(folder: Path) -> Repository:
+    """Describe the Python files of a folder as they are now; hidden folders are left out.
+
+    Raises:
+        InputError: the folder has no hubconf.py.
+    """
+    root = Path(os.path.realpath(folder.expanduser()))
+    if not (root / "hubconf.py").is_file():
+        raise InputError(f"{folder} has no hubconf.py", hint="name the folder that holds it")
+    listing = Listing.of(_python_files(root))
+    return Repository(id=f"./{root.name}", digest=listing.digest, root=root, listing=listing)
+
+
+def _python_files(root: Path) -> Iterator[Entry]:
+    for here, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
+        for name in sorted(names):
+            path = Path(here) / name
+            if name.endswith(".py") and path.is_file():
+                data = path.read_bytes()
+                mode = EXECUTABLE if os.access(path, os.X_OK) else FILE
+                inside = path.relative_to(root).as_posix()
+                yield Entry(path=inside, mode=mode, blob=blob_id(data), size=len(data))
+
+
+def inside(scope: Scope, folder: Path) -> Repository:
+    """Return the part of a verified tree that a nested ``load(…, source="local")`` means.
+
+    Raises:
+        UnlockedDownload: the folder is not in a tree of this load.
+    """
+    wanted = Path(os.path.realpath(folder))
+    for known in list(scope.repositories):
+        root = Path(os.path.realpath(known.root))
+        if wanted == root:
+            return known
+        if wanted.is_relative_to(root):
+            return _part(known, wanted, wanted.relative_to(root).as_posix() + "/")
+    raise scope.refuse(f"file:{folder.name}", f"loads {folder}, a folder that is not in its tree")
+
+
+def _part(whole: Repository, root: Path, prefix: str) -> Repository:
+    listing = Listing.of(
+        Entry(path=entry.path.removeprefix(prefix), mode=entry.mode, blob=entry.blob, size=entry.size)
+        for entry in whole.listing.entries
+        if entry.path.startswith(prefix)
+    )
+    return Repository(id=f"{whole.id}/{prefix.rstrip('/')}", digest=listing.digest, root=root, listing=listing)

@@ -1,0 +1,79 @@
+"""What is process-wide and must be after a load as it was before: arguments, environment, directory, torch.hub.
+
+Only what foreign code itself changes is put back, so a thread that changes its environment meanwhile keeps its change.
+``sys.argv`` and torch.hub's attributes raise no event when they are changed: of several loads at once the last one
+to end puts them back.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hublock.runtime.scope import Scope
+
+_lock = threading.Lock()
+_loads = 0
+_argv: list[str] = []
+_hub: dict[str, Any] = {}
+
+
+@contextmanager
+def kept(scope: Scope) -> Iterator[None]:
+    """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
+    _begin()
+    scope.loading = True
+    try:
+        yield
+    finally:
+        scope.loading = False
+        _end()
+        _restore(scope)
+
+
+def _begin() -> None:
+    global _loads, _argv  # noqa: PLW0603 - sys.argv is process-wide
+    import torch.hub
+
+    with _lock:
+        _loads += 1
+        if _loads == 1:
+            _argv = sys.argv
+            sys.argv = [""]
+            _hub.update(vars(torch.hub))
+
+
+def _end() -> None:
+    global _loads  # noqa: PLW0603 - sys.argv is process-wide
+    import torch.hub
+
+    with _lock:
+        _loads -= 1
+        if _loads == 0:
+            sys.argv = _argv
+            _restore_hub(vars(torch.hub))
+            _hub.clear()
+
+
+def _restore_hub(now: dict[str, Any]) -> None:
+    """Undo assignments to torch.hub's attributes; ``_hub_dir`` belongs to the user: inside a scope nothing sets it."""
+    for name in now.keys() - _hub.keys():
+        del now[name]
+    for name, value in _hub.items():
+        if name != "_hub_dir" and now.get(name, _hub) is not value:
+            now[name] = value
+
+
+def _restore(scope: Scope) -> None:
+    if scope.cwd is not None:
+        os.chdir(scope.cwd)
+        scope.cwd = None
+    environ = os.environ  # noqa: TID251 - not read: what foreign code changed is put back
+    while scope.environ:
+        name, value = scope.environ.popitem()
+        if value is None:
+            environ.pop(name, None)
+        else:
+            environ[name] = value

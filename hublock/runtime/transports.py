@@ -1,0 +1,176 @@
+"""HTTP libraries inside a scope: urllib, requests and urllib3, answered without a connection.
+
+Exchanged at the narrowest place that every way into the library passes: ``OpenerDirector.open`` (``urlopen``,
+``urlretrieve``, own openers), ``HTTPAdapter.send`` (sessions), ``PoolManager.urlopen``. Other libraries meet the guard.
+"""
+
+import io
+import json
+import os
+import urllib.request
+from dataclasses import dataclass
+from email.message import Message
+from http.client import responses
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.response import addinfourl
+
+from hublock.errors import HublockError, UnlockedDownload
+from hublock.runtime.arrivals import when_imported
+from hublock.runtime.scope import Scope, dispatching, origin
+from hublock.runtime.swap import Function, swap
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """An HTTP answer that no server gave."""
+
+    status: int
+    headers: dict[str, str]
+    body: IO[bytes]
+
+
+def install() -> None:
+    """Exchange what is imported already, and the rest when it arrives."""
+    swap(urllib.request.OpenerDirector.open, dispatching(_urllib_open))
+    when_imported("requests.adapters", _swap_requests)
+    when_imported("urllib3.poolmanager", _swap_urllib3)
+
+
+def _swap_requests(module: ModuleType) -> None:
+    swap(module.HTTPAdapter.send, dispatching(_requests_send))
+
+
+def _swap_urllib3(module: ModuleType) -> None:
+    swap(module.PoolManager.urlopen, dispatching(_urllib3_urlopen))
+
+
+def answer(scope: Scope, method: str, url: str) -> Answer:
+    """Answer GET and HEAD: a small metadata answer, else the file itself.
+
+    Raises:
+        UnlockedDownload: it is neither, or the method would change something elsewhere.
+    """
+    url = urlsplit(url)._replace(fragment="").geturl()  # a fragment is never sent
+    if method not in ("GET", "HEAD"):
+        raise scope.refuse(origin(url), f"sends {method} {url}, which no lock can answer")
+    reply = scope.ask(origin(url), lambda: scope.answers.reply(method, url))
+    if reply is not None:
+        status, body = reply
+        return Answer(status=status, headers=_headers(len(body), _kind(body)), body=io.BytesIO(body))
+    file = scope.fetch(url)
+    body_file: IO[bytes] = io.BytesIO() if method == "HEAD" else file.path.open("rb")
+    return Answer(status=200, headers=_headers(file.size, "application/octet-stream"), body=body_file)
+
+
+def _headers(size: int, kind: str) -> dict[str, str]:
+    return {"Content-Length": str(size), "Content-Type": kind}
+
+
+def _kind(body: bytes) -> str:
+    try:
+        json.loads(body)
+    except ValueError:
+        return "text/html; charset=utf-8"
+    return "application/json; charset=utf-8"
+
+
+def as_also(error: HublockError, kind: type[Exception]) -> HublockError:
+    """Return a refusal that is also what the library raises without a network, so that offline fallbacks work."""
+    if not isinstance(error, UnlockedDownload):
+        return error
+    both: type[UnlockedDownload] = type("UnlockedDownload", (UnlockedDownload, kind), {})
+    return both(error.message, hint=error.hint)
+
+
+class _Opened(addinfourl):
+    """An answered ``urlopen``, with what ``http.client.HTTPResponse`` has besides."""
+
+    reason = "OK"
+
+    def getheader(self, name: str, default: str | None = None) -> str | None:
+        value: str | None = self.headers.get(name, default)
+        return value
+
+    def getheaders(self) -> list[tuple[str, str]]:
+        return list(self.headers.items())
+
+
+def _urllib_open(
+    scope: Scope, original: Function, opener: Any, fullurl: Any, data: Any = None, *rest: Any, **options: Any
+) -> Any:
+    request = urllib.request.Request(fullurl, data) if isinstance(fullurl, str) else fullurl  # noqa: S310
+    url, scheme = request.full_url, urlsplit(request.full_url).scheme.lower()
+    if scheme == "data":
+        return original(opener, fullurl, data, *rest, **options)
+    if scheme == "file":
+        _check_local(scope, url)
+        return original(opener, fullurl, data, *rest, **options)
+    if scheme not in ("http", "https"):
+        raise scope.refuse(origin(url), f"opens {url}")
+    try:
+        answered = answer(scope, "POST" if data is not None else request.get_method(), url)
+    except HublockError as error:
+        raise as_also(error, URLError) from error
+    headers = Message()
+    for name, value in answered.headers.items():
+        headers[name] = value
+    if answered.status >= 400:
+        raise HTTPError(url, answered.status, responses.get(answered.status, ""), headers, answered.body)
+    return _Opened(answered.body, headers, url, answered.status)
+
+
+def _check_local(scope: Scope, url: str) -> None:
+    """Let a ``file:`` URL open what lies in the tree or in the private folders, or was given by us.
+
+    Raises:
+        UnlockedDownload: it lies anywhere else.
+    """
+    real = os.path.realpath(urllib.request.url2pathname(urlsplit(url).path))
+    allowed = [repository.root for repository in scope.repositories] + [scope.folder, scope.private_hub]
+    if real in scope.by_path or any(Path(real).is_relative_to(os.path.realpath(root)) for root in allowed):
+        return
+    raise scope.refuse(f"file:{Path(real).name}", f"opens {url}, which is not in its tree")
+
+
+def _requests_send(scope: Scope, _original: Function, adapter: Any, request: Any, *_rest: Any, **_options: Any) -> Any:
+    import requests
+    from urllib3.response import HTTPResponse
+
+    try:
+        answered = answer(scope, request.method, request.url)
+    except HublockError as error:
+        raise as_also(error, requests.exceptions.ConnectionError) from error
+    raw = HTTPResponse(
+        body=answered.body,
+        headers=answered.headers,
+        status=answered.status,
+        reason=responses.get(answered.status, ""),
+        preload_content=False,
+        request_method=request.method,
+    )
+    return adapter.build_response(request, raw)
+
+
+def _urllib3_urlopen(
+    scope: Scope, _original: Function, _manager: Any, method: str, url: str, *_rest: Any, **options: Any
+) -> Any:
+    from urllib3.exceptions import HTTPError as AnyError
+    from urllib3.response import HTTPResponse
+
+    try:
+        answered = answer(scope, method.upper(), url)
+    except HublockError as error:
+        raise as_also(error, AnyError) from error
+    return HTTPResponse(
+        body=answered.body,
+        headers=answered.headers,
+        status=answered.status,
+        reason=responses.get(answered.status, ""),
+        preload_content=options.get("preload_content", True),
+        request_method=method,
+        request_url=url,
+    )

@@ -1,0 +1,103 @@
+"""The second maker of Answers, and small trees that ask for things."""
+
+import hashlib
+import io
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hublock.core.digest import Digest
+from hublock.core.lockfile import Pickle
+from hublock.core.pickles import scan
+from hublock.core.tree import FILE, Entry, Listing, blob_id
+from hublock.errors import UnlockedDownload
+from hublock.runtime.answers import File, check_prefix
+from hublock.runtime.repository import Repository
+
+
+class Shelf:
+    """Answers from files that the test puts on it, and remembers what was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.files: dict[str, File] = {}
+        self.repos: dict[str, Repository] = {}
+        self.replies: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self.hugging_face: dict[tuple[str, str, str, str], tuple[str, File]] = {}
+        self.inputs: dict[Digest, Pickle] = {}
+        self.tree: dict[tuple[str, str], Pickle] = {}
+        self.asked: list[str] = []
+
+    def put(self, url: str, data: bytes, pickle: Pickle | None = None) -> File:
+        digest = Digest("sha256", hashlib.sha256(data).hexdigest())
+        path = self._folder / digest.hex
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            path.chmod(0o444)
+        verdict = scan(io.BytesIO(data)) if pickle is None else pickle
+        self.files[url] = File(path=path, digest=digest, size=len(data), pickle=verdict)
+        return self.files[url]
+
+    def fetch(self, url: str, *, hash_prefix: str | None = None) -> File:
+        self.asked.append(url)
+        if url not in self.files:
+            raise UnlockedDownload(f"nobody locked {url}", hint="hublock add OWNER/REPO ENTRYPOINT")
+        check_prefix(url, self.files[url].digest, hash_prefix)
+        return self.files[url]
+
+    def repo(self, reference: str) -> Repository:
+        self.asked.append(reference)
+        if reference not in self.repos:
+            raise UnlockedDownload(f"nobody locked {reference}")
+        return self.repos[reference]
+
+    def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
+        return self.replies.get((method, url))
+
+    def hf(self, repo: str, repo_type: str, revision: str, file: str) -> tuple[str, File]:
+        self.asked.append(f"hf:{repo}/{file}@{revision}")
+        key = (repo, repo_type, revision, file)
+        if key not in self.hugging_face:
+            raise UnlockedDownload(f"nobody locked {file} of {repo}")
+        return self.hugging_face[key]
+
+    def hf_files(self, repo: str, repo_type: str, revision: str) -> tuple[str, tuple[str, ...]]:
+        found = {key[3]: value[0] for key, value in self.hugging_face.items() if key[:3] == (repo, repo_type, revision)}
+        if not found:
+            raise UnlockedDownload(f"nobody locked {repo}")
+        return next(iter(found.values())), tuple(sorted(found))
+
+    def input(self, path: Path) -> File | None:
+        data = path.read_bytes()
+        digest = Digest("sha256", hashlib.sha256(data).hexdigest())
+        known = {file.digest: file.pickle for file in self.files.values()} | self.inputs
+        if digest not in known:
+            return None
+        return File(path=path, digest=digest, size=len(data), pickle=known[digest])
+
+    def pickle_of(self, repo: str, path: str) -> Pickle | None:
+        return self.tree.get((repo, path))
+
+
+def tree(folder: Path, name: str, files: Mapping[str, str | bytes]) -> Repository:
+    """Write a tree and describe it; texts are dedented."""
+    entries = []
+    for path, content in files.items():
+        data = content if isinstance(content, bytes) else textwrap.dedent(content).encode()
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        entries.append(Entry(path=path, mode=FILE, blob=blob_id(data), size=len(data)))
+    listing = Listing.of(entries)
+    return Repository(id=name, digest=listing.digest, root=folder, listing=listing)
+
+
+def saved(value: Any, **options: Any) -> bytes:
+    """Return what torch.save writes."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer, **options)
+    return buffer.getvalue()
