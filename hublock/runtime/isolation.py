@@ -6,17 +6,20 @@ Two repositories, or two versions of one, that share every module name live side
 """
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from hublock.errors import InputError
 from hublock.runtime import finder
+from hublock.runtime.aliases import aliased
 from hublock.runtime.finder import FINDER, Lookup
 from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, namespace_of
 
 __all__ = [
     "MARKER", "PACKAGE", "Lookup", "Repository", "find_class", "import_hubconf", "install", "namespace",
-    "namespace_of", "register",
+    "namespace_of", "register", "stock_names",
 ]  # fmt: skip
 
 
@@ -49,6 +52,20 @@ def import_hubconf(repository: Repository) -> ModuleType:
         raise InputError(f"{repository.id} has no hubconf.py", hint="hublock list <another repository>")
     register(repository)
     return importlib.import_module(f"{namespace(repository)}.hubconf")
+
+
+@contextmanager
+def stock_names(repository: Repository) -> Iterator[None]:
+    """Let user code import the modules of ``repository``, and unpickle its classes, by their stock names.
+
+    The names are the whole process's while the block runs; modules they hide are back after it.
+
+    Raises:
+        TreeMismatch: its listing is not that of its digest.
+    """
+    finder.install()
+    with aliased(FINDER.register(repository)):
+        yield
 
 
 def find_class(repository: Repository, module: str, name: str) -> Any:

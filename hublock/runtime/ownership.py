@@ -13,16 +13,22 @@ RESERVED = (frozenset(sys.stdlib_module_names) | {"torch", "hublock", "__main__"
 """Names that always mean the installed module: under torch.hub they are imported before any repository is."""
 
 
-def installed(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Return the spec of the installed top-level module or package ``name``, without importing anything.
+def installed(name: str) -> bool:
+    """Tell whether the top-level package or module ``name`` is installed; nothing is imported.
 
-    Folders without ``__init__.py``, and what lies in the working directory or beside the script, are not installed.
+    A folder without ``__init__.py``, and what lies in the working directory or beside the script, is not.
     """
-    for finder in sys.meta_path:
+    spec = find_top(name)
+    return spec is not None and spec.loader is not None and not _beside_the_script(spec)
+
+
+def find_top(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Find the top-level module ``name`` as the import system would, without importing anything."""
+    for finder in list(sys.meta_path):
         find = getattr(finder, "find_spec", None)
         spec = find(name, None) if find is not None else None
         if isinstance(spec, importlib.machinery.ModuleSpec):
-            return None if spec.loader is None or _beside_the_script(spec) else spec
+            return spec
     return None
 
 

@@ -4,6 +4,8 @@ import builtins
 import importlib
 import importlib.machinery
 import importlib.util
+import io
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -45,7 +47,7 @@ class Space:
         found = self.search(top)
         if not found:
             return f"{self.name}.{top}" in sys.modules
-        return found[0].kind != "folder" or installed(top) is None
+        return found[0].kind != "folder" or not installed(top)
 
     def search(self, top: str) -> tuple[Found, ...]:
         """Find a top-level name in the roots: one module or package, else all bare folders of that name."""
@@ -147,6 +149,9 @@ class Space:
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle means by ``name`` of the stock module ``module``."""
+        if "." not in name and self.redirect(module) is None and module not in self.extra:
+            # also translates the names of Python 2, which protocol 2 still writes
+            return pickle.Unpickler(io.BytesIO()).find_class(module, name)  # noqa: S301 - nothing is loaded
         found: Any = self.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)

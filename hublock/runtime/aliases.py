@@ -1,0 +1,70 @@
+"""Give user code the stock names of one repository for the length of a ``with`` block."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+
+from hublock.runtime.space import Space
+
+_ONE_AT_A_TIME = threading.RLock()
+
+
+@contextmanager
+def aliased(space: Space) -> Iterator[None]:
+    """Put the modules of ``space`` into ``sys.modules`` under their stock names, and what they hide back afterwards.
+
+    ``sys.modules`` is the process's: other threads see the names too, and a second block waits for the first.
+    """
+    with _ONE_AT_A_TIME:
+        hidden = _take_out(space)
+        prefix = f"{space.name}."
+        sys.modules.update({n.removeprefix(prefix): m for n, m in list(sys.modules.items()) if n.startswith(prefix)})
+        finder = _AliasFinder(space)
+        sys.meta_path.insert(0, finder)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(finder)
+            _take_out(space)
+            sys.modules.update(hidden)
+
+
+def _take_out(space: Space) -> dict[str, ModuleType]:
+    tops = {name.partition(".")[0] for name in list(sys.modules)}
+    owned = {top for top in tops if space.owns(top)}
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in owned}
+
+
+class _AliasFinder(importlib.abc.MetaPathFinder):
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        del path, target
+        name = self._space.redirect(fullname)
+        return importlib.machinery.ModuleSpec(fullname, _AliasLoader(name)) if name is not None else None
+
+
+class _AliasLoader(importlib.abc.Loader):
+    """Answers one name with the module of another, unchanged."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._spec: importlib.machinery.ModuleSpec | None = None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        del spec
+        module = importlib.import_module(self._name)
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # the import system has just written the alias's spec into the module
+        module.__spec__ = self._spec

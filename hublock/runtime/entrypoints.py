@@ -1,0 +1,51 @@
+"""The entry points of an imported hubconf, by torch.hub's own rule: callables whose name has no leading underscore."""
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from hublock.core.hubconf import EntryPoint
+from hublock.core.nearest import nearest
+from hublock.errors import EntrypointNotFound
+
+
+def find(hubconf: ModuleType, name: str, repo_id: str) -> Callable[..., Any]:
+    """Return the entry point ``name`` of ``hubconf``.
+
+    Raises:
+        EntrypointNotFound: there is none; the message offers the nearest names.
+    """
+    found = getattr(hubconf, name, None)
+    if _public(name) and callable(found):
+        return found  # type: ignore[no-any-return]
+    raise EntrypointNotFound(
+        f"{repo_id} has no entry point {name!r}{nearest(name, _names(hubconf))}", hint=f"hublock list {repo_id}"
+    )
+
+
+def describe(hubconf: ModuleType) -> tuple[EntryPoint, ...]:
+    """Return every entry point of ``hubconf``, sorted by name, with what its author says of it."""
+    return tuple(_describe(name, getattr(hubconf, name)) for name in _names(hubconf))
+
+
+def _names(hubconf: ModuleType) -> list[str]:
+    return [name for name in dir(hubconf) if _public(name) and callable(getattr(hubconf, name, None))]
+
+
+def _public(name: str) -> bool:
+    return not name.startswith("_")
+
+
+def _describe(name: str, function: Callable[..., Any]) -> EntryPoint:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # builtins and some C callables have none
+        return EntryPoint(name=name, signature="", doc=_doc(function), parameters=())
+    return EntryPoint(name=name, signature=str(signature), doc=_doc(function), parameters=tuple(signature.parameters))
+
+
+def _doc(function: Callable[..., Any]) -> str | None:
+    doc = getattr(function, "__doc__", None)
+    return inspect.cleandoc(doc) if isinstance(doc, str) else None
