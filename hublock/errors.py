@@ -106,12 +106,15 @@ class RefNotFound(RemoteError):
 
 
 class TransferError(RemoteError):
-    """Bytes could not be fetched; trying again may help unless it is :attr:`lasting`."""
+    """Bytes could not be fetched; trying again may help."""
 
-    def __init__(self, message: str, *, hint: str | None = None, lasting: bool = False) -> None:
-        """Keep what :class:`HublockError` keeps, and whether the same request would fail again (``lasting``)."""
+    def __init__(
+        self, message: str, *, hint: str | None = None, lasting: bool = False, wait: float | None = None
+    ) -> None:
+        """Keep message and hint, whether the same request would fail again, and for how many seconds to ``wait``."""
         super().__init__(message, hint=hint)
         self.lasting = lasting
+        self.wait = wait
 
 
 class OfflineError(RemoteError):

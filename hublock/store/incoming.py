@@ -80,17 +80,17 @@ class Incoming:
         return final
 
     def close(self) -> None:
-        """Leave unfinished bytes for the next attempt; an empty file just goes."""
+        """Leave unfinished bytes for the next attempt; those that nothing was noted about just go."""
         if not self.path.exists():
             return
-        if self.path.stat().st_size == 0:
+        facts = self.facts
+        if not facts or self.path.stat().st_size == 0:
             remove(self.path)
             remove(_facts(self.path))
             return
         with suppress(StoreError, OSError):
-            if facts := self.facts:
-                sync_file(self.path)
-                self.note({**facts, "synced": True})
+            sync_file(self.path)
+            self.note({**facts, "synced": True})
         # never bytes beside the facts of other bytes
         remove(_facts(self._left))
         with writing(self._left):

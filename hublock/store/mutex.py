@@ -1,15 +1,18 @@
 """One worker at a time, across threads and processes; a killed holder blocks nobody."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hublock.store.disk import inherited_mode, make_folder
 
+PATIENCE = 1.0
+"""Seconds between two calls of ``on_wait``, which may raise to give up."""
+
 
 @contextmanager
 def mutex(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock file ``path``; call ``on_wait`` once if somebody else holds it.
+    """Hold the lock file ``path``; while somebody else does, call ``on_wait`` about once a second.
 
     The system frees the lock of a process that dies. Where the file system cannot lock, nothing is held: the lock only
     saves work, what is right never depends on it.
@@ -22,15 +25,17 @@ def mutex(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[
     make_folder(path.parent)
     lock = FileLock(path, mode=inherited_mode(path.parent))
     try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if on_wait is not None:
-                on_wait()
-            lock.acquire()
+        lock.acquire(timeout=0)
+    except Timeout:
+        pass
     except (OSError, NotImplementedError):
         yield
         return
+    while not lock.is_locked:
+        if on_wait is not None:
+            on_wait()
+        with suppress(Timeout):
+            lock.acquire(timeout=PATIENCE)
     try:
         yield
     finally:

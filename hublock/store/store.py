@@ -93,7 +93,8 @@ class Store:
     def incoming(self, key: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[Incoming]:
         """Hold the partial file of ``key`` (a digest or URL); what is not published stays for the next attempt.
 
-        ``on_wait`` is called once if somebody else holds it. Look in the store again once you have it.
+        While somebody else holds it, ``on_wait`` is called about once a second and may raise. Look in the store again
+        once you have it.
 
         Raises:
             StoreError: it cannot be written.

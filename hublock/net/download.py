@@ -1,0 +1,159 @@
+"""Files into the store: each fetched once, resumed where it broke off, hashed as it comes, named only when right."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from hublock.core.digest import Digest
+from hublock.core.progress import Progress
+from hublock.errors import DigestMismatch, StoreError, TransferError
+from hublock.net.routes import redact
+from hublock.net.source import Source
+from hublock.net.transfer import Line, Stop, Transfer, Wanted
+from hublock.net.transport import Transport
+from hublock.store.store import Incoming, Store
+
+__all__ = ["Downloader", "Fetched", "Wanted"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """A file in the store."""
+
+    url: str
+    """As it was wanted."""
+    digest: Digest
+    size: int
+    path: Path
+    came_from: Literal["store", "cache", "network"] = "network"
+    """Whether it was there already, was copied from another program's cache, or was fetched."""
+
+
+class Downloader:
+    """Fetches files into a store; may be shared by threads."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        store: Store,
+        *,
+        progress: Progress | None = None,
+        jobs: int = 8,
+        adopt_from: Path | None = None,
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
+        """Use at most ``jobs`` connections at once.
+
+        ``adopt_from`` is the folder of another program's downloads (torch.hub's ``checkpoints``): what it holds is
+        copied instead of fetched where the digest matches. ``sleep`` is called with seconds between two tries.
+        """
+        self._transport = transport
+        self._store = store
+        self._progress = progress or Progress()
+        self._jobs = jobs
+        self._adopt_from = adopt_from
+        self._line = Line(jobs=jobs, progress=self._progress, sleep=sleep)
+
+    def fetch(self, wanted: Wanted) -> Fetched:
+        """Return the file from the store, fetching it first if it is not there.
+
+        Raises:
+            DigestMismatch: every route serves other bytes than wanted.
+            TransferError: no route serves it.
+            StoreError: the store cannot be written.
+        """
+        return self._fetch(wanted, Stop())
+
+    def fetch_all(self, wanted: Sequence[Wanted]) -> list[Fetched]:
+        """Fetch several files at once, in the order given; the first failure ends the others.
+
+        Raises:
+            HublockError: as :meth:`fetch`.
+        """
+        stop = Stop()
+        distinct = {item.digest or item.url: item for item in wanted}
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="hublock-file") as pool:
+            futures: dict[object, Future[Fetched]] = {
+                key: pool.submit(self._fetch, item, stop) for key, item in distinct.items()
+            }
+            try:
+                done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+            except BaseException:
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [futures[item.digest or item.url].result() for item in wanted]
+
+    def _fetch(self, wanted: Wanted, stop: Stop) -> Fetched:
+        if found := self._stored(wanted):
+            return found
+        told = False
+
+        def on_wait() -> None:
+            nonlocal told
+            stop.check()
+            if not told:
+                told = True
+                self._progress.say(f"waiting for another process that fetches {redact(wanted.url)}")
+
+        with self._store.incoming(str(wanted.digest or wanted.url), on_wait=on_wait) as incoming:
+            found = self._stored(wanted) or self._adopted(wanted)
+            if found:
+                return found
+            with self._line.connections:
+                return self._by_any_route(wanted, incoming, stop)
+
+    def _stored(self, wanted: Wanted) -> Fetched | None:
+        if wanted.digest is None or (path := self._store.blob(wanted.digest)) is None:
+            return None
+        try:
+            self._store.check_blob(wanted.digest, size=wanted.size, deep=False)
+        except DigestMismatch as error:
+            self._progress.warn(f"{error.message}; fetching it again")
+            self._store.discard(wanted.digest)
+            return None
+        return Fetched(url=wanted.url, digest=wanted.digest, size=path.stat().st_size, path=path, came_from="store")
+
+    def _adopted(self, wanted: Wanted) -> Fetched | None:
+        """Copy the file from the other cache, if it is there under its own name and has the right bytes."""
+        if self._adopt_from is None or wanted.digest is None:
+            return None
+        candidate = self._adopt_from / (unquote(urlsplit(wanted.url).path).rpartition("/")[2] or "-")
+        with suppress(OSError, DigestMismatch):
+            size = candidate.stat().st_size
+            if wanted.size not in (None, size):
+                return None
+            self._store.add_blob(candidate, wanted.digest)
+            self._progress.note(f"took {candidate} instead of fetching {redact(wanted.url)}")
+            path = self._store.blob(wanted.digest)
+            if path is not None:
+                return Fetched(url=wanted.url, digest=wanted.digest, size=size, path=path, came_from="cache")
+        return None
+
+    def _by_any_route(self, wanted: Wanted, incoming: Incoming, stop: Stop) -> Fetched:
+        routes = self._transport.routes(wanted.url)
+        for number, route in enumerate(routes):
+            source = Source(transport=self._transport, url=wanted.url, route=number)
+            try:
+                transfer = Transfer(wanted, source, incoming, stop=stop, line=self._line)
+                digest, size = transfer.run()
+            except (TransferError, DigestMismatch) as error:
+                stop.check()
+                if number == len(routes) - 1:
+                    raise
+                after = "the next mirror" if routes[number + 1].rule else "the origin"
+                self._progress.warn(f"mirror {redact(route.url)} failed, asking {after}: {error.message}")
+            except StoreError:
+                # a full disk must not stay full of half a file
+                incoming.clear()
+                raise
+            else:
+                path = incoming.publish(digest)
+                return Fetched(url=wanted.url, digest=digest, size=size, path=path)
+        raise AssertionError("there is always a route")

@@ -1,0 +1,188 @@
+"""One large file over several connections: parts in order, each written to its place, hashed as the front advances."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hublock.net.source import Answer, Changed, Source
+from hublock.net.transport import CHUNK, Response
+from hublock.store.disk import writing
+
+WORTH_PARTS = 64 << 20
+"""Bytes from which on a file is fetched in parts."""
+SMALLEST, LARGEST = 16 << 20, 64 << 20
+"""Bytes of a part: small enough that hashing keeps up, large enough that asking costs little."""
+
+
+def part_size(total: int, jobs: int) -> int:
+    """Return how many bytes each part of a file of ``total`` bytes has."""
+    wanted = total // (jobs * 4)
+    return min(max(wanted - wanted % SMALLEST, SMALLEST), LARGEST)
+
+
+@dataclass(kw_only=True, slots=True)
+class Plan:
+    """A file of ``total`` bytes in parts of ``size``, and which of them are there."""
+
+    total: int
+    size: int
+    done: set[int] = field(default_factory=set)
+
+    @property
+    def count(self) -> int:
+        """The number of parts."""
+        return -(-self.total // self.size)
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Return where the part begins and where it stops."""
+        return number * self.size, min((number + 1) * self.size, self.total)
+
+    def bytes_done(self) -> int:
+        """Return how many bytes need not be fetched."""
+        return sum(stop - start for start, stop in map(self.span, self.done))
+
+
+class PartsDownload:
+    """The parts of one file, fetched by as many threads as :meth:`work` is called in."""
+
+    def __init__(
+        self,
+        source: Source,
+        path: Path,
+        plan: Plan,
+        *,
+        validator: str | None,
+        reading: Callable[[Response], Any],
+        patiently: Callable[[Callable[[], None]], None],
+        advance: Callable[[int], None],
+    ) -> None:
+        """Fetch what ``plan`` lacks into ``path``.
+
+        ``reading`` is a context around the reading of a response that may stop it; ``patiently`` calls what it is
+        given again after a failure that may pass; ``advance`` counts bytes.
+        """
+        self.plan = plan
+        self._source, self._path, self._validator = source, path, validator
+        self._reading, self._patiently, self._advance = reading, patiently, advance
+        self._waiting = [number for number in range(plan.count) if number not in plan.done]
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some part is not being fetched yet."""
+        return bool(self._waiting) and self._failure is None
+
+    def stop(self, failure: BaseException) -> None:
+        """Make every worker end soon, and :meth:`digest` raise ``failure``."""
+        with self._changed:
+            self._failure = self._failure or failure
+            self._changed.notify_all()
+
+    def first(self, answer: Answer) -> None:
+        """Take the first part from an answer that was to bring the whole file, and break it off."""
+        with self._taken(0) as mine:
+            if mine:
+                self._write(answer, 0)
+
+    def work(self) -> None:
+        """Fetch parts until none is left; failures reach :meth:`digest`."""
+        try:
+            while self.waiting:
+                with self._taken() as mine:
+                    for number in mine:
+                        self._patiently(lambda number=number: self._fetch(number))  # type: ignore[misc]
+        except BaseException as error:
+            self.stop(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def digest(self, on_part: Callable[[], None]) -> str:
+        """Hash the file in order while it comes, and return the hex digest; ``on_part`` is called after each part.
+
+        Raises:
+            Changed: the file changed meanwhile.
+            TransferError: a part could not be fetched.
+        """
+        engine = hashlib.sha256()
+        with writing(self._path), self._path.open("rb", buffering=0) as file:
+            for number in range(self.plan.count):
+                self._wait_for(number, on_part)
+                start, stop = self.plan.span(number)
+                hash_into(engine, file, stop - start)
+        return engine.hexdigest()
+
+    def _wait_for(self, number: int, on_part: Callable[[], None]) -> None:
+        on_part()
+        while True:
+            with self._changed:
+                if self._failure is not None:
+                    raise self._failure
+                if number in self.plan.done:
+                    return
+                # with a limit, as only then Ctrl-C gets through everywhere
+                self._changed.wait(0.5)
+            on_part()
+
+    @contextmanager
+    def _taken(self, wanted: int | None = None) -> Iterator[list[int]]:
+        """Hold one part that nobody else fetches, if there is one; it goes back unless it is done."""
+        with self._changed:
+            number = wanted if wanted is not None else next(iter(self._waiting), None)
+            mine = [number] if number is not None and number in self._waiting else []
+            self._waiting = [other for other in self._waiting if other not in mine]
+        try:
+            yield mine
+        finally:
+            with self._changed:
+                self._waiting = sorted(set(self._waiting) | (set(mine) - self.plan.done))
+
+    def _fetch(self, number: int) -> None:
+        start, stop = self.plan.span(number)
+        answer = self._source.ask(start, stop, self._validator)
+        with answer.response:
+            if answer.response.status != 206:
+                raise Changed("the host sends the whole file where a part was asked for")
+            self._write(answer, number)
+
+    def _write(self, answer: Answer, number: int) -> None:
+        start, stop = self.plan.span(number)
+        at = start
+        try:
+            with self._reading(answer.response), writing(self._path), self._path.open("r+b", buffering=0) as file:
+                file.seek(start)
+                for chunk in answer.response.chunks():
+                    if self._failure is not None:
+                        raise self._failure
+                    piece = memoryview(chunk)[: stop - at]
+                    write_all(file, piece)
+                    at += len(piece)
+                    self._advance(len(piece))
+                    if at == stop:
+                        break
+        finally:
+            if at != stop:
+                self._advance(start - at)
+        if at != stop:
+            raise Changed("a part is shorter than it was announced")
+        with self._changed:
+            self.plan.done.add(number)
+            self._changed.notify_all()
+
+
+def hash_into(engine: Any, file: Any, count: int) -> None:
+    """Hash the next ``count`` bytes of an unbuffered file."""
+    buffer = bytearray(min(count, 4 * CHUNK))
+    while count and (came := file.readinto(memoryview(buffer)[: min(count, len(buffer))])):
+        engine.update(memoryview(buffer)[:came])
+        count -= came
+
+
+def write_all(file: Any, data: memoryview) -> None:
+    """Write all of ``data`` to an unbuffered file, which may take it in pieces."""
+    while data:
+        data = data[file.write(data) :]

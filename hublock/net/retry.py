@@ -1,0 +1,66 @@
+"""When to ask again, and how long to wait before."""
+
+import email.utils
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeVar
+
+from hublock.errors import TransferError
+
+T = TypeVar("T")
+
+TRIES = 5
+"""How often the same request is made without any progress."""
+LONGEST_WAIT = 60.0
+"""Seconds; a host that asks for more is asked again anyway."""
+BUSY = {408, 425, 429, 500, 502, 503, 504}
+"""Statuses that may be another a moment later."""
+
+
+def patiently(call: Callable[[], T], *, earned: Callable[[], bool], pause: Callable[[int, float | None], None]) -> T:
+    """Call ``call`` again after failures that may pass, and return what it returns.
+
+    ``earned`` says whether it got on since it was asked last, which begins a new row of tries; ``pause`` waits.
+
+    Raises:
+        TransferError: the failure lasts, or came five times in a row.
+    """
+    failures = 0
+    while True:
+        try:
+            return call()
+        except TransferError as error:
+            failures = 1 if earned() else failures + 1
+            if error.lasting:
+                raise
+            if failures >= TRIES:
+                raise TransferError(
+                    f"{error.message} (tried {TRIES} times)", hint=error.hint, wait=error.wait
+                ) from error
+            pause(failures, error.wait)
+
+
+def seconds(failures: int, asked: float | None, random: Callable[[], float]) -> float:
+    """Return the seconds to wait after so many ``failures`` in a row: what the host ``asked`` for, else ever longer.
+
+    ``random`` gives numbers in [0, 1); it spreads the clients that failed together.
+    """
+    if asked is not None:
+        return min(max(asked, 0.0), LONGEST_WAIT)
+    return min(0.5 * 2.0 ** (failures - 1), LONGEST_WAIT) * (0.5 + random())
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds a host asks to wait: Retry-After (RFC 9110, 10.2.3), else GitHub's rate limit, else None.
+
+    ``now`` is the time in seconds since the epoch.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    with suppress(ValueError, TypeError, OverflowError):
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+    reset = headers.get("X-RateLimit-Reset", "").strip()
+    if headers.get("X-RateLimit-Remaining", "").strip() == "0" and reset.isascii() and reset.isdigit():
+        return max(0.0, float(reset[:12]) - now)
+    return None

@@ -1,0 +1,121 @@
+"""One URL by one route: what is asked for, and which answers are good enough to read."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hublock.errors import TransferError
+from hublock.net.retry import BUSY, retry_after
+from hublock.net.routes import redact
+from hublock.net.transport import Response, Transport
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+class Changed(Exception):
+    """What the host has now is not what the bytes at hand are from; begin again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A good answer, its body unread."""
+
+    response: Response
+    start: int
+    """The offset of its first byte in the file."""
+    total: int | None
+    """The size of the whole file, if the host says it."""
+    validator: str | None
+    """What If-Range takes to get more of the same version (RFC 9110, 13.1.5)."""
+    ranges: bool
+    """Whether the host offers parts."""
+
+    @property
+    def is_html(self) -> bool:
+        """Whether the host calls the body a web page."""
+        return self.response.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A URL, and by which of its routes it is asked for."""
+
+    transport: Transport
+    url: str
+    route: int
+
+    def ask(self, start: int = 0, stop: int | None = None, validator: str | None = None) -> Answer:
+        """Ask for the bytes from ``start`` to ``stop``, of the version ``validator`` if one is given.
+
+        The answer may begin at 0 instead: then the host gives no parts, or has another version.
+
+        Raises:
+            Changed: the answer is a part of something else.
+            TransferError: no usable answer came.
+        """
+        headers: dict[str, str] = {}
+        if start or stop is not None:
+            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+            if validator:
+                headers["If-Range"] = validator
+        response = self.transport.open("GET", self.url, headers=headers, route=self.route)
+        try:
+            self._check_status(response)
+            return self._accept(response, start, stop, validator)
+        except BaseException:
+            response.close()
+            raise
+
+    def _accept(self, response: Response, start: int, stop: int | None, validator: str | None) -> Answer:
+        answer = _read_head(response)
+        if response.status == 206:
+            last = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if last is None or answer.start != start or (stop is not None and int(last[2]) + 1 != stop):
+                raise Changed(f"{redact(self.url)} answers with other bytes than it was asked for")
+            if validator and answer.validator and answer.validator != validator:
+                raise Changed(f"{redact(self.url)} changed meanwhile")
+        return answer
+
+    def _check_status(self, response: Response) -> None:
+        status, shown = response.status, redact(self.url)
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if status in (200, 206):
+            if encoding not in ("", "identity"):
+                raise TransferError(
+                    f"{shown} answers in the encoding {encoding!r}, which nobody asked for", lasting=True
+                )
+            return
+        if status == 416:
+            raise Changed(f"{shown} has fewer bytes than before")
+        wait = retry_after(response.headers, time.time())
+        if status in BUSY or (status == 403 and wait is not None):
+            asks = "" if wait is None else f" and asks to wait {wait:.0f} s"
+            raise TransferError(f"{shown} answers with status {status}{asks}", wait=wait)
+        raise TransferError(
+            _MESSAGES.get(status, "{url} answers with status {status}").format(url=shown, status=status),
+            hint=_HINTS.get(status),
+            lasting=True,
+        )
+
+
+_MESSAGES = {404: "{url} does not exist (404)", 410: "{url} is gone (410)", 401: "{url} needs a login (401)"}
+_LOGIN = "put the credentials of the host into ~/.netrc, or set GITHUB_TOKEN or HF_TOKEN"
+_MOVED = "check the address; if the file moved, `hublock update` asks the repository again"
+_HINTS: Mapping[int, str] = {401: _LOGIN, 403: _LOGIN, 404: _MOVED, 410: _MOVED}
+
+
+def _read_head(response: Response) -> Answer:
+    headers = response.headers
+    start, total = 0, None
+    if response.status == 206:
+        match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        if match:
+            start, total = int(match[1]), None if match[3] == "*" else int(match[3])
+    elif re.fullmatch(r"\d{1,18}", headers.get("Content-Length", "")):
+        total = int(headers["Content-Length"])
+    etag = headers.get("ETag", "")
+    # a weak tag promises the same meaning, not the same bytes
+    validator = headers.get("Last-Modified") if not etag or etag.startswith("W/") else etag
+    ranges = response.status == 206 or headers.get("Accept-Ranges", "").strip().lower() == "bytes"
+    return Answer(response=response, start=start, total=total, validator=validator, ranges=ranges)

@@ -1,0 +1,333 @@
+"""One file from one source into one partial file, through every failure that may pass."""
+
+import hashlib
+import os
+import random
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hublock.core.digest import Digest
+from hublock.core.progress import Progress, Task
+from hublock.errors import DigestMismatch, StoreError, TransferError
+from hublock.net.parts import WORTH_PARTS, PartsDownload, Plan, hash_into, part_size, write_all
+from hublock.net.retry import TRIES, patiently, seconds
+from hublock.net.routes import redact
+from hublock.net.source import Answer, Changed, Source
+from hublock.net.transport import Response
+from hublock.store.disk import writing
+from hublock.store.store import Incoming
+
+EARNED = 1 << 20
+"""Bytes after which a broken line has earned another row of tries."""
+WORTH_FACTS = 4 << 20
+"""Bytes from which on it pays to note how a broken-off file can be resumed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A file to fetch."""
+
+    url: str
+    digest: Digest | None = None
+    """What it must hash to; None when that is to be learnt."""
+    size: int | None = None
+    """What it must weigh, in bytes."""
+
+
+class Stop:
+    """Tells several transfers to end soon."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._mutex = threading.Lock()
+        self._calls: set[Callable[[], None]] = set()
+
+    def set(self) -> None:
+        """End every transfer that watches."""
+        with self._mutex:
+            self._event.set()
+            calls = list(self._calls)
+        for call in calls:
+            call()
+
+    def check(self) -> None:
+        """End this transfer if it shall.
+
+        Raises:
+            TransferError: it shall.
+        """
+        if self._event.is_set():
+            raise TransferError("the transfer was stopped", lasting=True)
+
+    def sleep(self, time: float) -> None:
+        """Wait so many seconds, or until told to stop."""
+        self._event.wait(time)
+
+    @contextmanager
+    def calling(self, call: Callable[[], None]) -> Iterator[None]:
+        """Call ``call`` if the transfer is stopped meanwhile."""
+        with self._mutex:
+            self._calls.add(call)
+        try:
+            self.check()
+            yield
+        finally:
+            with self._mutex:
+                self._calls.discard(call)
+
+
+class Line:
+    """What all transfers of a downloader share."""
+
+    def __init__(self, *, jobs: int, progress: Progress, sleep: Callable[[float], object] | None) -> None:
+        """Allow ``jobs`` connections at once."""
+        self.jobs = jobs
+        self.progress = progress
+        self.sleep = sleep
+        self.connections = threading.BoundedSemaphore(jobs)
+        self.workers = ThreadPoolExecutor(jobs, thread_name_prefix="hublock-part")
+
+
+class Transfer:
+    """Fetches one file from one source; used once."""
+
+    def __init__(self, wanted: Wanted, source: Source, incoming: Incoming, *, stop: Stop, line: Line) -> None:
+        """Fetch ``wanted`` from ``source`` into ``incoming``, until told to ``stop``."""
+        self._wanted, self._source, self._incoming = wanted, source, incoming
+        self._stop, self._line = stop, line
+        self._task = Task()
+        self._counted = 0
+        self._since_failure = 0
+        self._resumed = False
+        self._whole = False
+        self._ours = False
+        self._html = False
+
+    def run(self) -> tuple[Digest, int]:
+        """Fetch the file and return its digest and size; it lies in the partial file then, not yet synced.
+
+        Raises:
+            DigestMismatch: the source serves other bytes than wanted.
+            TransferError: it does not serve the file.
+            StoreError: the file cannot be written.
+        """
+        wanted = self._wanted
+        label = urlsplit(wanted.url).path.rpartition("/")[2] or redact(wanted.url)
+        with self._line.progress.task(label, wanted.size) as self._task:
+            for _ in range(TRIES):
+                try:
+                    return patiently(self._attempt, earned=self._earned, pause=self._pause)
+                except Changed:
+                    self._restart()
+                except DigestMismatch:
+                    # bytes of two versions, or damaged ones of an earlier attempt: whole from one hand decides
+                    if not self._resumed:
+                        raise
+                    self._restart()
+        raise TransferError(f"{redact(wanted.url)} changes while it is fetched (tried {TRIES} times)")
+
+    def _attempt(self) -> tuple[Digest, int]:
+        self._stop.check()
+        at, facts = self._resumable()
+        validator = facts.get("validator")
+        known = validator if isinstance(validator, str) and facts.get("route") == self._source.route else None
+        if (plan := _plan(facts)) is not None:
+            return self._in_parts(plan, known, None)
+        answer = self._source.ask(at, None, known)
+        with answer.response:
+            self._check_head(answer, facts)
+            if answer.start != at:
+                self._restart()
+            if self._worth_parts(answer):
+                return self._in_parts(
+                    Plan(total=answer.total or 0, size=part_size(answer.total or 0, self._line.jobs)),
+                    answer.validator,
+                    answer,
+                )
+            if answer.total is None or answer.total >= WORTH_FACTS:
+                self._note(answer.total, answer.validator)
+            return self._stream(answer)
+
+    def _resumable(self) -> tuple[int, dict[str, object]]:
+        """Return how many bytes are at hand and what is known of them; unusable ones are dropped."""
+        facts = self._incoming.facts
+        size = self._incoming.path.stat().st_size
+        usable = bool(facts) and size > 0 and self._wanted.size in (None, facts.get("total"))
+        if self._wanted.digest is None:
+            # no digest will tell later whether these bytes are right: same URL, same version, and known to be synced
+            sure = facts.get("validator") and facts.get("url") == self._wanted.url
+            usable = usable and bool(sure) and (self._ours or facts.get("synced") is True)
+        if not usable:
+            if size:
+                self._incoming.clear()
+            return 0, {}
+        self._resumed = True
+        self._count_to(size if "done" not in facts else 0)
+        return size, facts
+
+    def _check_head(self, answer: Answer, facts: dict[str, object]) -> None:
+        """Judge an answer before its body is read."""
+        wanted, shown = self._wanted, redact(self._wanted.url)
+        self._html = answer.is_html
+        if answer.total is None:
+            return
+        if wanted.size not in (None, answer.total):
+            raise DigestMismatch(
+                f"{shown} serves {answer.total} bytes{self._page()}, not the {wanted.size} that are locked", hint=_TRUST
+            )
+        if answer.start and facts.get("total") not in (None, answer.total):
+            raise Changed
+        self._task.grow(answer.total)
+        self._check_room(answer.total - answer.start)
+
+    def _check_room(self, needed: int) -> None:
+        folder = self._incoming.path.parent
+        with writing(folder):
+            free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise StoreError(
+                f"{redact(self._wanted.url)} needs {needed} bytes, {folder} has {free} free",
+                hint="free some space (`hublock cache prune`), or set HUBLOCK_CACHE_DIR to a larger disk",
+            )
+
+    def _stream(self, answer: Answer) -> tuple[Digest, int]:
+        """Read the body of ``answer`` into the file, from where it starts to its end."""
+        path, at = self._incoming.path, answer.start
+        with writing(path), path.open("r+b", buffering=0) as file:
+            engine = hashlib.sha256()
+            hash_into(engine, file, at)
+            with self._reading(answer.response):
+                for piece in answer.response.chunks():
+                    self._stop.check()
+                    at += len(piece)
+                    self._check_length(at)
+                    write_all(file, memoryview(piece))
+                    engine.update(piece)
+                    self._advance(len(piece))
+        wanted = self._wanted
+        if at < (wanted.size or answer.total or 0):
+            raise TransferError(f"{redact(wanted.url)} broke off: {at} of {wanted.size or answer.total} bytes came")
+        return self._checked(engine.hexdigest()), at
+
+    def _check_length(self, at: int) -> None:
+        if self._wanted.size is not None and at > self._wanted.size:
+            shown = redact(self._wanted.url) + self._page()
+            raise DigestMismatch(f"{shown} serves more than the {self._wanted.size} locked bytes", hint=_TRUST)
+
+    def _checked(self, digits: str) -> Digest:
+        actual, wanted = Digest("sha256", digits), self._wanted
+        if wanted.digest not in (None, actual):
+            raise DigestMismatch(
+                f"{redact(wanted.url)} serves bytes of {actual}{self._page()}, not of the locked {wanted.digest}",
+                hint=_TRUST,
+            )
+        return actual
+
+    def _page(self) -> str:
+        return " (a web page)" if self._html else ""
+
+    def _worth_parts(self, answer: Answer) -> bool:
+        sure = answer.validator is not None or self._wanted.digest is not None
+        whole = answer.start == 0 and answer.total is not None and answer.total >= WORTH_PARTS
+        return not self._whole and self._line.jobs > 1 and answer.ranges and sure and whole
+
+    def _in_parts(self, plan: Plan, validator: str | None, first: Answer | None) -> tuple[Digest, int]:
+        incoming, line = self._incoming, self._line
+        self._resumed = True
+        with writing(incoming.path):
+            os.truncate(incoming.path, plan.total)
+        self._count_to(plan.bytes_done())
+        parts = PartsDownload(
+            self._source,
+            incoming.path,
+            plan,
+            validator=validator,
+            reading=self._reading,
+            patiently=lambda call: patiently(call, earned=self._earned, pause=self._pause),
+            advance=self._advance,
+        )
+        workers: list[Future[None]] = [line.workers.submit(self._begin, parts, first)]
+
+        def on_part() -> None:
+            self._stop.check()
+            self._note(plan.total, validator, plan)
+            while parts.waiting and line.connections.acquire(blocking=False):
+                workers.append(line.workers.submit(self._help, parts))
+
+        try:
+            return self._checked(parts.digest(on_part)), plan.total
+        finally:
+            parts.stop(TransferError("the transfer was stopped", lasting=True))
+            wait(workers)
+            self._note(plan.total, validator, plan)
+
+    def _begin(self, parts: PartsDownload, first: Answer | None) -> None:
+        if first is not None:
+            with first.response:
+                parts.first(first)
+        parts.work()
+
+    def _help(self, parts: PartsDownload) -> None:
+        try:
+            parts.work()
+        finally:
+            self._line.connections.release()
+
+    def _note(self, total: int | None, validator: str | None, plan: Plan | None = None) -> None:
+        self._ours = True
+        facts: dict[str, object] = {
+            "url": self._wanted.url,
+            "route": self._source.route,
+            "total": total,
+            "validator": validator,
+        }
+        if plan is not None:
+            facts |= {"part": plan.size, "done": sorted(plan.done)}
+        self._incoming.note(facts)
+
+    def _restart(self) -> None:
+        self._incoming.clear()
+        self._resumed = False
+        self._whole = True
+        self._count_to(0)
+
+    @contextmanager
+    def _reading(self, response: Response) -> Iterator[None]:
+        with self._stop.calling(response.abort):
+            yield
+
+    def _advance(self, amount: int) -> None:
+        self._counted += amount
+        self._since_failure += amount
+        self._task.advance(amount)
+
+    def _count_to(self, amount: int) -> None:
+        self._task.advance(amount - self._counted)
+        self._counted = amount
+
+    def _earned(self) -> bool:
+        earned, self._since_failure = self._since_failure >= EARNED, 0
+        return earned
+
+    def _pause(self, failures: int, asked: float | None) -> None:
+        self._stop.check()
+        (self._line.sleep or self._stop.sleep)(seconds(failures, asked, random.random))
+        self._stop.check()
+
+
+def _plan(facts: Mapping[str, object]) -> Plan | None:
+    """Read which parts of a file an earlier attempt has fetched."""
+    total, size, done = facts.get("total"), facts.get("part"), facts.get("done")
+    if not (isinstance(total, int) and isinstance(size, int) and isinstance(done, list) and size > 0):
+        return None
+    plan = Plan(total=total, size=size)
+    plan.done = {number for number in done if isinstance(number, int) and 0 <= number < plan.count}
+    return plan
+
+
+_TRUST = "`hublock update` shows and locks what is served now, should you trust it"
