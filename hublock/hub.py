@@ -5,7 +5,6 @@ locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: 
 """
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,17 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from hublock.actions import load as loading
-from hublock.actions import offers
-from hublock.actions.project import LOCK, find_lock, read_named_lock
-from hublock.core.lockfile import Lock
+from hublock.actions import locate, offers
+from hublock.actions.project import read_named_lock
 from hublock.core.matching import locked_repo, match
 from hublock.errors import InputError, UnlockedDownload
 from hublock.runtime import isolation, torchhub
-from hublock.settings import Settings, home
-from hublock.store.store import Store
-
-_used: Path | None = None
-_hub_dir: Path | None = None
 
 
 def use(path: str | os.PathLike[str]) -> None:
@@ -31,31 +24,9 @@ def use(path: str | os.PathLike[str]) -> None:
 
     Raises:
         NotLocked: there is no lock.
+        InvalidLock: it is not valid.
     """
-    global _used  # noqa: PLW0603
-    named = Path(path).expanduser().absolute()
-    found = named / LOCK if named.is_dir() else named
-    read_named_lock(found)
-    _used = found
-
-
-def lock_file() -> Path:
-    """Return the lock that answers this process.
-
-    It is what ``use`` was told, else ``HUBLOCK_PROJECT``, else the first ``hub.lock`` upward from the folder of the
-    main script, else (a notebook has none) upward from the current folder.
-
-    Raises:
-        NotLocked: there is none; every folder tried is named.
-    """
-    if _used is not None:
-        return _used
-    named = _settings().project
-    if named is not None:
-        return named / LOCK if named.name != LOCK else named
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    start = Path(script).absolute().parent if script else Path.cwd()
-    return find_lock([start], home(os.environ))
+    locate.use_lock(path)
 
 
 def load(
@@ -96,8 +67,8 @@ def load(
     """
     if source not in ("github", "local"):
         raise ValueError(f'Unknown source: "{source}". Allowed values: "github" | "local".')
-    file = lock_file()
-    lock, store = _read(file), _store()
+    file = locate.lock_file(os.environ)
+    lock, store = read_named_lock(file), locate.store(os.environ)
     if force_reload:
         torchhub.forget_checked()
     if source == "local":
@@ -187,13 +158,12 @@ def load_state_dict_from_url(
 
 def get_dir() -> str:
     """Return the folder that holds what was fetched: the store."""
-    return str(_store().root)
+    return str(locate.store(os.environ).root)
 
 
 def set_dir(d: str | os.PathLike[str]) -> None:
     """Use the store in the folder ``d`` from now on, in this process."""
-    global _hub_dir  # noqa: PLW0603
-    _hub_dir = Path(d).expanduser().absolute()
+    locate.use_store(d)
 
 
 @contextmanager
@@ -207,37 +177,20 @@ def modules(reference: str) -> Iterator[None]:
         OfflineError: its tree is not in the store.
         TreeMismatch: a file of it was changed.
     """
-    file = lock_file()
-    repo = locked_repo(_read(file), reference, file=str(file))
-    with isolation.stock_names(loading.verified(repo, _store())):
+    file = locate.lock_file(os.environ)
+    repo = locked_repo(read_named_lock(file), reference, file=str(file))
+    with isolation.stock_names(loading.verified(repo, locate.store(os.environ))):
         yield
 
 
-def repository_of_namespace(prefix: str) -> "isolation.Repository | None":
-    """Return the locked repository whose digest begins with ``prefix``; what unpickling in a new process asks for."""
-    return loading.repository_of_namespace(prefix, _read(lock_file()), _store())
-
-
-def _settings() -> Settings:
-    return Settings.from_mapping(os.environ)
-
-
-def _store() -> Store:
-    return Store(_hub_dir or _settings().cache)
-
-
-def _read(file: Path) -> Lock:
-    return read_named_lock(file)
-
-
 def _answers() -> torchhub.Answers:
-    return loading.answers_of_project(_read(lock_file()), _store())
+    return loading.answers_of_project(locate.read_lock(os.environ), locate.store(os.environ))
 
 
 def _offer(github: str) -> offers.Offer:
-    file = lock_file()
-    repo = locked_repo(_read(file), github, file=str(file))
-    offer = offers.offer_of_locked(repo, _store())
+    file = locate.lock_file(os.environ)
+    repo = locked_repo(read_named_lock(file), github, file=str(file))
+    offer = offers.offer_of_locked(repo, locate.store(os.environ))
     if offer.estimated:
         warnings.warn(f"{repo.id} builds entry points at run time; some may be missing", stacklevel=3)
     return offer
@@ -250,5 +203,5 @@ def _advised(url: str) -> Iterator[None]:
         yield
     except UnlockedDownload:
         raise UnlockedDownload(
-            f"{lock_file()} does not name {url}", hint=f"hublock add --url {url} --name NAME"
+            f"{locate.lock_file(os.environ)} does not name {url}", hint=f"hublock add --url {url} --name NAME"
         ) from None

@@ -122,9 +122,8 @@ def _wanted(wish: Wish, repo: str, manifest: Manifest) -> tuple[WantedModel, ...
 
 
 def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:
-    taken = {item.name for item in (*manifest.models, *manifest.weights)}
     for index, name in enumerate(names):
-        if name in taken or name in names[:index]:
+        if name in manifest.names or name in names[:index]:
             raise InputError(f"the manifest already has a {name}", hint=f"--name {name}-2, or hublock remove {name}")
 
 

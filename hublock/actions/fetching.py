@@ -18,7 +18,7 @@ from hublock.core.reference import Reference
 from hublock.errors import InputError, TransferError, UnsafePickle
 from hublock.net.download import Wanted
 from hublock.runtime.answers import File, check_prefix, sha256_of
-from hublock.runtime.isolation import Repository
+from hublock.runtime.repository import Repository
 from hublock.runtime.worker import Outcome
 
 HUGGING_FACE = "https://huggingface.co"
@@ -188,9 +188,10 @@ class FetchingAnswers:
     def input(self, path: Path) -> File | None:
         """Return the verdict on a file the user handed in, or one that was fetched and put somewhere else."""
         digest = sha256_of(path)
-        for item in (*self._inputs.values(), *self._weights.values(), *self._hf.values()):
-            if item.digest == digest:
-                return File(path=path, digest=digest, size=item.size, pickle=item.pickle)
+        for items in (self._inputs.values(), self._weights.values(), self._hf.values()):
+            for item in items:
+                if item.digest == digest:
+                    return File(path=path, digest=digest, size=item.size, pickle=item.pickle)
         return None
 
     def pickle_of(self, repo: str, path: str) -> Pickle | None:

@@ -15,7 +15,7 @@ from hublock.core.matching import Match
 from hublock.errors import OfflineError
 from hublock.runtime import environment, torchhub
 from hublock.runtime.answers import LockedAnswers
-from hublock.runtime.isolation import Repository
+from hublock.runtime.repository import Repository, namespace_of
 from hublock.store.store import Store
 
 PROJECT = "the project"
@@ -89,6 +89,7 @@ def check_environment(match: Match, lock: Lock, repository: Repository) -> None:
         traced_with=sorted({item for model in models for item in model.traced_with}),
         exact=lock.environment == "exact",
         trees_own=owned_names(repository),
+        of=match.repo.id,
     )
     for sentence in drift:
         _warn_once(f"{match.repo.id}: {sentence}")
@@ -134,13 +135,29 @@ def _private_copy(root: Path) -> Path:
     return copy
 
 
-def repository_of_namespace(prefix: str, lock: Lock, store: Store) -> Repository | None:
-    """Return the locked repository whose digest begins with ``prefix`` (16 hex digits), verified; None if none has."""
+def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:
+    """Return the locked repository whose namespace is ``name``, verified; None if the lock has none.
+
+    Raises:
+        OfflineError: its tree is not in the store.
+        TreeMismatch: a file of it was changed.
+    """
     for repo in lock.repos:
-        if repo.digest.hex.startswith(prefix):
-            writes = any(model.writes_tree for model in repo.models)
-            return verified(repo, store, private=writes)
+        if namespace_of(repo.id, repo.digest) == name:
+            return verified(repo, store, private=any(model.writes_tree for model in repo.models))
     return None
+
+
+def load_folder(
+    folder: Path, entrypoint: str, args: Sequence[object], kwargs: Mapping[str, object], lock: Lock, store: Store
+) -> object:
+    """Run an entry point of a folder of the user's own; what it downloads must be in the lock all the same.
+
+    Raises:
+        InputError: the folder has no hubconf.py.
+        UnlockedDownload: it asked for what the lock does not name.
+    """
+    return torchhub.run_local(folder, entrypoint, args, kwargs, answers=answers_of_project(lock, store))
 
 
 def answers_of_project(lock: Lock, store: Store) -> LockedAnswers:

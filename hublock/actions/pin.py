@@ -10,8 +10,9 @@ from hublock.core.hubconf import Hubconf
 from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
 from hublock.core.pickles import scan
 from hublock.core.reference import Reference
+from hublock.errors import TreeMismatch
 from hublock.net.git import Remote, open_remote
-from hublock.runtime.isolation import Repository
+from hublock.runtime.repository import Repository
 from hublock.store.store import StoredTree
 
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".t7", ".model", ".weights")
@@ -69,15 +70,17 @@ def pin(
 
 
 def fetch_pinned(repo: Repo, context: Context, *, base: Path) -> StoredTree:
-    """Bring the locked tree of ``repo`` into the store, unless it is there.
+    """Bring the locked tree of ``repo`` into the store, unless it is there and looks as it did when it was checked.
 
     Raises:
         TreeMismatch: the host serves other content under the locked commit.
         TransferError: the host could not be reached.
     """
-    present = context.store.tree(repo.digest)
-    if present is not None:
-        return present
+    if context.store.tree(repo.digest) is not None:
+        try:
+            return context.store.check_tree(repo.digest, deep=False)
+        except TreeMismatch as error:
+            context.progress.warn(f"{error.message}; fetching {repo.id} again")
     snapshot = remote_of(Reference.parse(repo.id), context, base).fetch(repo.commit, progress=context.progress)
     return context.store.add_tree(snapshot.files, expected=repo.digest)
 

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,19 +129,16 @@ def open_project(named: Path) -> Project:
     return Project.at(folder)
 
 
-def find_lock(starts: Sequence[Path], home: Path) -> Path:
-    """Return the first ``hub.lock`` above any of ``starts``.
+def find_lock(start: Path, home: Path) -> Path:
+    """Return the first ``hub.lock`` in ``start`` and the folders above it.
 
     Raises:
         NotLocked: there is none; the message names every folder tried.
     """
-    tried: list[Path] = []
-    for start in starts:
-        for folder in upward(start, home):
-            if (folder / LOCK).is_file():
-                return folder / LOCK
-            if folder not in tried:
-                tried.append(folder)
+    tried = list(upward(start, home))
+    for folder in tried:
+        if (folder / LOCK).is_file():
+            return folder / LOCK
     raise NotLocked(
         f"no {LOCK} in {', '.join(map(str, tried))}",
         hint="hublock add OWNER/REPO ENTRYPOINT, or hublock.use(PATH) for a lock elsewhere",

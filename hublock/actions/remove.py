@@ -22,9 +22,8 @@ def remove(name: str, project: Project, context: Context) -> Locking:
     project.check_writable()
     text = project.manifest_text()
     manifest, old = project.read_manifest(), project.read_lock()
-    names = [item.name for item in (*manifest.models, *manifest.weights)]
-    if name not in names:
-        raise InputError(f"{project.manifest} has no {name}{nearest(name, names)}", hint="hublock list")
+    if name not in manifest.names:
+        raise InputError(f"{project.manifest} has no {name}{nearest(name, manifest.names)}", hint="hublock list")
     rest = replace(
         manifest,
         models=tuple(model for model in manifest.models if model.name != name),

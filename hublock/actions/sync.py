@@ -18,9 +18,11 @@ class Synced:
 
     trees: int
     files: int
-    fetched_trees: int
-    fetched_files: int
-    fetched_bytes: int
+    fetched_trees: int = 0
+    fetched_files: int = 0
+    fetched_bytes: int = 0
+    adopted_bytes: int = 0
+    """Taken over from torch.hub's own cache instead of fetched."""
 
 
 def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> Synced:
@@ -38,21 +40,25 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
         IntegrityError: something fetched is not what the lock says.
         StoreError: the store cannot be written.
     """
-    missing_trees = [repo for repo in lock.repos if context.store.tree(repo.digest) is None]
     _take_inputs(lock, context, base)
     files = list(files_of(lock))
-    missing = [item for item in files if item.digest and context.store.blob(item.digest) is None]
-    if offline and (missing_trees or missing):
-        raise _offline([f"the tree of {repo.id}" for repo in missing_trees] + [item.url for item in missing])
-    for repo in missing_trees:
+    trees = {repo.digest: repo for repo in lock.repos}
+    absent = [repo for repo in trees.values() if context.store.tree(repo.digest) is None]
+    if offline:
+        missing = [item.url for item in files if item.digest and context.store.blob(item.digest) is None]
+        if absent or missing:
+            raise _offline([*(f"the tree of {repo.id}" for repo in absent), *missing])
+        return Synced(trees=len(trees), files=len(files))
+    for repo in trees.values():
         fetch_pinned(repo, context, base=base)
-    fetched = context.downloader().fetch_all(missing)
+    got = context.downloader().fetch_all(files)
     return Synced(
-        trees=len({repo.digest for repo in lock.repos}),
+        trees=len(trees),
         files=len(files),
-        fetched_trees=len(missing_trees),
-        fetched_files=len(fetched),
-        fetched_bytes=sum(item.size for item in fetched),
+        fetched_trees=len(absent),
+        fetched_files=sum(item.came_from == "network" for item in got),
+        fetched_bytes=sum(item.size for item in got if item.came_from == "network"),
+        adopted_bytes=sum(item.size for item in got if item.came_from == "cache"),
     )
 
 

@@ -78,7 +78,7 @@ def _list_models(arguments: argparse.Namespace, face: Face) -> int:
 
 
 def _size(model: "Model") -> int:
-    return sum(file.size for file in (*model.weights, *model.hf, *model.replies))
+    return sum(file.size for file in model.fetched)
 
 
 def _row(repo: "Repo", model: "Model") -> dict[str, object]:

@@ -40,5 +40,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     if done.fetched_trees or done.fetched_files:
         fetched = f"{counted(done.fetched_trees, 'tree')} and {counted(done.fetched_files, 'file')}"
         console.done("Fetched", f"{fetched}, {size(done.fetched_bytes)}")
+    if done.adopted_bytes:
+        console.done("Took over", f"{size(done.adopted_bytes)} from torch.hub's own cache")
     console.done("Synced", f"{counted(done.trees, 'tree')} and {counted(done.files, 'file')} of {project.lock.name}")
     return 0

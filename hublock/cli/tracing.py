@@ -40,7 +40,7 @@ def report(done: "Locking", console: Console) -> None:
 def _report_model(locked: "LockedModel", console: Console) -> None:
     model, repo = locked.model, locked.repo
     date = f" of {locked.committed:%Y-%m-%d}" if locked.committed else ""
-    files = [*model.weights, *model.hf, *model.replies]
+    files = model.fetched
     total = sum(file.size for file in files)
     console.done("Locked", f"{model.name}: {locked.call} of {repo.id} at {repo.commit[:12]}{date}")
     what = f"{counted(len(files), 'file')}, {size(total)}" if files else "no files"

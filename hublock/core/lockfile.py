@@ -113,6 +113,11 @@ class Model:
     tolerated: tuple[str, ...] = ()
     writes_tree: bool = False
 
+    @property
+    def fetched(self) -> tuple[Weights | HuggingFaceFile | Reply, ...]:
+        """Every file it fetches."""
+        return (*self.weights, *self.hf, *self.replies)
+
     def __post_init__(self) -> None:
         _sort(self, "traced_with", "repos", "tolerated")
         _sort(self, "weights", key=lambda row: row.url)

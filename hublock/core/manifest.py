@@ -53,6 +53,11 @@ class Manifest:
     models: tuple[WantedModel, ...] = ()
     weights: tuple[WantedWeights, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all models and weights."""
+        return (*(model.name for model in self.models), *(item.name for item in self.weights))
+
 
 def parse_manifest(text: str, *, file: str, embedded: bool) -> Manifest:
     """Read a manifest, strictly; one that is ``embedded`` is ``[tool.hublock]`` of a pyproject.toml.

@@ -89,7 +89,11 @@ def _same_arguments(wanted: WantedModel, model: Model) -> bool:
 
 def unconsented(model: Model, consent: Collection[str]) -> tuple[str, ...]:
     """Return the globals that the pickles of ``model`` name and ``consent`` does not."""
-    verdicts = [item.pickle for item in (*model.weights, *model.hf, *model.inputs)]
+    verdicts = [
+        *(item.pickle for item in model.weights),
+        *(item.pickle for item in model.hf),
+        *(item.pickle for item in model.inputs),
+    ]
     named = {name for verdict in verdicts if isinstance(verdict, tuple) for name in verdict}
     return tuple(sorted(named - set(consent)))
 

@@ -65,6 +65,7 @@ class Store:
             with (progress or Progress()).task(digest.hex[:12], facts.st_size) as task:
                 actual = _hash(file, task.advance)
         if actual != digest:
+            self._distrust(self._layout.blob_stamp(digest))
             raise DigestMismatch(f"{path} holds bytes of {actual}, not of {digest}", hint="hublock sync")
         if self._stamp_of(digest) != stamp(facts):
             # what cannot be noted is hashed again the next time
@@ -170,7 +171,11 @@ class Store:
         if not folder.is_dir():
             raise _absent(digest)
         with (progress or Progress()).task(digest.hex[:12]):
-            tree, stamps = check_tree(folder, digest, deep=deep)
+            try:
+                tree, stamps = check_tree(folder, digest, deep=deep)
+            except TreeMismatch:
+                self._distrust(folder / "stamp")
+                raise
         with suppress(OSError, StoreError):
             if (folder / "stamp").read_text(encoding="ascii") != stamps:
                 write_whole(folder / "stamp", stamps.encode("ascii"), scratch=self._layout.partial, durable=False)
@@ -197,6 +202,11 @@ class Store:
         if not re.fullmatch(r"[a-z][a-z0-9.-]*", name):
             raise ValueError(f"{name!r} is not the name of a note")
         return self._layout.tree(digest) / "notes" / name
+
+    def _distrust(self, stamp: Path) -> None:
+        """Forget how something looked that turned out wrong, so that the next look is a whole one."""
+        with suppress(StoreError):
+            remove(stamp)
 
     def _stamp_of(self, digest: Digest) -> str | None:
         with suppress(OSError, ValueError):
