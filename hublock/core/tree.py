@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import Self
 
 from hublock.core.digest import Digest
+from hublock.core.names import WINDOWS, check_amount, check_link, check_path, fold
+from hublock.errors import UnsafeArchive
 
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
 
@@ -132,3 +134,47 @@ def _folder_id(folder: _Folder, algorithm: str) -> str:
         rows.append((raw + b"/" if mode == "40000" else raw, mode, raw, bytes.fromhex(identity)))
     body = b"".join(b"%s %s\0%s" % (mode.encode(), raw, identity) for _, mode, raw, identity in sorted(rows))
     return hashlib.new(algorithm, b"tree %d\0" % len(body) + body).hexdigest()
+
+
+def check_files(files: Iterable[SourceFile], *, windows: bool = WINDOWS) -> None:
+    """Refuse a set of files that cannot all be written, apart and inside one folder, on every machine.
+
+    Raises:
+        UnsafeArchive: a name is not allowed, two are one to some file system, a file lies below another, a link leads
+            out of the tree, or there is too much.
+    """
+    links: dict[str, str] = {}
+    spelled: dict[str, str] = {}
+    folders = {""}
+    total = 0
+    for file in files:
+        check_path(file.path, windows=windows)
+        _claim_folders(file.path, spelled, folders)
+        _claim(file.path, spelled)
+        total += len(file.data)
+        check_amount(len(spelled), len(file.data), total)
+        if file.mode == LINK:
+            links[file.path] = decode(file.data)
+    for path in links:
+        check_link(path, links)
+
+
+def _claim_folders(path: str, spelled: dict[str, str], folders: set[str]) -> None:
+    """Note the folders above ``path`` that are new."""
+    folder = path.rpartition("/")[0]
+    while folder not in folders:
+        _claim(folder, spelled)
+        folders.add(folder)
+        folder = folder.rpartition("/")[0]
+
+
+def _claim(path: str, spelled: dict[str, str]) -> None:
+    """Note a file or folder, which no other may share its folded spelling with."""
+    folded = fold(path)
+    taken = spelled.get(folded)
+    if taken is not None:
+        also = (
+            "twice, or as a file and as a folder" if taken == path else f"and {taken!r}, which many disks take for one"
+        )
+        raise UnsafeArchive(f"the tree holds {path!r} {also}")
+    spelled[folded] = path

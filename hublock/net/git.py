@@ -1,0 +1,235 @@
+"""A repository somewhere: which commit a ref names, and the proven files of a commit.
+
+Nothing a host says is believed that can be computed: every object is known by the id of its bytes, from the commit
+down to each file. What a host says of its refs is believed, for a ref is nothing else.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from hublock.core.digest import Digest
+from hublock.core.lockfile import Submodule
+from hublock.core.progress import Progress
+from hublock.core.reference import Reference
+from hublock.core.tree import SourceFile
+from hublock.errors import RefNotFound, TransferError
+from hublock.net.child import disk_wire, ssh_wire
+from hublock.net.history import COMMITS_ONLY, TooLong, descendants, leading_ref
+from hublock.net.hosts import git_url, moved
+from hublock.net.objects import find, parse_commit, read_tree
+from hublock.net.pack import read_objects
+from hublock.net.refs import ALLOW, HEADS, OWN, Named, choose, is_commit, missing, own, prefixes, ranked
+from hublock.net.smart import http_wire
+from hublock.net.transport import Transport
+from hublock.net.wire import Advertised, Plan, Wire
+from hublock.net.worktree import find_repository, is_dirty
+
+_SILENT = Progress()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """The commit that a ref names."""
+
+    ref: str
+    """The full name of the branch or tag that led to the commit or proves it; the commit's id if none does."""
+    commit: str
+    url: str
+    """The repository's address after redirects."""
+    moved: Reference | None = None
+    """How the repository is called by now, if the host redirects from the name that was asked for."""
+    warning: str | None = None
+    """What the user should know: a new name, an ambiguous ref, uncommitted changes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The source at one commit, proven against the commit's id."""
+
+    commit: str
+    tree: Digest
+    """The commit's own tree id: ``git-sha1``, or ``git-sha256`` in a repository of that format."""
+    committed: datetime
+    files: Sequence[SourceFile]
+    submodules: tuple[Submodule, ...]
+
+
+class Remote(Protocol):
+    """One repository, wherever it is."""
+
+    def refs(self) -> Mapping[str, str]:
+        """Return the branches and tags: full name -> commit.
+
+        Raises:
+            RepositoryNotFound: there is no such repository, or it is not shown to us.
+            TransferError: the host could not be reached.
+        """
+        ...
+
+    def resolve(self, ref: str | None, *, allow_unreachable: bool = False, nested: bool = False) -> Resolved:
+        """Return the commit that ``ref`` names; None is the default branch.
+
+        A whole commit id must be reachable from a branch or tag, unless ``allow_unreachable``. A name that is a branch
+        and a tag at two commits is an error, unless a repository asks for it (``nested``).
+
+        Raises:
+            RepositoryNotFound: there is no such repository, or it is not shown to us.
+            RefNotFound: there is no such ref, or the commit is not the repository's own.
+            InputError: the name is ambiguous.
+            TransferError: the host could not be reached.
+        """
+        ...
+
+    def fetch(self, commit: str, *, progress: Progress = _SILENT) -> Snapshot:
+        """Return the files of ``commit``, every object of which was hashed.
+
+        Raises:
+            RefNotFound: the host has no such commit.
+            TransferError: the host could not be reached, refuses, or sent something damaged.
+            TreeMismatch: the host sent other objects than the commit is made of.
+            UnsafeArchive: the commit holds what must not be unpacked.
+        """
+        ...
+
+    def descends(self, commit: str, ancestor: str) -> bool | None:
+        """Say whether ``ancestor`` is in the history of ``commit``; None if the host cannot show it.
+
+        Raises:
+            TransferError: the host could not be reached.
+        """
+        ...
+
+
+def open_remote(reference: Reference, transport: Transport, *, base: Path) -> Remote:
+    """Return the repository that ``reference`` names; nothing is asked yet.
+
+    ``base`` is the folder that local paths are relative to.
+
+    Raises:
+        RepositoryNotFound: a local path leads to no git repository.
+    """
+    name = reference.location
+    if reference.kind == "local":
+        return _local(reference, base / Path(name).expanduser())
+    url = git_url(reference)
+    if url.startswith("file:"):
+        return _local(reference, Path(unquote(urlsplit(url).path)))
+    wire = ssh_wire(name, url) if url.startswith("ssh:") else http_wire(name, url, transport)
+    return _GitRemote(reference, wire)
+
+
+def _local(reference: Reference, path: Path) -> "_GitRemote":
+    folder = find_repository(reference.location, path)
+    return _GitRemote(reference, disk_wire(reference.location, folder), dirty=lambda: is_dirty(folder))
+
+
+class _GitRemote:
+    def __init__(self, reference: Reference, wire: Wire, *, dirty: Callable[[], bool] = lambda: False) -> None:
+        self._reference, self._name, self._wire, self._dirty = reference, reference.location, wire, dirty
+
+    def refs(self) -> Mapping[str, str]:
+        return own(self._wire.advertise(OWN).refs)
+
+    def resolve(self, ref: str | None, *, allow_unreachable: bool = False, nested: bool = False) -> Resolved:
+        told = self._wire.advertise(prefixes(ref))
+        if ref is None:
+            named = self._default(told, allow_unreachable)
+        elif is_commit(ref):
+            named = self._whole(ref.lower(), told, allow_unreachable)
+        else:
+            chosen = choose(self._name, ref, told, allow_unreachable=allow_unreachable, nested=nested)
+            if chosen is None:
+                raise missing(self._name, ref, self.refs())
+            named = chosen
+        new = moved(self._reference, told.url)
+        return Resolved(
+            ref=named.ref, commit=named.commit, url=told.url, moved=new, warning=self._warning(named, new, ref)
+        )
+
+    def _warning(self, named: Named, new: Reference | None, ref: str | None) -> str | None:
+        warnings = [named.warning]
+        if new is not None:
+            warnings.append(f"{self._name} is called {new.location} by now: write that, for the old name can be taken")
+        if ref is None and self._dirty():
+            warnings.append(f"{self._name} has uncommitted changes, which are not part of commit {named.commit[:12]}")
+        return "; ".join(filter(None, warnings)) or None
+
+    def _default(self, told: Advertised, allow_unreachable: bool) -> Named:
+        if told.commit is None:
+            raise RefNotFound(f"{self._name} has no default branch with a commit", hint="name a branch, or push one")
+        if told.head is not None and told.head.startswith(HEADS):
+            return Named(ref=told.head, commit=told.commit)
+        return self._whole(told.commit, self._wire.advertise(prefixes(told.commit)), allow_unreachable)
+
+    def _whole(self, commit: str, told: Advertised, allow_unreachable: bool) -> Named:
+        """Find the branch or tag that proves a commit to be the repository's own."""
+        tips = [ref for ref, tip in own(told.refs).items() if tip == commit]
+        ref = ranked(tips, told.head)[0] if tips else None
+        reason = None
+        if ref is None and told.filters:
+            try:
+                ref = leading_ref(self._wire, told, commit)
+            except TooLong as error:
+                reason = f"whether {commit} is a commit of {self._name} cannot be proven: {error.message}"
+        elif ref is None:
+            reason = f"the host of {self._name} cannot show a history alone, so {commit} cannot be proven to be its own"
+        if ref is None and not allow_unreachable:
+            raise RefNotFound(reason, hint=ALLOW) if reason else self._stranger(commit)
+        named_so = [full for full in own(told.refs) if full.partition("/")[2].partition("/")[2].lower() == commit]
+        warning = f"{named_so[0]} is called like a commit id; the commit is taken" if named_so else None
+        return Named(ref=ref or commit, commit=commit, warning=warning)
+
+    def _stranger(self, commit: str) -> RefNotFound:
+        """Say why no branch or tag leads to ``commit``."""
+        with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
+            try:
+                self._wire.fetch([commit], Path(folder) / "pack", Plan(depth=1, filter=COMMITS_ONLY))
+            except TransferError:
+                return RefNotFound(f"{self._name} has no commit {commit}", hint="check the commit id")
+        return RefNotFound(
+            f"no branch or tag of {self._name} leads to {commit}, though its host serves it: "
+            "it is of a fork or a pull request, or its branch was rewritten",
+            hint=ALLOW,
+        )
+
+    def fetch(self, commit: str, *, progress: Progress = _SILENT) -> Snapshot:
+        algorithm = "sha1" if len(commit) == 40 else "sha256"
+        with (
+            tempfile.TemporaryDirectory(prefix="hublock-") as folder,
+            progress.task(f"fetching {self._name}") as task,
+        ):
+            pack = Path(folder) / "pack"
+            try:
+                self._wire.fetch([commit], pack, Plan(depth=1, task=task))
+            except TransferError as error:
+                if "not our ref" not in error.message:
+                    raise
+                raise RefNotFound(
+                    f"{self._name} has no commit {commit}, or no longer",
+                    hint="if its history was rewritten, `hublock update` finds what its ref names now",
+                ) from None
+            objects = {identity: (kind, data) for identity, kind, data in read_objects(pack, algorithm)}
+        head = parse_commit(commit, find(objects, commit, "commit", "the commit itself"))
+        files, submodules = read_tree(objects, head.tree)
+        return Snapshot(
+            commit=commit,
+            tree=Digest(f"git-{algorithm}", head.tree),
+            committed=head.committed,
+            files=files,
+            submodules=submodules,
+        )
+
+    def descends(self, commit: str, ancestor: str) -> bool | None:
+        if commit == ancestor:
+            return True
+        if not self._wire.advertise(("HEAD",)).filters:
+            return None
+        try:
+            return commit in descendants(self._wire, [commit], ancestor)
+        except TooLong:
+            return None

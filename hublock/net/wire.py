@@ -1,0 +1,208 @@
+"""Talking to a git server: dulwich speaks the protocol, over our transport (net.smart) or a child process (net.child).
+
+Only dulwich's plumbing is used: it speaks protocol v2 (gitprotocol-v2) and hands us the pack as it comes. What it
+believes, follows and allocates is bounded here and in net.pack.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hublock.core.progress import Task
+from hublock.errors import HublockError, TransferError, UnsafeArchive
+from hublock.net.pack import MAX_PACK
+
+if TYPE_CHECKING:
+    from dulwich.client import GitClient
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advertised:
+    """What a server says of its refs."""
+
+    refs: Mapping[str, str]
+    """Full name -> commit id, annotated tags peeled; without HEAD."""
+    head: str | None
+    """The full name of the branch HEAD points to; None if it is detached."""
+    commit: str | None
+    """What HEAD points to; None in an empty repository."""
+    algorithm: str
+    """``sha1`` or ``sha256``: the object format."""
+    filters: bool
+    """Whether the server can leave out trees and blobs."""
+    url: str
+    """The repository's address after redirects."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How much of a history a fetch brings."""
+
+    haves: Sequence[str] = ()
+    """Commits whose ancestors are left out."""
+    depth: int | None = None
+    filter: str | None = None
+    """A filter-spec of git-rev-list(1), for servers that can (:attr:`Advertised.filters`)."""
+    limit: int = MAX_PACK
+    """Bytes after which the fetch is given up."""
+    task: Task = field(default_factory=Task)
+
+
+class Wire(Protocol):
+    """One repository on one server."""
+
+    def advertise(self, prefixes: Sequence[str]) -> Advertised:
+        """Return the refs whose full names begin with one of ``prefixes`` (and perhaps others).
+
+        Raises:
+            RepositoryNotFound: there is no such repository, or it is not shown to us.
+            TransferError: the server could not be reached, or refuses.
+        """
+        ...
+
+    def fetch(self, wants: Sequence[str], into: Path, plan: Plan) -> None:
+        """Write the pack that brings ``wants`` to the file ``into``.
+
+        Raises:
+            TransferError: the server refuses, has no such object, or the line broke.
+            UnsafeArchive: the pack is too large.
+        """
+        ...
+
+
+class DulwichWire:
+    """What the kinds of server share: dulwich, held on a short line."""
+
+    def __init__(self, name: str, client: "GitClient") -> None:
+        """``name`` is how messages call the repository; ``client`` knows where it is."""
+        self._name, self._client = name, client
+        # dulwich would download from anywhere what a server names there
+        client._fetch_capabilities.discard(b"packfile-uris")
+
+    def advertise(self, prefixes: Sequence[str]) -> Advertised:
+        """See :meth:`Wire.advertise`."""
+        with self._told():
+            listed = self._client.get_refs(b"", ref_prefix=[prefix.encode() for prefix in prefixes])
+            refs = _peeled({bytes(name): bytes(value) for name, value in listed.refs.items() if value is not None})
+            symrefs = {bytes(name): bytes(target) for name, target in listed.symrefs.items()}
+            commit = refs.pop("HEAD", None)
+            return Advertised(
+                refs=refs,
+                head=_text(symrefs[b"HEAD"]) if b"HEAD" in symrefs else None,
+                commit=commit,
+                algorithm=listed.object_format or "sha1",
+                filters=offers_filter(self._greeted()),
+                url=self._address(),
+            )
+
+    def fetch(self, wants: Sequence[str], into: Path, plan: Plan) -> None:
+        """See :meth:`Wire.fetch`."""
+        wanted: Any = [want.encode() for want in wants]
+        walker: Any = _Walker(plan.haves)
+
+        def determine_wants(refs: object, depth: int | None = None) -> Any:
+            del refs, depth
+            return wanted
+
+        with into.open("wb") as file, self._told():
+            self._client.fetch_pack(
+                b"",
+                determine_wants,
+                walker,
+                _spool(file.write, plan),
+                progress=lambda text: log.debug("%s: %r", self._name, text),
+                depth=plan.depth,
+                ref_prefix=[b"HEAD"],
+                filter_spec=plan.filter.encode() if plan.filter else None,
+            )
+
+    def _greeted(self) -> bytes:
+        """Return the server's capability advertisement."""
+        raise NotImplementedError
+
+    def _address(self) -> str:
+        """Return the repository's address after redirects."""
+        raise NotImplementedError
+
+    def _finish(self) -> str:
+        """Let go of what one conversation held, and return what the server said beside the protocol."""
+        return ""
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn every failure of dulwich into a TransferError that names the repository."""
+        try:
+            yield
+        except (HublockError, MemoryError):
+            raise
+        except Exception as error:
+            # a broken answer makes dulwich fail in a dozen ways, assertions among them
+            said = self._finish() or f"{error}" or type(error).__name__
+            raise TransferError(f"{self._name}: git was refused or broke off: {printable(said)}") from error
+        finally:
+            self._finish()
+
+
+class _Walker:
+    """Tells dulwich which commits we have."""
+
+    shallow: frozenset[bytes] = frozenset()
+
+    def __init__(self, haves: Sequence[str]) -> None:
+        self._haves = iter(haves)
+
+    def __next__(self) -> bytes | None:
+        have = next(self._haves, None)
+        return have.encode() if have else None
+
+    def ack(self, sha: bytes) -> None:
+        """Ignore what the server claims to share: it proves nothing."""
+
+    def nak(self) -> None:
+        """Ignore it likewise."""
+
+
+def _spool(write: Callable[[bytes], int], plan: Plan) -> Callable[[bytes], int]:
+    arrived = 0
+
+    def take(data: bytes) -> int:
+        nonlocal arrived
+        arrived += len(data)
+        if arrived > plan.limit:
+            raise UnsafeArchive(f"the host sends a pack of more than {plan.limit} bytes")
+        plan.task.advance(len(data))
+        return write(data)
+
+    return take
+
+
+def _peeled(refs: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Replace every annotated tag by what it tags."""
+    return {
+        _text(name): refs.get(name + b"^{}", value).decode("ascii")
+        for name, value in refs.items()
+        if not name.endswith(b"^{}")
+    }
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def offers_filter(greeting: bytes) -> bool:
+    """Say whether a protocol v2 capability advertisement has ``filter`` among the features of fetch."""
+    for line in greeting.split(b"\n"):
+        name, equals, features = line[4:].partition(b"=")
+        if name == b"fetch" and equals:
+            return b"filter" in features.split(b" ")
+    return False
+
+
+def printable(text: str) -> str:
+    """Return at most 300 characters of what a server said, without control characters."""
+    return "".join(character if character.isprintable() else " " for character in text[:300]).strip()

@@ -1,0 +1,45 @@
+"""What only a repository on this machine has: a folder, and changes nobody committed."""
+
+import subprocess
+from pathlib import Path
+
+from hublock.errors import RepositoryNotFound
+from hublock.net.child import child_environment
+
+
+def find_repository(name: str, path: Path) -> Path:
+    """Return the folder of the local repository ``name`` at ``path``.
+
+    Raises:
+        RepositoryNotFound: there is no git repository.
+    """
+    folder = path.expanduser().absolute()
+    if not folder.is_dir():
+        raise RepositoryNotFound(f"{name} is no folder", hint="give the path of a git repository")
+    if not (folder / ".git").exists() and not ((folder / "objects").is_dir() and (folder / "HEAD").exists()):
+        raise RepositoryNotFound(f"{name} is a folder, but no git repository", hint=f"git init {name}, then commit")
+    return folder
+
+
+def is_dirty(folder: Path) -> bool:
+    """Say whether the work tree ``folder`` holds what its HEAD does not; a bare repository holds nothing.
+
+    A repository's own configuration can name programs that ``git status`` runs (fsmonitor, filters, hooks): it is
+    somebody else's, so they are switched off.
+    """
+    if not (folder / ".git").exists():
+        return False
+    filters = _git(folder, "config", "--local", "--includes", "--name-only", "--get-regexp", r"^filter\.")
+    off = [f"{key}=" for key in filters.splitlines() if not key.endswith(".required")]
+    off += ["core.fsmonitor=false", "core.hooksPath=/dev/null"]
+    off += [f"{key}=false" for key in filters.splitlines() if key.endswith(".required")]
+    settings = [word for setting in off for word in ("-c", setting)]
+    return bool(_git(folder, *settings, "status", "--porcelain", "--ignore-submodules=all"))
+
+
+def _git(folder: Path, *args: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *args]
+    done = subprocess.run(
+        command, env=child_environment(), capture_output=True, text=True, errors="replace", check=False
+    )
+    return done.stdout
