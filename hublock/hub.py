@@ -17,6 +17,7 @@ from hublock.actions.project import read_named_lock
 from hublock.core.matching import locked_repo, match
 from hublock.errors import InputError, UnlockedDownload
 from hublock.runtime import isolation, torchhub
+from hublock.settings import Settings
 
 
 def use(path: str | os.PathLike[str]) -> None:
@@ -78,7 +79,8 @@ def load(
             )
         return loading.load_folder(Path(repo_or_dir), model, args, kwargs, lock, store)
     found = match(lock, os.fspath(repo_or_dir), model, file=str(file))
-    return loading.load(loading.Call(match=found, args=args, kwargs=kwargs), lock, store)
+    call = loading.Call(match=found, args=args, kwargs=kwargs)
+    return loading.load(call, lock, store, mmap=Settings.from_mapping(os.environ).mmap)
 
 
 def list(

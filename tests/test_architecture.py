@@ -51,7 +51,7 @@ def modules() -> Iterator[tuple[str, ast.Module, str]]:
 
 
 def room(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    return ([*module.split("."), ""])[1]
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:

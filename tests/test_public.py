@@ -7,7 +7,7 @@ import torch.hub
 
 import hublock
 
-HUB = [name for name in torch.hub.__all__]
+HUB = list(torch.hub.__all__)
 
 
 def test_the_public_names_are_these() -> None:

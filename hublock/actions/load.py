@@ -32,11 +32,11 @@ class Call:
     kwargs: Mapping[str, object] | None = None
 
 
-def load(call: Call, lock: Lock, store: Store) -> object:
+def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
     """Run a locked entry point and return what it returns.
 
     In this order: what it fetches begins to be hashed, the tree is compared with the lock, what must be installed is
-    looked for; only then is anything imported.
+    looked for; only then is anything imported. ``mmap`` maps checkpoints into memory where their format allows it.
 
     Raises:
         OfflineError: something is not in the store.
@@ -53,7 +53,7 @@ def load(call: Call, lock: Lock, store: Store) -> object:
     check_environment(match, lock, repository)
     args, kwargs = arguments(call, repository)
     tolerated = sorted({what for model in match.models for what in model.tolerated})
-    return torchhub.run(repository, match.entrypoint, args, kwargs, answers=answers, tolerated=tolerated)
+    return torchhub.run(repository, match.entrypoint, args, kwargs, answers=answers, tolerated=tolerated, mmap=mmap)
 
 
 def verified(repo: Repo, store: Store, *, private: bool = False) -> Repository:

@@ -1,0 +1,133 @@
+"""Where a project is found, and how its files are replaced."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hublock.actions.project import Project, find_lock, find_project, open_project, replace_file, upward
+from hublock.core.lockfile import Lock
+from hublock.errors import InputError, InvalidManifest, NotLocked, StoreError
+
+TABLES = '[tool.hublock]\nenvironment = "exact"\n'
+
+
+def test_the_manifest_is_hub_toml_unless_pyproject_holds_tables(tmp_path: Path) -> None:
+    assert Project.at(tmp_path).manifest == tmp_path / "hub.toml"
+
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'hublock-user'\n")
+    assert Project.at(tmp_path).manifest == tmp_path / "hub.toml"
+
+    (tmp_path / "pyproject.toml").write_text(TABLES)
+    project = Project.at(tmp_path)
+    assert (project.manifest, project.embedded) == (tmp_path / "pyproject.toml", True)
+    assert project.read_manifest().environment == "exact"
+
+
+def test_two_manifests_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(TABLES)
+    (tmp_path / "hub.toml").write_text("")
+
+    with pytest.raises(InvalidManifest, match=r"both .*hub\.toml and \[tool\.hublock\] of .*pyproject\.toml"):
+        Project.at(tmp_path)
+
+
+def test_a_missing_manifest_names_the_command_that_begins_one(tmp_path: Path) -> None:
+    with pytest.raises(NotLocked) as caught:
+        Project.at(tmp_path).read_manifest()
+
+    assert caught.value.hint == "hublock init"
+
+
+def test_a_manifest_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "hub.toml").write_bytes(b"# caf\xe9\n")
+
+    with pytest.raises(InputError, match=r"hub\.toml is not UTF-8 text \(byte 5\)"):
+        Project.at(tmp_path).read_manifest()
+
+
+def test_the_search_goes_upward_and_stops_after_a_git_folder(tmp_path: Path) -> None:
+    deep = tmp_path / "repo" / "a" / "b"
+    deep.mkdir(parents=True)
+    (tmp_path / "hub.toml").write_text("")
+    assert find_project(deep, tmp_path) is not None
+
+    (tmp_path / "repo" / ".git").mkdir()
+    assert find_project(deep, tmp_path) is None
+
+    (tmp_path / "repo" / "hub.toml").write_text("")
+    found = find_project(deep, tmp_path)
+    assert found is not None
+    assert found.folder == (tmp_path / "repo").resolve()
+
+
+def test_the_search_stops_at_the_home_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "work").mkdir(parents=True)
+
+    assert list(upward(home / "work", home)) == [(home / "work").resolve(), home.resolve()]
+
+
+def test_the_search_never_enters_a_folder_of_another_user(tmp_path: Path) -> None:
+    foreign = tmp_path / "shared"
+    (foreign / "mine").mkdir(parents=True)
+    (foreign / "hub.toml").write_text("")
+    os.chown(foreign, 12345, 12345)
+
+    assert find_project(foreign / "mine", Path("/nonexistent")) is None
+
+
+def test_a_lock_that_is_nowhere_names_every_folder_tried(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+
+    with pytest.raises(NotLocked) as caught:
+        find_lock(tmp_path / "a" / "b", tmp_path)
+
+    for folder in (tmp_path, tmp_path / "a", tmp_path / "a" / "b"):
+        assert str(folder.resolve()) in caught.value.message
+
+
+def test_a_project_may_be_named_by_its_folder_or_by_one_of_its_files(tmp_path: Path) -> None:
+    assert open_project(tmp_path / "hub.lock").folder == tmp_path
+    assert open_project(tmp_path).folder == tmp_path
+    with pytest.raises(InputError, match="does not exist"):
+        open_project(tmp_path / "nowhere")
+
+
+def test_a_lock_is_written_only_when_its_bytes_change(tmp_path: Path) -> None:
+    project = Project.at(tmp_path)
+
+    assert project.write_lock(Lock())
+    before = project.lock.stat()
+    assert not project.write_lock(Lock())
+    assert project.lock.stat().st_mtime_ns == before.st_mtime_ns
+    assert project.read_lock() == Lock()
+
+
+def test_replacing_a_file_keeps_its_mode_and_follows_a_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.toml", tmp_path / "hub.toml"
+    real.write_text("old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+
+    replace_file(link, "new")
+
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub.toml", "real.toml"]
+
+
+def test_a_file_that_cannot_be_replaced_is_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "hub.lock"
+    target.write_text("old")
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StoreError, match=r"hub\.lock cannot be written: No space left on device"):
+        replace_file(target, "new")
+
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["hub.lock"]

@@ -1,0 +1,51 @@
+"""Settings from a mapping."""
+
+from pathlib import Path
+
+import pytest
+
+from hublock.errors import InputError
+from hublock.settings import Settings
+
+
+def test_mirrors_are_read_longest_first_and_override_the_config_file() -> None:
+    settings = Settings.from_mapping(
+        {"HUBLOCK_MIRRORS": "https://a/=http://b/?x=1\n https://a/long/=http://c/", "HUBLOCK_CACHE_DIR": "/c"},
+        mirrors={"https://a/": "http://config/", "https://z/": "http://y/"},
+    )
+
+    assert settings.mirrors == (
+        ("https://a/long/", "http://c/"),
+        ("https://a/", "http://b/?x=1"),
+        ("https://z/", "http://y/"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HUBLOCK_JOBS", "0", "HUBLOCK_JOBS is '0', not a whole number above 0"),
+        ("HUBLOCK_JOBS", "many", "HUBLOCK_JOBS is 'many', not a whole number above 0"),
+        ("HUBLOCK_MIRRORS", "https://a/", "HUBLOCK_MIRRORS holds 'https://a/', which is not FROM=TO"),
+    ],
+)
+def test_what_a_variable_cannot_hold_is_refused(name: str, value: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Settings.from_mapping({name: value})
+
+    assert caught.value.message == message
+    assert caught.value.hint
+
+
+def test_tokens_belong_to_their_host_and_are_not_shown() -> None:
+    settings = Settings.from_mapping({"GH_TOKEN": "secret-1", "HF_TOKEN": "secret-2", "HUBLOCK_CACHE_DIR": "/c"})
+
+    assert settings.tokens["github.com"] == "secret-1"
+    assert settings.tokens["huggingface.co"] == "secret-2"
+    assert "secret" not in repr(settings)
+
+
+def test_the_cache_of_torch_is_where_torch_looks() -> None:
+    assert Settings.from_mapping({"TORCH_HOME": "/t"}).torch_home == Path("/t")
+    assert Settings.from_mapping({"XDG_CACHE_HOME": "/x"}).torch_home == Path("/x/torch")
+    assert Settings.from_mapping({"HOME": "/h"}).torch_home == Path("/h/.cache/torch")
