@@ -149,7 +149,7 @@ class LockedAnswers:
         sizes = {size for size, _ in self._by_digest.values()}
         if path.stat().st_size not in sizes:
             return None
-        digest = sha256_of(path)
+        digest = sha256_now(path)
         if digest not in self._by_digest:
             return None
         size, pickle = self._by_digest[digest]
@@ -228,6 +228,16 @@ def sha256_of(path: Path) -> Digest:
         status = os.fstat(file.fileno())
         stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
         return _once(stamp, lambda: _hash(file.fileno(), status.st_size))
+
+
+def sha256_now(path: Path) -> Digest:
+    """Hash a file whatever was known of it: one that others may write has no stamp that could be trusted.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return _hash(file.fileno(), os.fstat(file.fileno()).st_size)
 
 
 def _once(stamp: _Stamp, compute: Callable[[], Digest]) -> Digest:

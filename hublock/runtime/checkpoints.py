@@ -16,7 +16,7 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import Pickle
 from hublock.core.tree import blob_id
 from hublock.errors import HublockError, TreeMismatch, UnsafePickle
-from hublock.runtime.answers import File, sha256_of
+from hublock.runtime.answers import File, sha256_now
 from hublock.runtime.scope import Refusal, Scope, outside
 from hublock.runtime.swap import Function
 
@@ -65,17 +65,21 @@ def load_script(scope: Scope, original: Function, f: Any, map_location: Any = No
 
 def save(scope: Scope, original: Function, obj: Any, f: Any, *rest: Any, **options: Any) -> None:
     """Answer ``torch.save``: what the code writes itself it may load again."""
-    start = f.tell() if _is_buffer(f) else 0
+    start = f.tell() if _can_be_read(f) else None
     original(obj, f, *rest, **options)
-    if _is_buffer(f):
+    if start is not None:
         f.seek(start)
         scope.saved.add(_digest(f.read()))
-    elif isinstance(f, str | os.PathLike) and Path(f).is_file():
-        scope.saved.add(sha256_of(Path(f)))
+        return
+    if hasattr(f, "flush"):
+        f.flush()
+    path = getattr(f, "name", f)
+    if isinstance(path, str | os.PathLike) and Path(path).is_file():
+        scope.saved.add(sha256_now(Path(path)))
 
 
-def _is_buffer(f: Any) -> bool:
-    return isinstance(f, io.BytesIO) or (hasattr(f, "readable") and f.readable() and f.seekable())
+def _can_be_read(f: Any) -> bool:
+    return hasattr(f, "readable") and f.readable() and f.seekable()
 
 
 def _load_tensors(

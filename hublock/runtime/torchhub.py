@@ -216,8 +216,11 @@ def resolve_object(repository: Repository, name: str) -> object:
         return _TreeObject(*_split_module(repository, name))
     import torch
 
-    found: object = torch
-    for word in rest:
+    return _attribute(torch, name, rest)
+
+
+def _attribute(found: object, name: str, words: Sequence[str]) -> object:
+    for word in words:
         if not hasattr(found, word):
             raise InputError(f"there is no {name}", hint=_OBJECT_HINT)
         found = getattr(found, word)
@@ -247,10 +250,8 @@ def _split_module(repository: Repository, name: str) -> tuple[str, tuple[str, ..
 def _filled(value: Any, repository: Repository) -> Any:
     """Put the objects of the tree into arguments; runs foreign code."""
     if isinstance(value, _TreeObject):
-        found: Any = importlib.import_module(f"{namespace(repository)}.{value.module}")
-        for word in value.attributes:
-            found = getattr(found, word)
-        return found
+        module = importlib.import_module(f"{namespace(repository)}.{value.module}")
+        return _attribute(module, ".".join([value.module, *value.attributes]), value.attributes)
     if type(value) in (list, tuple):
         return type(value)(_filled(item, repository) for item in value)
     if type(value) is dict:

@@ -1,0 +1,31 @@
+"""A shelf of answers and a maker of small repositories."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from hublock.runtime.repository import Repository
+from tests.runtime.answering import Shelf, tree
+
+MakeRepository = Callable[..., Repository]
+
+_number = itertools.count()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "shelf")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> MakeRepository:
+    """Make a repository from the text of its hubconf.py and other files; each has a name of its own."""
+
+    def make(hubconf: str, files: Mapping[str, str | bytes] | None = None, *, name: str | None = None) -> Repository:
+        number = next(_number)
+        folder = tmp_path / f"tree{number}"
+        return tree(folder, name or f"owner/repo{number}", {"hubconf.py": hubconf, **(files or {})})
+
+    return make

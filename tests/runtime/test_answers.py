@@ -1,0 +1,203 @@
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hublock.core.digest import Digest
+from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Reply, Repo, TreeWeights, Weights
+from hublock.core.tree import SourceFile
+from hublock.errors import DigestMismatch, OfflineError, TreeMismatch, UnlockedDownload
+from hublock.runtime import answers
+from hublock.runtime.answers import LockedAnswers, forget_checked, sha256_of
+from hublock.store.store import Store
+
+URL = "https://example.org/net.pth"
+SHA1 = Digest("git-sha1", "1" * 40)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+def weights(store: Store, url: str, data: bytes) -> Weights:
+    return Weights(url=url, digest=store.add_blob(data), size=len(data), pickle="tensors")
+
+
+def repo(store: Store, name: str, *models: Model, text: bytes = b"") -> Repo:
+    tree = store.add_tree([SourceFile(path="hubconf.py", mode="100644", data=text)])
+    found = TreeWeights(path="w/save.pth", pickle="tensors")
+    return Repo(
+        id=name, ref="HEAD", commit="1" * 40, tree=SHA1, digest=tree.digest, tree_weights=(found,), models=models
+    )
+
+
+def locked(store: Store, *models: Model, others: tuple[Repo, ...] = ()) -> LockedAnswers:
+    main = repo(store, "Owner/Repo:v1", *models)
+    return LockedAnswers(Lock(repos=(main, *others)), main, models, store)
+
+
+def test_files_are_found_by_url_in_every_model(store: Store) -> None:
+    one = Model(name="a", entrypoint="net", weights=(weights(store, URL, b"one"),))
+    two = Model(name="b", entrypoint="net", weights=(weights(store, URL + "2", b"two"),))
+    found = locked(store, one, two)
+
+    assert found.fetch(URL).path.read_bytes() == b"one"
+    assert found.fetch(URL + "2", hash_prefix="3fc4").size == 3
+    with pytest.raises(UnlockedDownload) as caught:
+        found.fetch(URL + "?other")
+    assert caught.value.message == f"Owner/Repo:v1 asks for {URL}?other, which the lock does not list for net"
+    assert caught.value.hint == "hublock add Owner/Repo:v1 net with the arguments of this call"
+    with pytest.raises(DigestMismatch):
+        found.fetch(URL, hash_prefix="00000000")
+
+
+def test_a_file_that_is_not_in_the_store_asks_for_sync(store: Store) -> None:
+    absent = Weights(url=URL, digest=Digest("sha256", "a" * 64), size=1, pickle="none")
+
+    with pytest.raises(OfflineError, match=r"https://example\.org/net\.pth is locked but not in the store") as caught:
+        locked(store, Model(name="a", entrypoint="net", weights=(absent,))).fetch(URL)
+    assert caught.value.hint == "hublock sync"
+
+
+@pytest.mark.parametrize("planted", [b"two", b"longer than before", b""])
+def test_changed_bytes_in_the_store_are_never_handed_out(store: Store, planted: bytes) -> None:
+    item = weights(store, URL, b"one")
+    path = store.blob(item.digest)
+    assert path is not None
+    path.chmod(0o644)
+    path.write_bytes(planted)
+
+    with pytest.raises(DigestMismatch, match="the stored bytes of"):
+        locked(store, Model(name="a", entrypoint="net", weights=(item,))).fetch(URL)
+
+
+def test_bytes_are_hashed_once_while_the_file_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = weights(store, URL, b"one")
+    found = locked(store, Model(name="a", entrypoint="net", weights=(item,)))
+    path = store.blob(item.digest)
+    assert path is not None
+    forget_checked()
+    hashed: list[int] = []
+    real = answers._hash
+
+    def counted(file: int, size: int) -> Digest:
+        hashed.append(size)
+        return real(file, size)
+
+    monkeypatch.setattr(answers, "_hash", counted)
+    threads = [threading.Thread(target=found.fetch, args=(URL,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert hashed == [3]
+    os.utime(path, ns=(1, 1))
+    found.fetch(URL)
+    assert hashed == [3, 3]
+    forget_checked()
+    found.fetch(URL)
+    assert hashed == [3, 3, 3]
+
+
+def test_prefetch_hashes_beside_other_work_and_leaves_what_is_absent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = weights(store, URL, b"prefetched bytes")
+    absent = replace(item, url=URL + "2", digest=Digest("sha256", "a" * 64))
+    forget_checked()
+    started, real = threading.Event(), answers._hash
+
+    def watched(file: int, size: int) -> Digest:
+        started.set()
+        return real(file, size)
+
+    monkeypatch.setattr(answers, "_hash", watched)
+    found = locked(store, Model(name="a", entrypoint="net", weights=(absent, item)))
+    found.prefetch()
+
+    assert started.wait(10)
+    assert found.fetch(URL).digest == item.digest
+
+
+def test_an_error_while_hashing_reaches_the_caller_and_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        sha256_of(tmp_path / "none")
+    (tmp_path / "none").write_bytes(b"")
+    assert sha256_of(tmp_path / "none").hex.startswith("e3b0c442")
+
+
+def test_nested_repositories_are_those_of_the_models(store: Store) -> None:
+    inner = repo(store, "other/inner", text=b"x = 1")
+    stranger = repo(store, "some/stranger", text=b"x = 2")
+    found = locked(store, Model(name="a", entrypoint="net", repos=("other/inner",)), others=(inner, stranger))
+
+    assert found.repo("Other/Inner").digest == inner.digest
+    assert found.repo("owner/repo:v1").id == "Owner/Repo:v1"
+    for reference in ("some/stranger", "other/inner:main", "owner/repo", "not a reference"):
+        with pytest.raises(UnlockedDownload):
+            found.repo(reference)
+    path = found.repo("other/inner").root / "hubconf.py"
+    path.chmod(0o644)
+    path.write_bytes(b"x = 3")
+    with pytest.raises(TreeMismatch):
+        found.repo("other/inner")
+
+
+def test_replies_are_replayed(store: Store) -> None:
+    reply = Reply(method="GET", url=URL, status=404, digest=store.add_blob(b"no"), size=2)
+    found = locked(store, Model(name="a", entrypoint="net", replies=(reply,)))
+
+    assert found.reply("GET", URL) == (404, b"no")
+    assert found.reply("HEAD", URL) is None
+
+
+def test_hugging_face_files_are_found_at_branch_and_commit(store: Store) -> None:
+    def file(name: str, data: bytes) -> HuggingFaceFile:
+        return HuggingFaceFile(
+            repo="o/n", type="model", revision="main", commit="c" * 40, file=name, digest=store.add_blob(data),
+            size=len(data), pickle="none",
+        )  # fmt: skip
+
+    found = locked(store, Model(name="a", entrypoint="net", hf=(file("b.bin", b"bb"), file("a.json", b"a"))))
+
+    assert found.hf("o/n", "model", "main", "b.bin")[1].path.read_bytes() == b"bb"
+    assert found.hf("o/n", "model", "c" * 40, "a.json")[0] == "c" * 40
+    assert found.hf_files("o/n", "model", "main") == ("c" * 40, ("a.json", "b.bin"))
+    for question in (
+        ("o/n", "model", "v1", "b.bin"),
+        ("o/n", "dataset", "main", "b.bin"),
+        ("o/n", "model", "main", "c"),
+    ):
+        with pytest.raises(UnlockedDownload, match=r"https://huggingface\.co/o/n/resolve"):
+            found.hf(*question)
+    with pytest.raises(UnlockedDownload):
+        found.hf_files("o/other", "model", "main")
+
+
+def test_inputs_are_known_by_their_bytes_wherever_they_lie(store: Store, tmp_path: Path) -> None:
+    given = Input(name="best.pt", digest=store.add_blob(b"best"), size=4, pickle=("some.Class",))
+    fetched = weights(store, URL, b"fetched")
+    found = locked(store, Model(name="a", entrypoint="net", inputs=(given,), weights=(fetched,)))
+    path = tmp_path / "renamed.pt"
+
+    path.write_bytes(b"best")
+    known = found.input(path)
+    assert known is not None
+    assert (known.path, known.pickle) == (path, ("some.Class",))
+    path.write_bytes(b"fetched")
+    assert found.input(path) is not None
+    path.write_bytes(b"test")
+    assert found.input(path) is None
+    path.write_bytes(b"of another size")
+    assert found.input(path) is None
+
+
+def test_tree_checkpoints_have_the_verdict_of_the_lock(store: Store) -> None:
+    found = locked(store, Model(name="a", entrypoint="net"))
+
+    assert found.pickle_of("owner/repo:v1", "w/save.pth") == "tensors"
+    assert found.pickle_of("owner/repo:v1", "w/other.pth") is None
+    assert found.pickle_of("other/repo", "w/save.pth") is None

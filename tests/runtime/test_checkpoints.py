@@ -1,0 +1,379 @@
+import io
+import pickle
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hublock.errors import HublockError, TreeMismatch, UnlockedDownload, UnsafePickle
+from hublock.runtime import torchhub
+from tests.runtime.answering import Shelf, saved
+from tests.runtime.conftest import MakeRepository
+
+URL = "https://example.org/models/net.pth"
+FETCH = """
+    import io, os, pickle, tarfile, zipfile, torch
+    from torch.hub import load_state_dict_from_url as get
+"""
+WHOLE = (
+    "class Net:\n    def __init__(self, size):\n        self.size = size\n"
+    "    def __eq__(self, other):\n        return type(other) is Net and other.size == self.size\n"
+    "    def __hash__(self):\n        return self.size\n"
+)
+
+
+def ones(count: int) -> bytes:
+    return saved({"w": torch.ones(count)})
+
+
+def legacy_zip(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("inner.pth", data)
+    return buffer.getvalue()
+
+
+def legacy_tar(values: list[float]) -> bytes:
+    """Write a checkpoint as torch did before 0.1.10: a tar of storages, tensors and a pickle that refers to them."""
+    storages = pickle.dumps(1, 2) + pickle.dumps((0, "cpu", torch.FloatStorage), 2)
+    storages += struct.pack(f"<q{len(values)}f", len(values), *values) + pickle.dumps([], 2)
+    tensors = pickle.dumps(1, 2) + pickle.dumps((1, 0, torch.FloatTensor), 2)
+    tensors += struct.pack("<i4xqqq", 1, len(values), 1, 0)
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: object) -> object:
+            return 1 if obj == "tensor" else None
+
+    pickled = io.BytesIO()
+    Pickler(pickled, 2).dump({"w": "tensor"})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in (("storages", storages), ("tensors", tensors), ("pickle", pickled.getvalue())):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+class TestForms:
+    def test_a_zip_that_holds_one_checkpoint(self, shelf: Shelf, repository: MakeRepository) -> None:
+        shelf.put(URL, legacy_zip(saved({"w": torch.ones(4)}, _use_new_zipfile_serialization=False)))
+        repo = repository(FETCH + "    def model(url):\n        return get(url)['w']\n")
+
+        with pytest.warns(FutureWarning, match="old format"):
+            assert torchhub.run(repo, "model", [URL], answers=shelf).sum() == 4
+
+    def test_a_tar_of_the_first_days(self, shelf: Shelf, repository: MakeRepository) -> None:
+        file = shelf.put(URL, legacy_tar([1.0, 2.0, 3.0]))
+        repo = repository(FETCH + "    def model(url):\n        return get(url)['w']\n")
+
+        assert file.pickle != "tensors"
+        assert torchhub.run(repo, "model", [URL], answers=shelf).tolist() == [1, 2, 3]
+
+    def test_the_format_before_1_6(self, shelf: Shelf, repository: MakeRepository) -> None:
+        shelf.put(URL, saved({"w": torch.ones(4)}, _use_new_zipfile_serialization=False))
+        repo = repository(FETCH + "    def model(url):\n        return get(url, weights_only=False)['w']\n")
+
+        assert torchhub.run(repo, "model", [URL], answers=shelf, mmap=True).sum() == 4
+
+    def test_a_torchscript_archive(self, shelf: Shelf, repository: MakeRepository) -> None:
+        class Twice(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return x * 2
+
+        buffer = io.BytesIO()
+        with pytest.warns(DeprecationWarning):
+            torch.jit.save(torch.jit.trace(Twice(), torch.ones(1)), buffer)  # type: ignore[no-untyped-call]
+        shelf.put(URL, buffer.getvalue())
+        repo = repository(
+            FETCH
+            + """
+    def model(url):
+        path = os.path.join(torch.hub.get_dir(), "x.pt")
+        torch.hub.download_url_to_file(url, path)
+        return torch.jit.load(path)
+            """
+        )
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            assert torchhub.run(repo, "model", [URL], answers=shelf)(torch.ones(1)).item() == 2
+
+    def test_mapped_into_memory_where_the_format_allows(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        file = shelf.put(URL, ones(1000))
+        repo = repository(
+            FETCH
+            + """
+    def model(url):
+        state = get(url)
+        state["w"][0] = 5
+        with open("/proc/self/maps") as maps:
+            return state["w"].tolist(), maps.read()
+            """
+        )
+        (values, maps) = torchhub.run(repo, "model", [URL], answers=shelf, mmap=True)
+
+        assert str(file.path) in maps
+        assert values[:2] == [5, 1]
+        assert file.path.read_bytes() == ones(1000)
+        assert str(file.path) not in torchhub.run(repo, "model", [URL], answers=shelf)[1]
+
+    def test_on_the_cpu_where_the_code_says_nothing(
+        self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shelf.put(URL, ones(3))
+        repo = repository(
+            FETCH
+            + """
+    def model(url):
+        seen = []
+        locate = lambda storage, location: seen.append(location) or storage
+        get(url, map_location=locate)
+        return get(url)["w"].device.type, len(seen)
+            """
+        )
+        monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cpu")
+
+        assert torchhub.run(repo, "model", [URL], answers=shelf, cpu_only=True) == ("cpu", 1)
+
+
+class TestHowItIsUnpickled:
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "get(url)",
+            "get(url, weights_only=False)",
+            "torch.load(path(url), weights_only=False)",
+            "torch.load(path(url), None, pickle)",
+            "torch.load(path(url), pickle_module=pickle, weights_only=False)",
+            "torch.load(open_file(url), weights_only=False)",
+            "torch.load(io.BytesIO(open_file(url).read()), weights_only=False)",
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_tensors_only_whatever_the_code_passes(self, shelf: Shelf, repository: MakeRepository, call: str) -> None:
+        shelf.put(URL, saved(Evil()), "tensors")
+        repo = repository(
+            FETCH
+            + f"""
+    def path(url):
+        torch.hub.download_url_to_file(url, os.path.join(torch.hub.get_dir(), "x.pth"))
+        return os.path.join(torch.hub.get_dir(), "x.pth")
+    def open_file(url):
+        return open(path(url), "rb")
+    def model(url):
+        try:
+            return {call}
+        except Exception:
+            return "random"
+            """
+        )
+        RAN.clear()
+        with pytest.raises(UnsafePickle, match="locked as 'tensors', but torch finds more in it"):
+            torchhub.run(repo, "model", [URL], answers=shelf)
+        assert RAN == []
+
+    def test_a_file_whose_globals_were_consented_to_is_loaded_as_the_code_asks(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        shelf.put(URL, saved({"when": complex(1, 2), "d": torch.ones(2)}), ("some.Class",))
+        repo = repository(FETCH + "    def model(url, **options):\n        return get(url, **options)\n")
+
+        assert torchhub.run(repo, "model", [URL], {"weights_only": False}, answers=shelf)["when"] == complex(1, 2)
+
+    def test_a_whole_module_is_found_by_the_name_it_was_saved_under(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "stock").mkdir()
+        (tmp_path / "stock" / "netcode.py").write_text(WHOLE)
+        monkeypatch.syspath_prepend(str(tmp_path / "stock"))
+        import sys
+
+        data = saved({"net": __import__("netcode").Net(7)})
+        old = sys.modules.pop("netcode")
+        shelf.put(URL, data, ("netcode.Net",))
+        body = """
+    import netcode
+    class Renamer(pickle.Unpickler):
+        def find_class(self, module, name):
+            return super().find_class(module, name)
+    class custom:
+        Unpickler = Renamer
+        load = pickle.load
+    def model(url, which):
+        options = {"none": {}, "pickle": {"pickle_module": pickle}, "custom": {"pickle_module": custom}}[which]
+        path = os.path.join(torch.hub.get_dir(), "x.pth")
+        torch.hub.download_url_to_file(url, path)
+        return torch.load(path, weights_only=False, **options)["net"] == netcode.Net(7)
+        """
+        repo = repository(FETCH + body, {"netcode.py": WHOLE})
+
+        for which in ("none", "pickle", "custom"):
+            assert torchhub.run(repo, "model", [URL, which], answers=shelf)
+        assert sys.modules.get("netcode") is not old
+
+    def test_the_code_may_load_again_what_it_saved(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        repo = repository(
+            FETCH
+            + """
+    class Own:
+        pass
+    def model(folder):
+        buffer = io.BytesIO()
+        torch.save({"w": torch.ones(2)}, buffer)
+        buffer.seek(0)
+        path = os.path.join(folder, "converted.pth")
+        torch.save(torch.load(buffer), path)
+        with open(os.path.join(folder, "second.pth"), "wb") as file:
+            torch.save({"own": 3}, file)
+        return len(torch.load(path)["w"]), torch.load(os.path.join(folder, "second.pth"))["own"]
+            """
+        )
+        assert torchhub.run(repo, "model", [str(tmp_path)], answers=shelf) == (2, 3)
+
+
+class TestWhoseBytes:
+    LOAD = FETCH + "    def model(path):\n        return torch.load(path, weights_only=False)\n"
+
+    def test_a_file_that_lies_around_is_refused(self, shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
+        (tmp_path / "around.pt").write_bytes(saved(Evil()))
+        repo = repository(self.LOAD)
+        RAN.clear()
+
+        for given in (str(tmp_path / "around.pt"), tmp_path / "around.pt", io.BytesIO(saved(Evil()))):
+            with pytest.raises(UnlockedDownload, match="whose bytes the lock does not list"):
+                torchhub.run(repo, "model", [given], answers=shelf)
+        with (tmp_path / "around.pt").open("rb") as file, pytest.raises(UnlockedDownload, match=r"around\.pt"):
+            torchhub.run(repo, "model", [file], answers=shelf)
+        assert RAN == []
+
+    def test_jit_files_that_lie_around_are_refused(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        (tmp_path / "around.pt").write_bytes(ones(1))
+        repo = repository(FETCH + "    def model(path):\n        return torch.jit.load(path)\n")
+
+        with pytest.raises(UnlockedDownload, match=r"loads around\.pt"):
+            torchhub.run(repo, "model", [str(tmp_path / "around.pt")], answers=shelf)
+
+    def test_a_file_that_was_handed_in_is_known_by_its_bytes(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "best.pt"
+        path.write_bytes(ones(5))
+        shelf.inputs[shelf.put("x", ones(5)).digest] = "tensors"
+        shelf.files.clear()
+        repo = repository(self.LOAD)
+
+        assert len(torchhub.run(repo, "model", [str(path)], answers=shelf)["w"]) == 5
+        path.write_bytes(ones(6))
+        with pytest.raises(UnlockedDownload):
+            torchhub.run(repo, "model", [str(path)], answers=shelf)
+
+    def test_a_checkpoint_of_the_tree_is_loaded_with_its_verdict(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository(
+            FETCH
+            + """
+    def model(name):
+        return torch.load(os.path.join(os.path.dirname(__file__), "weights", name), weights_only=False)
+            """,
+            {"weights/save.pth": ones(4), "weights/evil.pth": saved(Evil()), "weights/unlisted.pth": ones(8)},
+        )
+        shelf.tree[repo.id, "weights/save.pth"] = "tensors"
+        shelf.tree[repo.id, "weights/evil.pth"] = "tensors"
+        RAN.clear()
+
+        assert len(torchhub.run(repo, "model", ["save.pth"], answers=shelf)["w"]) == 4
+        with pytest.raises(UnsafePickle):
+            torchhub.run(repo, "model", ["evil.pth"], answers=shelf)
+        with pytest.raises(UnlockedDownload, match=r"unlisted\.pth"):
+            torchhub.run(repo, "model", ["unlisted.pth"], answers=shelf)
+        (repo.root / "weights" / "save.pth").write_bytes(saved(Evil()))
+        with pytest.raises(TreeMismatch, match=r"weights/save\.pth of owner/repo\d+ is not what the lock says"):
+            torchhub.run(repo, "model", ["save.pth"], answers=shelf)
+        assert RAN == []
+
+    @pytest.mark.parametrize("packed", ["zip", "tar"])
+    def test_what_the_code_unpacks_from_a_fetched_archive_is_known(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, packed: str
+    ) -> None:
+        buffer = io.BytesIO()
+        members = {"good.pth": ones(3), "evil.pth": saved(Evil()), "readme.txt": b"hello"}
+        if packed == "zip":
+            with zipfile.ZipFile(buffer, "w") as archive:
+                for name, data in members.items():
+                    archive.writestr(name, data)
+        else:
+            with tarfile.open(fileobj=buffer, mode="w:gz") as packing:
+                for name, data in members.items():
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    packing.addfile(info, io.BytesIO(data))
+        shelf.put("https://example.org/all", buffer.getvalue(), "none")
+        repo = repository(
+            FETCH
+            + """
+    def model(folder, name):
+        path = os.path.join(folder, "all")
+        torch.hub.download_url_to_file("https://example.org/all", path)
+        if zipfile.is_zipfile(path):
+            zipfile.ZipFile(path).extractall(folder)
+        else:
+            tarfile.open(path).extractall(folder, filter="data")
+        return torch.load(os.path.join(folder, name), weights_only=False)
+            """
+        )
+        RAN.clear()
+        folder = str(tmp_path)
+
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            assert len(torchhub.run(repo, "model", [folder, "good.pth"], answers=shelf)["w"]) == 3
+            with pytest.raises(UnsafePickle, match=r"evil\.pth, unpacked by owner/repo\d+ model, would run"):
+                torchhub.run(repo, "model", [folder, "evil.pth"], answers=shelf)
+            (tmp_path / "swapped.pth").write_bytes(ones(9))
+            with pytest.raises(UnlockedDownload, match=r"swapped\.pth"):
+                torchhub.run(repo, "model", [folder, "swapped.pth"], answers=shelf)
+        assert RAN == []
+
+    def test_after_the_load_the_users_own_checkpoints_are_free(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        (tmp_path / "mine.pth").write_bytes(ones(5))
+        repo = repository(FETCH + "    def model():\n        return lambda path: torch.load(path)\n")
+        resume = torchhub.run(repo, "model", answers=shelf)
+
+        assert len(resume(tmp_path / "mine.pth")["w"]) == 5
+
+    def test_a_path_that_is_not_there_is_torchs_own_error(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        with pytest.raises(FileNotFoundError) as caught:
+            torchhub.run(repository(self.LOAD), "model", [str(tmp_path / "none.pth")], answers=shelf)
+        assert not isinstance(caught.value, HublockError)
+
+
+RAN: list[str] = []
+
+
+def ran() -> str:
+    RAN.append("ran")
+    return "ran"
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return ran, ()

@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from hublock.errors import OfflineError
+from hublock.runtime import scope as scopes
+from hublock.runtime.repository import MARKER, namespace
+from hublock.runtime.scope import Scope, current, origin, outside, private_folder
+from tests.runtime.answering import Shelf
+from tests.runtime.conftest import MakeRepository
+
+
+def make(folder: Path) -> Scope:
+    return Scope(answers=Shelf(folder), folder=folder, hub_dir=folder / "hub", private_hub=folder / "hub")
+
+
+def test_a_scope_is_current_inside_and_the_outer_one_after_it(tmp_path: Path) -> None:
+    one, two = make(tmp_path), make(tmp_path)
+    assert current() is None
+    with one.entered():
+        with two.entered():
+            assert current() is two
+        assert current() is one
+        with outside():
+            assert current() is None
+        assert current() is one
+    assert current() is None
+
+
+def test_a_bound_function_takes_its_scope_along(tmp_path: Path) -> None:
+    one = make(tmp_path)
+    seen: list[Scope | None] = []
+    thread = threading.Thread(target=one.bound(lambda: seen.append(current())))
+    thread.start()
+    thread.join()
+
+    assert seen == [one]
+    assert current() is None
+
+
+def test_frames_of_a_repository_are_inside_after_the_load(tmp_path: Path, repository: MakeRepository) -> None:
+    repo, one = repository(""), make(tmp_path)
+    one.adopt(repo)
+    marked: dict[str, object] = {MARKER: namespace(repo), "current": current}
+    exec("def ask():\n    return current()\ndef call(function):\n    return function()", marked)
+
+    def users_own() -> Scope | None:
+        return current()
+
+    assert marked["ask"]() is one  # type: ignore[operator]
+    assert marked["call"](users_own) is one  # type: ignore[operator]
+    assert users_own() is None
+    with outside():
+        assert marked["ask"]() is None  # type: ignore[operator]
+
+
+def test_questions_are_asked_outside_and_refusals_are_kept(tmp_path: Path) -> None:
+    one = make(tmp_path)
+
+    def refuse() -> None:
+        assert current() is None
+        raise OfflineError("absent")
+
+    with one.entered(), pytest.raises(OfflineError, match="absent"):
+        one.ask("https://example.org", refuse)
+    assert [refusal.what for refusal in one.refusals] == ["https://example.org"]
+    assert isinstance(one.first_refusal(["https://example.org"]), OfflineError)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://example.org/a?b=c", "https://example.org"),
+        ("https://user:secret@example.org/a", "https://example.org"),
+        ("http://127.0.0.1:8000/a", "http://127.0.0.1:8000"),
+    ],
+)
+def test_a_refusal_is_named_by_its_host(url: str, expected: str) -> None:
+    assert origin(url) == expected
+
+
+def test_private_folders_are_new_and_only_the_owners() -> None:
+    one, two = private_folder(), private_folder()
+    assert one != two
+    assert list(one.iterdir()) == []
+    if os.name == "posix":
+        assert one.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from hublock.runtime.scope import private_folder\n"
+        "folder = private_folder()\n"
+        "if os.fork() == 0:\n"
+        "    own = private_folder()\n"
+        "    assert own.parent != folder.parent\n"
+        "    print(own)\n"
+        "    sys.exit()\n"
+        "os.wait()\n"
+        "assert folder.is_dir()\n"
+        "print(folder)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_namespace_belongs_to_its_latest_load(tmp_path: Path, repository: MakeRepository) -> None:
+    repo, one, two = repository(""), make(tmp_path), make(tmp_path)
+    one.adopt(repo)
+    two.adopt(repo)
+
+    assert scopes._namespaces[namespace(repo)] is two

@@ -1,0 +1,346 @@
+import functools
+import subprocess
+import sys
+import textwrap
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import urllib3
+
+from hublock.errors import UnlockedDownload
+from hublock.runtime import torchhub
+from tests.runtime.answering import Shelf
+from tests.runtime.conftest import MakeRepository
+
+URL = "https://example.org/models/net.bin"
+API = "https://api.example.org/releases"
+DATA = bytes(range(256)) * 300
+
+URLLIB = [
+    "urllib.request.urlopen(url).read()",
+    "by_name(urllib.request.Request(url, headers={'A': 'b'})).read()",
+    "partial(url).read()",
+    "urllib.request.build_opener().open(url).read()",
+    "urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5).read()",
+    "open(retrieve(url, target)[0], 'rb').read()",
+    "open(urllib.request.urlretrieve(url)[0], 'rb').read()",
+    "b''.join(iter(lambda r=urllib.request.urlopen(url + '#part'): r.read(1000), b''))",
+]
+REQUESTS = [
+    "requests.get(url).content",
+    "requests.Session().get(url, stream=True).raw.read()",
+    "b''.join(requests.get(url, stream=True, timeout=3).iter_content(1000))",
+    "urllib3.PoolManager().request('GET', url).data",
+    "urllib3.PoolManager().request('GET', url, preload_content=False).read()",
+]
+BODY = """
+    import functools, json, urllib.request, requests, urllib3
+    from urllib.request import urlopen as by_name, urlretrieve as retrieve
+    partial = functools.partial(by_name, timeout=3)
+"""
+
+
+@pytest.mark.parametrize("call", URLLIB + REQUESTS)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_every_way_to_get_a_file_is_answered(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path, call: str
+) -> None:
+    shelf.put(URL, DATA, "none")
+    repo = repository(BODY + f"    def model(url, target):\n        return {call}\n")
+
+    assert torchhub.run(repo, "model", [URL, str(tmp_path / "net.bin")], answers=shelf) == DATA
+    assert shelf.asked == [URL]
+
+
+@pytest.mark.parametrize("call", URLLIB + REQUESTS)
+def test_every_way_to_get_an_unlocked_file_is_refused(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path, call: str
+) -> None:
+    repo = repository(
+        BODY
+        + f"""
+    def model(url, target):
+        try:
+            return {call}
+        except (urllib.error.URLError, requests.RequestException, urllib3.exceptions.HTTPError):
+            return "fallback"
+        """
+    )
+    target = str(tmp_path / "net.bin")
+
+    with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/models/net\.bin"):
+        torchhub.run(repo, "model", [URL, target], answers=shelf)
+    assert torchhub.run(repo, "model", [URL, target], answers=shelf, tolerated=["https://example.org"]) == "fallback"
+
+
+def test_headers_and_status_are_those_of_a_file(shelf: Shelf, repository: MakeRepository) -> None:
+    shelf.put(URL, DATA, "none")
+    repo = repository(
+        BODY
+        + """
+    def model(url):
+        with urllib.request.urlopen(url) as one:
+            two = requests.head(url)
+            head = urllib.request.urlopen(urllib.request.Request(url, method="HEAD"))
+            three = requests.get(url)
+            three.raise_for_status()
+            return [one.status, one.getcode(), int(one.info()["Content-Length"]), one.getheader("content-length"),
+                    one.geturl(), len(one.headers.get_all("Content-Length")), two.status_code, two.content,
+                    two.headers["content-length"], head.read(), three.url, three.ok, len(three.history)]
+        """
+    )
+    size = len(DATA)
+
+    assert torchhub.run(repo, "model", [URL], answers=shelf) == [
+        200, 200, size, str(size), URL, 1, 200, b"", str(size), b"", URL, True, 0,
+    ]  # fmt: skip
+
+
+def test_metadata_answers_are_replayed(shelf: Shelf, repository: MakeRepository) -> None:
+    shelf.replies["GET", API] = (200, b'{"tag": "v1"}')
+    shelf.replies["GET", API + "/none"] = (404, b"nothing")
+    repo = repository(
+        BODY
+        + """
+    import urllib.error
+    def model(url):
+        seen = [requests.get(url).json()["tag"], json.load(urllib.request.urlopen(url))["tag"]]
+        seen.append(requests.get(url + "/none").status_code)
+        try:
+            urllib.request.urlopen(url + "/none")
+        except urllib.error.HTTPError as error:
+            seen += [error.code, error.reason, error.read()]
+            error.close()
+        return seen
+        """
+    )
+
+    assert torchhub.run(repo, "model", [API], answers=shelf) == ["v1", "v1", 404, 404, "Not Found", b"nothing"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "requests.post(url, json={})",
+        "urllib.request.urlopen(url, data=b'x')",
+        "urllib3.PoolManager().request('PUT', url)",
+        "urllib.request.urlopen(urllib.request.Request(url, method='DELETE'))",
+    ],
+)
+def test_what_would_change_something_is_refused(shelf: Shelf, repository: MakeRepository, call: str) -> None:
+    shelf.put(URL, DATA, "none")
+    repo = repository(BODY + f"    def model(url):\n        return {call}\n")
+
+    with pytest.raises(UnlockedDownload, match=r"sends (POST|PUT|DELETE) https://example\.org/models/net\.bin"):
+        torchhub.run(repo, "model", [URL], answers=shelf)
+
+
+def test_file_urls_stay_in_the_tree_and_other_schemes_are_refused(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    repo = repository(
+        """
+        import urllib.request
+        from pathlib import Path
+        HERE = Path(__file__).resolve().parent
+        def model(url):
+            with urllib.request.urlopen(url or (HERE / "data.txt").as_uri()) as answer:
+                return answer.read()
+        """,
+        {"data.txt": "tree"},
+    )
+
+    assert torchhub.run(repo, "model", [None], answers=shelf) == b"tree"
+    assert torchhub.run(repo, "model", ["data:,hello"], answers=shelf) == b"hello"
+    for url in ((tmp_path / "secret").as_uri(), (repo.root / ".." / "secret").as_uri(), "ftp://example.org/x"):
+        with pytest.raises(UnlockedDownload):
+            torchhub.run(repo, "model", [url], answers=shelf)
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"real")
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}/x"
+        running.shutdown()
+        thread.join()
+
+
+def test_outside_a_scope_requests_are_real(server: str, shelf: Shelf, repository: MakeRepository) -> None:
+    torchhub.run(repository("def model():\n    return 1\n"), "model", answers=shelf)
+
+    with urllib.request.urlopen(server) as answer:
+        assert answer.read() == b"real"
+    assert requests.get(server, timeout=5).content == b"real"
+    with urllib3.PoolManager() as pool:
+        assert pool.request("GET", server).data == b"real"
+    with pytest.raises(UnlockedDownload):
+        repo = repository(BODY + "    def model(url):\n        return urllib.request.urlopen(url).read()\n")
+        torchhub.run(repo, "model", [server], answers=shelf)
+
+
+def test_a_library_that_arrives_during_the_load_is_hooked(tmp_path: Path) -> None:
+    script = """
+        import sys, pathlib
+        from tests.runtime.answering import Shelf, tree
+        from hublock.runtime import torchhub
+        torchhub.install()
+        assert "requests" not in sys.modules and "urllib3" not in sys.modules
+        folder = pathlib.Path(sys.argv[1])
+        shelf = Shelf(folder / "shelf")
+        shelf.put("https://example.org/x", b"bytes", "none")
+        repo = tree(folder / "tree", "o/r", {"hubconf.py": '''
+            def model(url):
+                import requests, urllib3
+                return requests.get(url).content, urllib3.PoolManager().request("GET", url).data
+        '''})
+        assert torchhub.run(repo, "model", ["https://example.org/x"], answers=shelf) == (b"bytes", b"bytes")
+        import requests.adapters
+        assert type(requests.adapters.__spec__.loader).__name__ == "SourceFileLoader"
+        assert requests.adapters.__loader__ is requests.adapters.__spec__.loader
+    """
+    subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(tmp_path)], check=True)
+
+
+LIBRARY = {
+    "__init__.py": "from .file_download import hf_hub_download\nfrom ._snapshot_download import snapshot_download\n",
+    "utils.py": """
+        import functools
+        class EntryNotFoundError(Exception):
+            def __init__(self, message, *, response):
+                raise AssertionError("needs the answer of a server")
+        def validated(function):
+            @functools.wraps(function)
+            def wrapper(*args, **kwargs):
+                return function(*args, **kwargs)
+            return wrapper
+    """,
+    "file_download.py": """
+        from .utils import validated
+        @validated
+        def hf_hub_download(repo_id, filename, *, subfolder=None, repo_type=None, revision=None, cache_dir=None,
+                            local_dir=None, force_download=False, token=None):
+            return "downloaded"
+    """,
+    "_snapshot_download.py": """
+        from .utils import validated
+        @validated
+        def snapshot_download(repo_id, *, repo_type=None, revision=None, cache_dir=None, local_dir=None,
+                              allow_patterns=None, ignore_patterns=None):
+            return "downloaded"
+    """,
+}
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A look-alike of huggingface_hub: the same modules, decorators and signatures."""
+    folder = tmp_path / "site" / "huggingface_hub"
+    folder.mkdir(parents=True)
+    for name, text in LIBRARY.items():
+        (folder / name).write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("library")
+class TestHuggingFace:
+    def put(self, shelf: Shelf, name: str, data: bytes, revision: str = "main") -> None:
+        file = shelf.put(f"x:{name}", data, "none")
+        shelf.hugging_face["o/n", "model", revision, name] = ("c" * 40, file)
+
+    def test_files_are_answered_one_by_one(self, shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
+        self.put(shelf, "config.json", b"{}")
+        self.put(shelf, "sub/model.bin", b"weights", "v1")
+        repo = repository("""
+            from pathlib import Path
+            from huggingface_hub import hf_hub_download
+            def model(folder):
+                one = Path(hf_hub_download("o/n", "config.json"))
+                two = Path(hf_hub_download("o/n", "model.bin", subfolder="sub", revision="v1"))
+                three = Path(hf_hub_download(repo_id="o/n", filename="config.json", local_dir=folder))
+                return one.read_bytes(), one.parent.name, two.read_bytes(), str(three)
+        """)
+        local = tmp_path / "local"
+
+        assert torchhub.run(repo, "model", [str(local)], answers=shelf) == (
+            b"{}", "c" * 40, b"weights", str(local / "config.json"),
+        )  # fmt: skip
+        assert not (local / "config.json").is_symlink()
+
+    def test_a_snapshot_is_the_locked_files(self, shelf: Shelf, repository: MakeRepository) -> None:
+        for name in ("config.json", "model.bin", "sub/extra.json", "onnx/model.onnx"):
+            self.put(shelf, name, name.encode())
+        repo = repository("""
+            import huggingface_hub
+            from pathlib import Path
+            def model(**options):
+                folder = Path(huggingface_hub.snapshot_download("o/n", **options))
+                return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        """)
+
+        everything = ["config.json", "model.bin", "onnx/model.onnx", "sub/extra.json"]
+        assert torchhub.run(repo, "model", answers=shelf) == everything
+        some = {"allow_patterns": ["*.json"], "ignore_patterns": "sub/"}
+        assert torchhub.run(repo, "model", [], some, answers=shelf) == ["config.json"]
+
+    def test_an_absent_file_is_told_from_an_unlocked_one(self, shelf: Shelf, repository: MakeRepository) -> None:
+        shelf.replies["HEAD", "https://huggingface.co/o/n/resolve/main/optional.json"] = (404, b"")
+        repo = repository("""
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.utils import EntryNotFoundError
+            def model(name):
+                try:
+                    return hf_hub_download("o/n", name)
+                except EntryNotFoundError as error:
+                    return str(error)
+                except OSError:
+                    return "random"
+        """)
+
+        assert "404" in torchhub.run(repo, "model", ["optional.json"], answers=shelf)
+        with pytest.raises(UnlockedDownload, match=r"nobody locked model\.bin of o/n"):
+            torchhub.run(repo, "model", ["model.bin"], answers=shelf)
+
+    def test_outside_a_scope_the_library_is_itself(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("import huggingface_hub\ndef model():\n    return 1\n")
+        torchhub.run(repo, "model", answers=shelf)
+        download: Any = functools.partial(sys.modules["huggingface_hub"].hf_hub_download, "o/n", "x")
+
+        assert download() == "downloaded"
+
+
+def test_urllib_errors_are_both(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import urllib.request, urllib.error
+        def model():
+            try:
+                urllib.request.urlopen("https://example.org/x")
+            except urllib.error.URLError as error:
+                return error
+    """)
+    error = torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.org"])
+
+    assert isinstance(error, UnlockedDownload)
+    assert isinstance(error, urllib.error.URLError)
