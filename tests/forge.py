@@ -232,10 +232,16 @@ class Served:
     """Only the first so many requests meet the faults; later ones are answered well."""
     hits: int = 0
     """Requests so far."""
+    on_hit: Callable[["Served"], None] | None = None
+    """Called before each answer, with :attr:`hits` counted; it may change what is served."""
+    _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def _now(self) -> "Served":
         """Return how this request is answered."""
-        self.hits += 1
+        with self._counting:
+            self.hits += 1
+            if self.on_hit is not None:
+                self.on_hit(self)
         if self.times is None or self.hits <= self.times:
             return self
         return Served(self.data, etag=self.etag, ranges=self.ranges, token=self.token)
@@ -508,15 +514,15 @@ class _Handler(BaseHTTPRequestHandler):
         if start >= len(now.data) and span is not None:
             return self._send(416, headers={"Content-Range": f"bytes */{len(now.data)}"})
         body = now.data[start:stop]
-        self.send_response(206 if span else 200)
-        self.send_header("Content-Type", "application/octet-stream")
+        headers = {"Content-Type": "application/octet-stream"}
         if now.etag is not None:
-            self.send_header("ETag", now.etag)
+            headers["ETag"] = now.etag
         if now.ranges:
-            self.send_header("Accept-Ranges", "bytes")
+            headers["Accept-Ranges"] = "bytes"
         if span:
-            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(now.data)}")
-        for name, value in now.headers.items():
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(now.data)}"
+        self.send_response(206 if span else 200)
+        for name, value in {**headers, **now.headers}.items():
             self.send_header(name, value)
         if now.chunked:
             self.close_connection = True

@@ -78,8 +78,13 @@ def _parse(url: str) -> SplitResult:
 
 
 def join(base: str, location: str) -> str:
-    """Resolve a redirect's ``location`` against ``base``, without user info and fragment."""
+    """Resolve a redirect's ``location`` against ``base``, without user info and fragment.
+
+    Raises:
+        ValueError: the result is no URL.
+    """
     parts = urlsplit(urljoin(base, location))
+    _ = parts.port
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
 

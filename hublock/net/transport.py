@@ -244,6 +244,8 @@ def _new_session() -> "requests.Session":
 
     session = requests.Session()
     session.headers["User-Agent"] = "hublock"
+    # else it reads the whole body of a redirect, however long, to prepare a request that we never send
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # noqa: ARG005
     # what one answer sets must not change what the next request gets
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
@@ -263,7 +265,13 @@ def _told(url: str, what: str) -> Iterator[None]:
 
     try:
         yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+    except (
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        http.client.HTTPException,
+        OSError,
+        ValueError,
+    ) as error:
         raise TransferError(f"{redact(url)} {what}: {_cause(error)}", lasting=_lasts(error)) from None
 
 
