@@ -50,7 +50,8 @@ class Gitlink:
 
 Content = str | bytes | Executable | Link | Gitlink | None
 """What a path holds in a commit; None removes it."""
-Files = Mapping[str | bytes, Content] | Mapping[str, Content] | Mapping[str, str] | Mapping[str, bytes]
+Files = Mapping[Any, Any]
+"""Path (str or bytes) -> :data:`Content`; loose, so that a literal needs no annotation."""
 
 
 def git(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from hublock.errors import EnvironmentMismatch, InvalidReference
+from hublock.errors import EnvironmentMismatch, HublockError, InvalidReference, RepositoryNotFound, TransferError
 from hublock.net.wire import DulwichWire, Wire
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class _ChildWire(DulwichWire):
         self._where, self._command = address, command
         self._greeting = bytearray()
         self._child: SubprocessWrapper | None = None
+        self._talk: Protocol | None = None
         self._errors: IO[bytes] | None = None
 
     def _greeted(self) -> bytes:
@@ -93,7 +94,8 @@ class _ChildWire(DulwichWire):
                 f"{self._name} cannot be read without {program}, which is not installed", hint=f"install {program}"
             ) from None
         self._child = SubprocessWrapper(child)
-        return Protocol(self._read, self._child.write, self._child.close), self._child.can_read
+        self._talk = Protocol(self._read, self._child.write, self._child.close)
+        return self._talk, self._child.can_read
 
     def _read(self, size: int) -> bytes:
         assert self._child is not None
@@ -103,15 +105,21 @@ class _ChildWire(DulwichWire):
         return data
 
     def _finish(self) -> str:
-        child, self._child = self._child, None
-        if child is not None:
-            child.close()
+        talk, self._talk = self._talk, None
+        if talk is not None:
+            talk.close()
         errors, self._errors = self._errors, None
         if errors is None:
             return ""
         with errors:
             errors.seek(0)
             return errors.read(1 << 12).decode("utf-8", "replace")
+
+    def _failure(self, said: str) -> HublockError:
+        if "not appear to be a git repository" in said or "not a git repository" in said:
+            return RepositoryNotFound(f"{self._name} is no git repository: {said}", hint="check the path")
+        hint = None if self._where.startswith("file:") else f"check that `git ls-remote {self._where}` works"
+        return TransferError(f"{self._name}: git was refused or broke off: {said}", hint=hint)
 
 
 def _child_client(start: "Callable[[], tuple[Protocol, Callable[[], bool]]]") -> "TraditionalGitClient":

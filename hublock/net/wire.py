@@ -133,6 +133,10 @@ class DulwichWire:
         """Let go of what one conversation held, and return what the server said beside the protocol."""
         return ""
 
+    def _failure(self, said: str) -> HublockError:
+        """Return the error for what the server, or dulwich for it, ``said``."""
+        return TransferError(f"{self._name}: git was refused or broke off: {said}")
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Turn every failure of dulwich into a TransferError that names the repository."""
@@ -143,7 +147,7 @@ class DulwichWire:
         except Exception as error:
             # a broken answer makes dulwich fail in a dozen ways, assertions among them
             said = self._finish() or f"{error}" or type(error).__name__
-            raise TransferError(f"{self._name}: git was refused or broke off: {printable(said)}") from error
+            raise self._failure(printable(said)) from error
         finally:
             self._finish()
 
