@@ -1,6 +1,7 @@
 """The entry points of an imported hubconf, by torch.hub's own rule: callables whose name has no leading underscore."""
 
 import inspect
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -43,7 +44,9 @@ def _describe(name: str, function: Callable[..., Any]) -> EntryPoint:
     except (TypeError, ValueError):
         # builtins and some C callables have none
         return EntryPoint(name=name, signature="", doc=_doc(function), parameters=())
-    return EntryPoint(name=name, signature=str(signature), doc=_doc(function), parameters=tuple(signature.parameters))
+    # an address in the repr of a default differs from run to run
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(signature))
+    return EntryPoint(name=name, signature=text, doc=_doc(function), parameters=tuple(signature.parameters))
 
 
 def _doc(function: Callable[..., Any]) -> str | None:

@@ -107,7 +107,7 @@ def _check_dependency(name: str, trees_own: Collection[str], problems: _Problems
         _check_requirement(name, problems)
     elif bare.partition(".")[0] not in trees_own and not _importable(bare) and _version(bare) is None:
         problems.missing.append(bare)
-        problems.install.append(PIP_NAMES.get(bare, name))
+        problems.install.append(PIP_NAMES.get(bare.partition(".")[0], name))
 
 
 def _check_requirement(text: str, problems: _Problems) -> None:

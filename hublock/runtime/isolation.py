@@ -51,6 +51,7 @@ def import_hubconf(repository: Repository) -> ModuleType:
     if "hubconf.py" not in repository.listing.by_path:
         raise InputError(f"{repository.id} has no hubconf.py", hint="hublock list <another repository>")
     register(repository)
+    importlib.import_module(namespace(repository))
     return importlib.import_module(f"{namespace(repository)}.hubconf")
 
 

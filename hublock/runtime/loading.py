@@ -1,5 +1,6 @@
 """The loaders of a repository's modules: verified bytes in, running module out; no bytecode is read or written."""
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -21,6 +22,7 @@ class Owner(Protocol):
     """The repository that a module belongs to; ``runtime.space.Space`` is it."""
 
     sources: Sources
+    extra: dict[str, ModuleType]
 
     def redirect(self, name: str) -> str | None:
         """Return the full name under which the repository serves the absolute module ``name``, or None."""
@@ -71,6 +73,14 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
         self.owner.prepare(module)
         exec(code, vars(module))  # noqa: S102 - to run a verified file is what a loader is for
 
+    def load_module(self, fullname: str | None = None) -> ModuleType:
+        """Make and run the module as old code does that names a file; only the repository finds it again."""
+        spec = importlib.machinery.ModuleSpec(fullname or self.name, self, origin=self.path)
+        module = importlib.util.module_from_spec(spec)
+        self.owner.extra[spec.name] = module
+        self.exec_module(module)
+        return module
+
 
 class FolderLoader(importlib.abc.InspectLoader):
     """Makes a package without code: a folder without ``__init__.py``, or the repository itself."""
@@ -108,6 +118,20 @@ class FolderLoader(importlib.abc.InspectLoader):
         return Reader()
 
 
+class RepositoryLoader(FolderLoader):
+    """Makes the package of a whole repository, whose initialisation is its hubconf.py.
+
+    A spawned worker or an unpickling thus begins as torch.hub does: hubconf.py puts folders on ``sys.path`` that the
+    modules below need.
+    """
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run hubconf.py, if there is one."""
+        super().exec_module(module)
+        if "hubconf.py" in self.owner.sources.repository.listing.by_path:
+            importlib.import_module(f"{module.__name__}.hubconf")
+
+
 class RefusedLoader(importlib.abc.Loader):
     """Refuses a compiled module: what the dynamic linker reads after our check could not be held to the listing."""
 
@@ -127,20 +151,26 @@ def spec_for(fullname: str, found: tuple[Found, ...], owner: Owner) -> importlib
     """Return the spec of what was found; several are folders that form one namespace package."""
     first = found[0]
     if first.kind == "folder":
-        return folder_spec(fullname, [owner.sources.on_disk(hit.path) for hit in found], owner)
+        return _folder_spec(fullname, [owner.sources.on_disk(hit.path) for hit in found], FolderLoader, owner)
     if first.kind == "extension":
         return importlib.machinery.ModuleSpec(fullname, RefusedLoader(first.path, owner))
-    return file_spec(fullname, first.path, owner, package=first.kind == "package")
+    return _file_spec(fullname, first.path, owner, package=first.kind == "package")
 
 
-def folder_spec(fullname: str, folders: list[str], owner: Owner) -> importlib.machinery.ModuleSpec:
-    """Return the spec of a package without code."""
-    spec = importlib.machinery.ModuleSpec(fullname, FolderLoader(folders[0], owner), is_package=True)
+def repository_spec(fullname: str, owner: Owner) -> importlib.machinery.ModuleSpec:
+    """Return the spec of the package that holds all modules of ``owner``."""
+    return _folder_spec(fullname, [owner.sources.on_disk("")], RepositoryLoader, owner)
+
+
+def _folder_spec(
+    fullname: str, folders: list[str], loader: type[FolderLoader], owner: Owner
+) -> importlib.machinery.ModuleSpec:
+    spec = importlib.machinery.ModuleSpec(fullname, loader(folders[0], owner), is_package=True)
     spec.submodule_search_locations = folders
     return spec
 
 
-def file_spec(fullname: str, file: str, owner: Owner, *, package: bool) -> importlib.machinery.ModuleSpec:
+def _file_spec(fullname: str, file: str, owner: Owner, *, package: bool) -> importlib.machinery.ModuleSpec:
     """Return the spec of a source file; it names no bytecode file, as one with a location would."""
     loader = TreeLoader(fullname, file, owner)
     spec = importlib.machinery.ModuleSpec(fullname, loader, origin=loader.path, is_package=package)

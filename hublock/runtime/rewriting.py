@@ -44,9 +44,7 @@ def rewrite(module: ast.Module, redirect: Redirect) -> None:
 
 def _redirected(statement: ast.stmt, redirect: Redirect) -> list[ast.stmt]:
     if isinstance(statement, ast.ImportFrom) and statement.level == 0 and statement.module:
-        target = redirect(statement.module)
-        if target is not None:
-            statement.module = target
+        statement.module = redirect(statement.module) or statement.module
     elif isinstance(statement, ast.Import) and any(redirect(alias.name) for alias in statement.names):
         return [new for alias in statement.names for new in _import(statement, alias, redirect)]
     return [statement]
@@ -54,16 +52,23 @@ def _redirected(statement: ast.stmt, redirect: Redirect) -> list[ast.stmt]:
 
 def _import(statement: ast.Import, alias: ast.alias, redirect: Redirect) -> list[ast.stmt]:
     target = redirect(alias.name)
-    if target is None:
-        return [_one(statement, alias, alias.name, alias.asname)]
-    if alias.asname is not None:
-        return [_one(statement, alias, target, alias.asname)]
     top = alias.name.partition(".")[0]
-    bind = _one(statement, alias, redirect(top) or top, top)
-    # `import a.b` imports b and binds a: first the leaf under that name, then its root over it
-    return [bind] if top == alias.name else [_one(statement, alias, target, top), bind]
+    root = redirect(top)
+    if target is None or root is None:
+        return [_at(statement, ast.Import(names=[_named(alias, alias.name, alias.asname)]))]
+    if alias.asname is not None:
+        return [_at(statement, ast.Import(names=[_named(alias, target, alias.asname)]))]
+    bind = _at(statement, ast.Import(names=[_named(alias, root, top)]))
+    if top == alias.name:
+        return [bind]
+    # `import a.b` imports b and binds a; a is bound to something of b first, so that no other name is touched
+    leaf = _at(statement, ast.ImportFrom(module=target, names=[_named(alias, "__name__", top)], level=0))
+    return [leaf, bind]
 
 
-def _one(statement: ast.Import, alias: ast.alias, name: str, asname: str | None) -> ast.stmt:
-    new = ast.copy_location(ast.alias(name=name, asname=asname), alias)
-    return ast.copy_location(ast.Import(names=[new]), statement)
+def _at(old: ast.stmt, new: ast.stmt) -> ast.stmt:
+    return ast.copy_location(new, old)
+
+
+def _named(old: ast.alias, name: str, asname: str | None) -> ast.alias:
+    return ast.copy_location(ast.alias(name=name, asname=asname), old)

@@ -52,16 +52,19 @@ class Sources:
         return str(self.repository.root.joinpath(*path.split("/"))) if path else str(self.repository.root)
 
     def look(self, folder: str, name: str) -> Found | None:
-        """Find the module ``name`` in ``folder`` in the order of importlib's FileFinder, but for bytecode."""
+        """Find the module ``name`` in ``folder``: package, source, compiled module, bare folder; never bytecode.
+
+        importlib's FileFinder prefers a compiled module to its source; ours are not run, so the source is.
+        """
         place = posixpath.join(folder, name)
         package = f"{place}/__init__.py"
         if self.resolve(package) in self._files:
             return Found(kind="package", path=package)
+        if self.resolve(f"{place}.py") in self._files:
+            return Found(kind="module", path=f"{place}.py")
         for suffix in importlib.machinery.EXTENSION_SUFFIXES:
             if self.resolve(place + suffix) in self._files:
                 return Found(kind="extension", path=place + suffix)
-        if self.resolve(f"{place}.py") in self._files:
-            return Found(kind="module", path=f"{place}.py")
         return Found(kind="folder", path=place) if self.resolve(place) in self._folders else None
 
     def folders_that_hold(self, name: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from hublock.runtime.loading import TreeLoader, folder_spec, spec_for
+from hublock.runtime.loading import TreeLoader, repository_spec, spec_for
 from hublock.runtime.ownership import RESERVED, installed
 from hublock.runtime.repository import MARKER, Repository, namespace
 from hublock.runtime.shims import Shims
@@ -72,7 +72,7 @@ class Space:
         """Return the spec of the module ``stock`` ("" is the repository itself); ``parent_path`` is its package's."""
         fullname = f"{self.name}.{stock}" if stock else self.name
         if not stock:
-            return folder_spec(fullname, [self.sources.on_disk("")], self)
+            return repository_spec(fullname, self)
         if "." in stock:
             folders = [self.sources.inside(entry) for entry in parent_path or ()]
             found = self._search_in([folder for folder in folders if folder is not None], stock.rpartition(".")[2])
@@ -81,16 +81,13 @@ class Space:
         return spec_for(fullname, found, self) if found else None
 
     def _adopt(self, top: str) -> tuple[Found, ...]:
-        """Find a top-level name in a fresh process (a worker, an unpickling), where no code of the repository ran yet.
+        """Find a top-level name in a worker or an unpickling, where the entry point that made a root of it never ran.
 
-        So the code that puts a folder on ``sys.path`` did not run either: the only folder that holds the name becomes
-        a root; where several do, hubconf.py is imported to choose.
+        The only folder that holds the name becomes a root; of several, none does.
         """
         folders = set(self.sources.folders_that_hold(top))
         if len(folders) == 1:
             self._shims.path.append(self.sources.on_disk(folders.pop()))
-        elif folders and f"{self.name}.hubconf" not in sys.modules:
-            importlib.import_module(f"{self.name}.hubconf")
         return self.search(top)
 
     def prepare(self, module: ModuleType) -> None:
@@ -115,7 +112,7 @@ class Space:
         on ``sys.path`` since, and modules that have a stand-in.
         """
         # PyImport_Import passes an empty list, drops our answer and reads the real sys.modules
-        if level or isinstance(fromlist, list):
+        if level or (isinstance(fromlist, list) and not fromlist):
             return builtins.__import__(name, globals, locals, fromlist or (), level)
         top = name.partition(".")[0]
         if name in self.extra:
@@ -152,6 +149,8 @@ class Space:
         if "." not in name and self.redirect(module) is None and module not in self.extra:
             # also translates the names of Python 2, which protocol 2 still writes
             return pickle.Unpickler(io.BytesIO()).find_class(module, name)  # noqa: S301 - nothing is loaded
+        # the package first: a thread that holds a submodule's lock would wait for the one that runs hubconf.py
+        importlib.import_module(self.name)
         found: Any = self.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)

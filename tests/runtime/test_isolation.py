@@ -1,0 +1,597 @@
+"""Repositories are imported side by side, under names of their own, and leave the process as it was."""
+
+import dataclasses
+import importlib
+import inspect
+import linecache
+import os
+import pickle
+import random
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hublock.errors import InputError, TreeMismatch
+from hublock.runtime import isolation
+from hublock.runtime.isolation import find_class, import_hubconf, namespace, stock_names
+from tests.runtime.trees import make_repository, with_link
+
+
+@pytest.fixture(autouse=True)
+def process_is_left_as_it_was() -> Iterator[None]:
+    """Whatever a repository does, ``sys.path`` and the stock names of the process stay."""
+    path, names = list(sys.path), set(sys.modules)
+    yield
+    assert sys.path == path
+    new = {name for name in set(sys.modules) - names if not name.startswith(("hublock.", "importlib", "tests."))}
+    assert not {name.partition(".")[0] for name in new} & {"models", "utils", "lib", "hubconf", "late", "made_up"}
+
+
+def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_path: Path) -> None:
+    for identity, slug in [
+        ("ultralytics/yolov5:v7.0", "ultralytics_yolov5_v7_0"),
+        ("git+https://host.org/some/repo.git@main", "host_org_some_repo_git_main"),
+        ("3d/models", "r3d_models"),
+    ]:
+        repository = make_repository(tmp_path / slug, {"hubconf.py": ""}, identity=identity)
+        assert namespace(repository) == f"hublock.repos.{slug}_{repository.digest.hex[:16]}"
+        assert import_hubconf(repository).__name__ == f"{namespace(repository)}.hubconf"
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("import models", "models.NAME"),
+        ("import models.yolo", "models.yolo.NAME"),
+        ("import models.yolo", "models.NAME"),
+        ("import models.deep.leaf", "models.deep.leaf.NAME"),
+        ("import models.yolo as m", "m.NAME"),
+        ("import models.yolo, utils, os.path as p", "(models.yolo.NAME, utils.NAME, p.sep)"),
+        ("from models import yolo", "yolo.NAME"),
+        ("from models import yolo as y, NAME", "(y.NAME, NAME)"),
+        ("from models.deep.leaf import NAME", "NAME"),
+        ("from models.deep import *", "NAME"),
+        ("m = __import__('models.yolo')", "m.yolo.NAME"),
+        ("m = __import__('models.yolo', fromlist=['NAME'])", "m.NAME"),
+        ("import importlib; m = importlib.import_module('models.yolo')", "m.NAME"),
+        ("from importlib import import_module as i; m = i('.yolo', 'models')", "m.NAME"),
+        ("from importlib import import_module as i; m = i('.yolo', __package__ + '.models')", "m.NAME"),
+        ("import models.yolo, sys; m = sys.modules['models.yolo']", "m.NAME"),
+        ("import sys; import models.yolo", "('models.yolo' in sys.modules, sys.modules['models'].NAME)"),
+        ("from sys import modules; from models import yolo", "modules[yolo.__name__].NAME"),
+        ("import importlib.util as u", "(u.find_spec('models.none'), u.find_spec('models.yolo').name[-11:])"),
+        ("import pkgutil, models", "sorted(m.name for m in pkgutil.iter_modules(models.__path__))"),
+        ("import pkgutil", "pkgutil.get_data('models', 'data.txt')"),
+        ("import importlib.resources as r", "r.files('models').joinpath('data.txt').read_text()"),
+        ("import importlib.resources", "importlib.resources.files('bare').joinpath('data.txt').read_text()"),
+        ("import bare.inner", "bare.inner.NAME"),
+        ("exec('from models import yolo')", "yolo.NAME"),
+        ("import importlib, models.yolo; m = importlib.reload(models.yolo)", "m.NAME"),
+    ],
+)
+@pytest.mark.parametrize("where", ["module", "function"])
+def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, value: str, where: str) -> None:
+    files = {
+        "models/__init__.py": "NAME = 'models'",
+        "models/yolo.py": "NAME = 'models.yolo'",
+        "models/data.txt": "data",
+        "models/deep/__init__.py": "from .leaf import NAME",
+        "models/deep/leaf.py": "from ..yolo import NAME as above\nNAME = above + '.leaf'",
+        "utils.py": "NAME = 'utils'",
+        "bare/inner.py": "NAME = 'bare.inner'",
+        "bare/data.txt": "bare data",
+    }
+    if where == "function" and ("*" in statement or "exec" in statement):
+        statement = f"g = globals(); exec({statement!r}, g); NAME = g.get('NAME'); yolo = g.get('yolo')"
+    hubconf = f"{statement}\nresult = {value}\n"
+    if where == "function":
+        hubconf = f"def entry():\n    {statement}\n    return {value}\nresult = entry()\n"
+    expected = {
+        "models.NAME": "models", "models.yolo.NAME": "models.yolo", "models.deep.leaf.NAME": "models.yolo.leaf",
+        "(models.yolo.NAME, utils.NAME, p.sep)": ("models.yolo", "utils", os.sep), "y.NAME": "models.yolo",
+        "(y.NAME, NAME)": ("models.yolo", "models"), "m.yolo.NAME": "models.yolo", "m.NAME": "models.yolo",
+        "yolo.NAME": "models.yolo", "('models.yolo' in sys.modules, sys.modules['models'].NAME)": (True, "models"),
+        "modules[yolo.__name__].NAME": "models.yolo", "bare.inner.NAME": "bare.inner",
+        "(u.find_spec('models.none'), u.find_spec('models.yolo').name[-11:])": (None, "models.yolo"),
+        "sorted(m.name for m in pkgutil.iter_modules(models.__path__))": ["deep", "yolo"],
+        "pkgutil.get_data('models', 'data.txt')": b"data",
+        "r.files('models').joinpath('data.txt').read_text()": "data",
+        "importlib.resources.files('bare').joinpath('data.txt').read_text()": "bare data",
+        "NAME": "models.yolo.leaf",
+    }  # fmt: skip
+    assert import_hubconf(make_repository(tmp_path, {**files, "hubconf.py": hubconf})).result == expected[value]
+
+
+def test_a_module_sees_its_own_facts(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {"hubconf.py": "import models\nmain = __name__ == '__main__'", "models/__init__.py": "where = __file__"},
+    )
+    hubconf = import_hubconf(repository)
+    models = hubconf.models
+    assert hubconf.__file__ == str(tmp_path / "hubconf.py")
+    assert models.where == str(tmp_path / "models" / "__init__.py")
+    assert models.__path__ == [str(tmp_path / "models")]
+    assert models.__package__ == models.__name__ == f"{namespace(repository)}.models"
+    assert models.__hublock_repo__ == hubconf.__hublock_repo__ == namespace(repository)
+    assert sys.modules[namespace(repository)].__hublock_repo__ == namespace(repository)
+    assert models.__spec__.cached is None
+    assert not hasattr(models, "__cached__")
+    assert not hubconf.main
+
+
+def test_repositories_with_the_same_names_get_their_own_code_in_any_order(tmp_path: Path) -> None:
+    def files(word: str) -> dict[str, str]:
+        return {
+            "hubconf.py": "from utils import word\ndef lazy():\n    import models.late\n    return models.late.word",
+            "utils.py": f"word = {word!r}",
+            "models/__init__.py": "",
+            "models/late.py": "from utils import word",
+        }
+
+    words = [f"word{number}" for number in range(8)]
+    made = {word: make_repository(tmp_path / word, files(word), identity="same/name") for word in words}
+    order = words * 2
+    random.Random(7).shuffle(order)
+    hubconfs = {word: import_hubconf(made[word]) for word in order}
+    random.Random(8).shuffle(order)
+    for word in order:
+        assert hubconfs[word].word == word
+        assert hubconfs[word].lazy() == word
+
+
+def test_the_hubconf_is_imported_once(tmp_path: Path) -> None:
+    repository = make_repository(tmp_path, {"hubconf.py": "things = []"})
+    assert import_hubconf(repository) is import_hubconf(repository)
+
+
+def test_a_tree_without_hubconf_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"owner/repo has no hubconf\.py"):
+        import_hubconf(make_repository(tmp_path, {"model.py": ""}, identity="owner/repo"))
+
+
+def test_the_trees_modules_win_over_installed_ones_and_leave_them_to_everybody_else(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {"hubconf.py": "import packaging.version as v, pluggy", "packaging/__init__.py": "", "packaging/version.py": "",
+         "pluggy.py": "mine = True"},
+    )  # fmt: skip
+    hubconf = import_hubconf(repository)
+    assert hubconf.v.__file__ == str(tmp_path / "packaging" / "version.py")
+    assert hubconf.pluggy.mine
+    import packaging.version
+    import pluggy
+
+    assert packaging.version.Version("1").major == 1
+    assert not hasattr(pluggy, "mine")
+
+
+def test_the_standard_library_and_torch_are_never_the_trees(tmp_path: Path) -> None:
+    names = ["sys", "time", "logging", "random", "types", "torch"]
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": "import time, logging, random, types\nimport sys as s\nfrom logging import getLogger",
+            **{f"{name}.py": "raise RuntimeError('the tree hid an installed module')" for name in names},
+        },
+    )
+    hubconf = import_hubconf(repository)
+    assert hubconf.logging is importlib.import_module("logging")
+    assert hubconf.random is random
+
+
+def test_names_of_the_standard_library_that_torch_leaves_alone_are_the_trees(tmp_path: Path) -> None:
+    files = {"hubconf.py": "import test, profile", "test.py": "mine = 1", "profile/__init__.py": "mine = 2"}
+    hubconf = import_hubconf(make_repository(tmp_path, files))
+    assert (hubconf.test.mine, hubconf.profile.mine) == (1, 2)
+
+
+def test_a_bare_folder_never_hides_an_installed_package(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path, {"hubconf.py": "import packaging.version, bare.x", "packaging/version.py": "", "bare/x.py": ""}
+    )
+    hubconf = import_hubconf(repository)
+    assert hubconf.packaging.version.Version("1.0")
+    assert hubconf.bare.x.__name__ == f"{namespace(repository)}.bare.x"
+
+
+def test_a_folder_beside_the_script_does_not_take_the_trees_bare_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cwd" / "models").mkdir(parents=True)
+    (tmp_path / "cwd" / "models" / "__init__.py").write_text("raise RuntimeError('the working directory was imported')")
+    monkeypatch.chdir(tmp_path / "cwd")
+    repository = make_repository(tmp_path / "tree", {"hubconf.py": "from models.x import v", "models/x.py": "v = 1"})
+    sys.path.insert(0, str(tmp_path / "cwd"))
+    try:
+        assert import_hubconf(repository).v == 1
+    finally:
+        sys.path.pop(0)
+
+
+def test_folders_put_on_sys_path_are_roots_of_this_repository_alone(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import os, sys
+                sys.path.insert(0, os.path.join(os.path.dirname(__file__), "src"))
+                sys.path += [os.path.join(os.path.dirname(os.path.abspath(__file__)), "more")]
+                from lib.core import value, late
+                import helper
+                path = list(sys.path)
+            """,
+            "src/lib/__init__.py": "",
+            "src/lib/core.py": "value = 5\ndef late():\n    from lib.other import value\n    return value",
+            "src/lib/other.py": "import lib.core\nvalue = lib.core.value + 1",
+            "more/helper.py": "from lib import core",
+        },
+    )
+    hubconf = import_hubconf(repository)
+    assert hubconf.value == 5
+    assert hubconf.late() == 6
+    assert hubconf.path[0] == str(tmp_path / "src")
+    assert hubconf.path[1] == str(tmp_path)
+    assert hubconf.helper.core.__name__ == f"{namespace(repository)}.lib.core"
+
+
+def test_assignments_to_sys_path_stay_with_the_repository_and_other_ones_reach_sys(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import sys, os.path
+                sys.path = [os.path.join(os.path.dirname(__file__), "src")] + sys.path
+                import inner
+                sys.argv_of_repository = 1
+                made = type(sys)("made")
+                made.x = 1
+            """,
+            "src/inner.py": "",
+        },
+    )
+    hubconf = import_hubconf(repository)
+    try:
+        assert sys.argv_of_repository == 1  # type: ignore[attr-defined]
+    finally:
+        del sys.argv_of_repository  # type: ignore[attr-defined]
+    assert isinstance(hubconf.made, ModuleType) and hubconf.made.x == 1
+    assert hubconf.sys.platform == sys.platform
+    assert "path" in dir(hubconf.sys)
+
+
+def test_what_a_repository_puts_into_sys_modules_is_seen_by_it_alone(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import sys, types
+                module = types.ModuleType("made_up"); module.x = 3
+                sys.modules["made_up"] = module
+                import made_up
+                from made_up import x
+                sys.modules["models.alias"] = module
+                import models.alias
+                names = [name for name in sys.modules if name.startswith("models")]
+                for name in list(names): del sys.modules[name]
+                gone = "models" not in sys.modules
+                import models
+                kept = sys.modules.pop("made_up", None)
+                copied = sys.modules.copy()
+            """,
+            "models/__init__.py": "",
+        },
+    )
+    hubconf = import_hubconf(repository)
+    assert hubconf.x == 3
+    assert sorted(hubconf.names) == ["models", "models.alias"]
+    assert hubconf.gone and hubconf.kept.x == 3
+    assert hubconf.copied["os"] is os
+    assert "made_up" not in sys.modules
+
+
+def test_a_file_imported_by_its_path_is_the_trees(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import importlib.util, importlib.machinery, os
+                file = os.path.join(os.path.dirname(__file__), "plugins", "one.py")
+                spec = importlib.util.spec_from_file_location("plugin", file)
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+                other = importlib.machinery.SourceFileLoader("other", file).load_module()
+            """,
+            "plugins/one.py": "from models import value",
+            "models.py": "value = 9",
+        },
+    )
+    hubconf = import_hubconf(repository)
+    assert hubconf.module.value == hubconf.other.value == 9
+    assert hubconf.module.__hublock_repo__ == namespace(repository)
+    assert "other" not in sys.modules
+
+
+def test_a_missing_module_is_an_import_error_that_names_it_as_the_author_does(tmp_path: Path) -> None:
+    files = {
+        "hubconf.py": """
+            try:
+                import models.none
+            except ImportError as error:
+                first = str(error)
+            try:
+                from models import none
+            except ImportError as error:
+                second = str(error)
+        """,
+        "models/__init__.py": "",
+    }
+    hubconf = import_hubconf(make_repository(tmp_path, files, identity="owner/repo"))
+    assert hubconf.first == "No module named 'models.none' in owner/repo"
+    assert "cannot import name 'none'" in hubconf.second
+
+
+def test_source_encodings_and_line_ends_are_honoured(tmp_path: Path) -> None:
+    hubconf = import_hubconf(
+        make_repository(
+            tmp_path,
+            {
+                "hubconf.py": "# coding: latin-1\nimport bom, ends\ntext = 'é'\n".encode("latin-1"),
+                "bom.py": "\ufefftext = 'ü'\n".encode(),
+                "ends.py": b"from __future__ import annotations\r\ntext = '''a\r\nb'''\r\n",
+            },
+        )
+    )
+    assert (hubconf.text, hubconf.bom.text, hubconf.ends.text) == ("é", "ü", "a\nb")
+    assert inspect.getsource(hubconf).splitlines()[2] == "text = 'é'"
+
+
+def test_tracebacks_and_inspect_show_the_authors_lines(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": "import models.net, os; from models.net import Net\ndef entry():\n    return Net().fail()\n",
+            "models/net.py": "import utils.a, utils.b\nclass Net:\n    def fail(self):\n        return 1 / 0\n",
+            "utils/a.py": "",
+            "utils/b.py": "",
+        },
+    )
+    hubconf = import_hubconf(repository)
+    with pytest.raises(ZeroDivisionError) as caught:
+        hubconf.entry()
+    frames = traceback.extract_tb(caught.value.__traceback__)[1:]
+    assert [(Path(frame.filename).name, frame.lineno, frame.line) for frame in frames] == [
+        ("hubconf.py", 3, "return Net().fail()"),
+        ("net.py", 4, "return 1 / 0"),
+    ]
+    assert inspect.getsource(hubconf.Net).startswith("class Net:\n    def fail")
+    assert inspect.getmodule(hubconf.Net) is hubconf.models.net
+    assert inspect.getsourcefile(hubconf.Net) == str(tmp_path / "models" / "net.py")
+
+
+def test_what_inspect_shows_is_what_runs_even_if_the_file_was_swapped(tmp_path: Path) -> None:
+    repository = make_repository(tmp_path, {"hubconf.py": "def entry():\n    return 'mine'\n"})
+    hubconf = import_hubconf(repository)
+    (tmp_path / "hubconf.py").write_text("def entry():\n    return 'evil'\n")
+    linecache.checkcache()
+    assert "mine" in inspect.getsource(hubconf.entry)
+
+
+def test_classes_survive_pickle_and_their_annotations_resolve(tmp_path: Path) -> None:
+    hubconf = import_hubconf(
+        make_repository(
+            tmp_path,
+            {
+                "hubconf.py": "from models.kinds import *",
+                "models/kinds.py": """
+                    from __future__ import annotations
+                    import dataclasses, enum, typing
+                    class Color(enum.Enum):
+                        RED = 1
+                    class Point(typing.NamedTuple):
+                        x: int
+                        c: Color
+                    @dataclasses.dataclass
+                    class Box:
+                        corner: Point
+                        color: typing.Optional[Color] = None
+                """,
+            },
+        )
+    )
+    box = hubconf.Box(hubconf.Point(1, hubconf.Color.RED))
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(box, protocol)) == box
+    import copy
+    import typing
+
+    assert copy.deepcopy(box) == box
+    assert typing.get_type_hints(hubconf.Box)["corner"] is hubconf.Point
+    assert dataclasses.asdict(box)["corner"] == (1, hubconf.Color.RED)
+
+
+def test_stock_names_reach_pickles_inside_the_repository(tmp_path: Path) -> None:
+    stock = b"\x80\x04cmodels.net\nNet\n."
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": f"import pickle, io\nsaved = {stock!r}\none = pickle.loads(saved)\n"
+            "two = pickle.load(io.BytesIO(saved))\nthree = pickle.loads(pickle.dumps({1}, 2))",
+            "models/net.py": "class Net:\n    class Inner: pass",
+        },
+    )
+    hubconf = import_hubconf(repository)
+    assert hubconf.one is hubconf.two
+    assert hubconf.one.__module__ == f"{namespace(repository)}.models.net"
+    assert hubconf.three == {1}
+    assert find_class(repository, "models.net", "Net.Inner") is hubconf.one.Inner
+    assert find_class(repository, "collections", "OrderedDict").__name__ == "OrderedDict"
+    assert find_class(repository, "__builtin__", "set") is set
+    assert find_class(repository, namespace(repository) + ".models.net", "Net") is hubconf.one
+    with pytest.raises(ModuleNotFoundError, match=r"models\.none"):
+        find_class(repository, "models.none", "Net")
+
+
+def test_stock_names_are_there_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": "import models.a",
+            "models/__init__.py": "",
+            "models/a.py": "class A: pass",
+            "models/b.py": "from models.a import A\nclass B(A): pass",
+            "late.py": "value = 1",
+        },
+    )
+    hubconf = import_hubconf(repository)
+    mine = ModuleType("models")
+    sys.modules["models"] = mine
+    try:
+        with stock_names(repository):
+            import late  # type: ignore[import-not-found]
+            from models.a import A  # type: ignore[import-not-found]
+            from models.b import B  # type: ignore[import-not-found]
+
+            unpickled = pickle.loads(b"\x80\x04cmodels.b\nB\n.")
+            with pytest.raises(ModuleNotFoundError):
+                importlib.import_module("models.none")
+        assert sys.modules["models"] is mine
+        assert "models.a" not in sys.modules and "late" not in sys.modules
+    finally:
+        del sys.modules["models"]
+    assert A is hubconf.models.a.A
+    assert unpickled is B and issubclass(B, A)
+    assert B.__module__ == f"{namespace(repository)}.models.b"
+    assert late.__spec__.name == f"{namespace(repository)}.late"
+
+
+def test_stock_names_are_gone_after_an_exception_and_blocks_may_nest(tmp_path: Path) -> None:
+    one, two = (
+        make_repository(tmp_path / word, {"hubconf.py": "", "utils.py": f"word = {word!r}"}) for word in ("one", "two")
+    )
+    with pytest.raises(ZeroDivisionError), stock_names(one):
+        with stock_names(two):
+            assert importlib.import_module("utils").word == "two"
+        assert importlib.import_module("utils").word == "one"
+        raise ZeroDivisionError
+    assert "utils" not in sys.modules
+
+
+def test_a_failed_import_leaves_nothing_and_may_be_tried_again(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    repository = make_repository(
+        tmp_path / "tree",
+        {
+            "hubconf.py": f"import sys, os, models\nsys.path.insert(0, os.path.dirname(__file__))\n"
+            f"if not os.path.exists({str(flag)!r}): raise ValueError('not yet')",
+            "models.py": "",
+        },
+    )
+    with pytest.raises(ValueError, match="not yet"):
+        import_hubconf(repository)
+    assert f"{namespace(repository)}.hubconf" not in sys.modules
+    flag.touch()
+    assert import_hubconf(repository).models.__file__ == str(tmp_path / "tree" / "models.py")
+
+
+def test_threads_that_import_at_once_get_one_module(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": "import time, models.a\ntime.sleep(0.02)\ncount = []\n"
+            "def lazy():\n    import models.b\n    return models.b",
+            "models/a.py": "import time\ntime.sleep(0.02)",
+            "models/b.py": "import models.a, time\ntime.sleep(0.02)",
+        },
+    )
+    found: list[object] = []
+    start = threading.Barrier(8)
+
+    def load() -> None:
+        start.wait()
+        hubconf = import_hubconf(repository)
+        found.append((id(hubconf), id(hubconf.lazy())))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+def test_links_inside_the_tree_are_followed(tmp_path: Path) -> None:
+    plain = make_repository(tmp_path, {"hubconf.py": "import models.x, one", "src/models/x.py": "v = 1"})
+    repository = with_link(with_link(plain, "models", "src/models"), "one.py", "src/models/x.py")
+    assert import_hubconf(repository).models.x.v == 1
+    assert import_hubconf(repository).one.v == 1
+
+
+def test_a_link_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    plain = make_repository(tmp_path, {"hubconf.py": "import one", "a.py": "", "b.py": "raise SystemExit"})
+    repository = with_link(plain, "one.py", "a.py")
+    (tmp_path / "one.py").unlink()
+    (tmp_path / "one.py").symlink_to("b.py")
+    with pytest.raises(TreeMismatch, match=r"the link one\.py"):
+        import_hubconf(repository)
+
+
+def test_very_long_chains_of_statements_and_sums_compile(tmp_path: Path) -> None:
+    chain = "if x == -1:\n    pass\n" + "".join(f"elif x == {n}:\n    import models as m\n" for n in range(90))
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": f"import models\nx = 89\n{chain}\n"
+            "match x:\n    case 89:\n        import models as n\n"
+            "try:\n    import none\nexcept ImportError:\n    import models as o\n"
+            "else:\n    pass\nfinally:\n    import models as p\n"
+            f"total = {' + '.join(['1'] * 900)}\nmodules = {{m, n, o, p, models}}\n",
+            "models.py": "",
+        },
+    )
+    hubconf = import_hubconf(repository)
+    assert hubconf.total == 900 and len(hubconf.modules) == 1
+
+
+def test_the_package_is_real_and_answers_nothing_it_does_not_know() -> None:
+    importlib.import_module("hublock.repos")
+    assert any(type(finder).__name__ == "Finder" for finder in sys.meta_path)
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("hublock.repos.nothing")
+
+
+def test_a_namespace_never_seen_is_asked_of_the_lookup(tmp_path: Path) -> None:
+    import hublock.repos  # noqa: F401 - sets its own lookup
+
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": "import sys, os\nsys.path.append(os.path.join(os.path.dirname(__file__), 'src'))",
+            "src/lib/core.py": "from lib import other\nclass Model: pass",
+            "src/lib/other.py": "",
+            "src/lib/__init__.py": "",
+        },
+    )
+    from hublock.runtime.finder import FINDER
+
+    before, asked = FINDER.lookup, []
+
+    def lookup(name: str) -> isolation.Repository | None:
+        asked.append(name)
+        return repository if name == namespace(repository) else None
+
+    try:
+        isolation.install(lookup)
+        core = importlib.import_module(f"{namespace(repository)}.lib.core")
+        assert core.Model.__module__ == f"{namespace(repository)}.lib.core"
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("hublock.repos.other_0123456789abcdef")
+    finally:
+        FINDER.lookup = before
+    assert asked == [namespace(repository), "hublock.repos.other_0123456789abcdef"]
