@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from hublock.core.progress import Progress
-from hublock.net.download import Downloader
-from hublock.net.transport import HttpTransport, Transport
 from hublock.settings import Settings
 from hublock.store.store import Store
+
+if TYPE_CHECKING:
+    from hublock.net.download import Downloader
+    from hublock.net.transport import Transport
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The surroundings of one command."""
+    """The surroundings of one command; who never asks for the network never imports it."""
 
     settings: Settings
     progress: Progress = field(default_factory=Progress)
@@ -23,12 +26,16 @@ class Context:
         return Store(self.settings.cache)
 
     @cached_property
-    def transport(self) -> Transport:
+    def transport(self) -> "Transport":
         """The one way to the network."""
+        from hublock.net.transport import HttpTransport
+
         return HttpTransport(self.settings)
 
-    def downloader(self) -> Downloader:
+    def downloader(self) -> "Downloader":
         """Return a downloader into the store, which takes over what torch.hub's own cache holds already."""
+        from hublock.net.download import Downloader
+
         torch_home = self.settings.torch_home
         return Downloader(
             self.transport,

@@ -11,6 +11,7 @@ from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
 from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, scan_file
 from hublock.core.digest import Digest
+from hublock.core.inventory import HUGGING_FACE, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.pickles import EXECUTION_GLOBALS, judge
@@ -21,7 +22,6 @@ from hublock.runtime.answers import File, check_prefix, sha256_of
 from hublock.runtime.repository import Repository
 from hublock.runtime.worker import Outcome
 
-HUGGING_FACE = "https://huggingface.co"
 MAX_REPLY = 1 << 20
 """Bytes of a metadata answer that is recorded whole; a larger answer is a file."""
 
@@ -292,8 +292,3 @@ def _unsafe(wanted: WantedModel, what: str, names: tuple[str, ...]) -> UnsafePic
     else:
         hint = f"hublock add {wanted.repo} {wanted.entrypoint} --allow-pickle, if you trust its author"
     return UnsafePickle(f"{what} would run {', '.join(names)} when it is unpickled", hint=hint)
-
-
-def hugging_face_folder(repo: str, type: str) -> str:
-    """Return the URL below which Hugging Face serves a repository; ``type`` is model, dataset or space."""
-    return f"{HUGGING_FACE}/{repo}" if type == "model" else f"{HUGGING_FACE}/{type}s/{repo}"

@@ -1,12 +1,12 @@
 """Fetch what the lock names into the store; never resolve, trace or write a lock."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hublock.actions.context import Context
-from hublock.actions.fetching import hugging_face_folder
 from hublock.actions.pin import fetch_pinned
+from hublock.core.inventory import locked_files
 from hublock.core.lockfile import Lock
 from hublock.errors import OfflineError
 from hublock.net.download import Wanted
@@ -41,7 +41,7 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
         StoreError: the store cannot be written.
     """
     _take_inputs(lock, context, base)
-    files = list(files_of(lock))
+    files = [Wanted(url=file.url, digest=file.digest, size=file.size) for file in locked_files(lock)]
     trees = {repo.digest: repo for repo in lock.repos}
     absent = [repo for repo in trees.values() if context.store.tree(repo.digest) is None]
     if offline:
@@ -74,28 +74,6 @@ def _take_inputs(lock: Lock, context: Context, base: Path) -> None:
                         hint=f"put it at {path} (sha256 {given.digest.hex}), then hublock sync",
                     )
                 context.store.add_blob(path, given.digest)
-
-
-def files_of(lock: Lock) -> Iterator[Wanted]:
-    """Yield every file a lock names that can be fetched by URL, each digest once."""
-    seen = set()
-    for wanted in _all_files(lock):
-        if wanted.digest not in seen:
-            seen.add(wanted.digest)
-            yield wanted
-
-
-def _all_files(lock: Lock) -> Iterator[Wanted]:
-    for model in (model for repo in lock.repos for model in repo.models):
-        for weights in model.weights:
-            yield Wanted(url=weights.url, digest=weights.digest, size=weights.size)
-        for file in model.hf:
-            url = f"{hugging_face_folder(file.repo, file.type)}/resolve/{file.commit}/{file.file}"
-            yield Wanted(url=url, digest=file.digest, size=file.size)
-        for reply in model.replies:
-            yield Wanted(url=reply.url, digest=reply.digest, size=reply.size)
-    for named in lock.weights:
-        yield Wanted(url=named.url, digest=named.digest, size=named.size)
 
 
 def _offline(missing: Sequence[str]) -> OfflineError:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from hublock.actions.context import Context
 from hublock.actions.project import Project
-from hublock.actions.sync import files_of
 from hublock.core.canonical import is_canonical
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding
+from hublock.core.inventory import locked_files
 from hublock.core.lockfile import Lock
 from hublock.core.plan import plan
 from hublock.errors import IntegrityError, NotLocked
@@ -81,9 +81,8 @@ def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
 
 
 def _files(lock: Lock) -> Iterator[tuple[str, Digest, int]]:
-    for wanted in files_of(lock):
-        assert wanted.digest is not None
-        yield wanted.url, wanted.digest, wanted.size or 0
+    for file in locked_files(lock):
+        yield file.url, file.digest, file.size
     for model in (model for repo in lock.repos for model in repo.models):
         for given in model.inputs:
             yield given.name, given.digest, given.size

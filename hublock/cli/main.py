@@ -62,7 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     volume = common.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="print errors only")
     volume.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="print more")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(run=None, verbosity=0, project=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(
@@ -88,7 +89,11 @@ class _Version(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.run is None:
+        parser.print_help(sys.stderr)
+        return InputError.exit_code
     console = Console(sys.stdout, sys.stderr, os.environ, verbosity=arguments.verbosity or 0)
     try:
         face = _face(arguments, console, os.environ)

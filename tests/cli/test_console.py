@@ -1,0 +1,83 @@
+"""How hublock speaks."""
+
+import io
+import json
+
+import pytest
+
+from hublock.cli.console import Console, counted, size
+from hublock.errors import StaleLock
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_data_goes_to_stdout_and_prose_to_stderr() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    console = Console(out, err, {})
+
+    console.data("answer")
+    console.json({"name": "ß"})
+    console.table([("a", "bb"), ("aaa", "")])
+    console.say("said")
+    console.warn("watch out")
+    console.hint("do this")
+    console.done("Locked", "net")
+    console.error(StaleLock("hub.lock is stale", hint="hublock lock"))
+
+    assert out.getvalue() == 'answer\n{\n  "name": "ß"\n}\na    bb\naaa\n'
+    assert err.getvalue() == (
+        "said\nwarning: watch out\n   hint: do this\n   Locked net\nerror: hub.lock is stale\n   hint: hublock lock\n"
+    )
+    assert json.loads('{"name": "ß"}')["name"] == "ß"
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "expected"), [(-1, ["error"]), (0, ["say", "error"]), (1, ["say", "note", "error"])]
+)
+def test_quiet_leaves_errors_and_verbose_adds_notes(verbosity: int, expected: list[str]) -> None:
+    err = io.StringIO()
+    console = Console(io.StringIO(), err, {}, verbosity=verbosity)
+
+    console.say("say")
+    console.note("note")
+    console.error(StaleLock("error"))
+
+    assert [line.removeprefix("error: ") for line in err.getvalue().splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    ("stream", "environ", "coloured"),
+    [
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {}, False),
+    ],
+)
+def test_colours_are_for_terminals_that_want_them(stream: io.StringIO, environ: dict[str, str], coloured: bool) -> None:
+    Console(io.StringIO(), stream, environ).error(StaleLock("stale"))
+
+    assert ("\x1b[" in stream.getvalue()) == coloured
+
+
+def test_a_bar_appears_on_a_terminal_only() -> None:
+    for stream in (Terminal(), io.StringIO()):
+        with Console(io.StringIO(), stream, {}).task("fetching", 10) as task:
+            task.grow(20)
+            task.advance(5)
+        assert ("fetching" in stream.getvalue()) == stream.isatty()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (46830571, "44.7 MiB"), (5 << 40, "5120.0 GiB")],
+)
+def test_sizes_read_well(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_counts_read_well() -> None:
+    assert (counted(1, "file"), counted(0, "tree")) == ("1 file", "0 trees")
