@@ -72,7 +72,7 @@ def encode(value: object) -> Value:
     """
     if isinstance(value, list) and type(value) is list:
         return [encode(item) for item in value]
-    if type(value) is dict and all(_plain(key) for key in value) and marked(value) is None:
+    if type(value) is dict and all(type(key) is str and _plain(key) for key in value) and marked(value) is None:
         return {key: encode(item) for key, item in value.items()}
     if _plain(value):
         return value  # type: ignore[return-value]
@@ -185,7 +185,9 @@ def _literal_source(value: object) -> str:
         return f"{{{', '.join(sorted(map(_literal_source, value)))}}}" if value else "set()"
     if type(value) is dict:
         return f"{{{', '.join(f'{_literal_source(key)}: {_literal_source(item)}' for key, item in value.items())}}}"
-    if value is None or value is ... or type(value) in (bool, int, str, bytes, complex, float):
+    if value is ...:
+        return "..."
+    if value is None or type(value) in (bool, int, str, bytes, complex, float):
         return ascii(value)
     raise _unsayable(value)
 

@@ -31,9 +31,9 @@ def dump_lock(lock: Lock) -> str:
 
 
 def is_canonical(text: str) -> bool:
-    """Tell whether ``text`` is a lock, written as :func:`dump_lock` writes it."""
+    """Tell whether ``text`` is a lock, written as :func:`dump_lock` writes it; git may have made LF into CRLF."""
     try:
-        return dump_lock(parse_lock(text, file="hub.lock")) == text
+        return dump_lock(parse_lock(text, file="hub.lock")) == text.replace("\r\n", "\n")
     except HublockError:
         return False
 

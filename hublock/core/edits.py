@@ -4,6 +4,7 @@ A table that stands under a header of its own is spliced as lines, because tomlk
 and merges tables that are written out of order; any other layout is left to tomlkit as a whole.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ def splice(text: str, path: Path, values: Values | None) -> str:
         LookupError: the table to cut has no header.
     """
     newline = line_ending(text)
-    lines = text.splitlines(keepends=True)
+    lines = _lines(text)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += newline
     found = [section for section in sections(lines) if section.path[: len(path)] == path]
@@ -179,7 +180,7 @@ def _change(lines: list[str], found: list[Section], path: Path, values: Values) 
         table[key] = _item(values[key])
     for section in reversed(found):
         if section is own[0]:
-            lines[section.header : section.end] = body.as_string().splitlines(keepends=True)
+            lines[section.header : section.end] = _lines(body.as_string())
         elif section.path[len(path)] in changed:
             _cut(lines, section)
 
@@ -193,6 +194,11 @@ def _item(value: Any) -> Any:
     import tomlkit
 
     return tomlkit.value(write(value, ascii_only=False))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines with their ends; unlike for str.splitlines, only LF ends a line of TOML."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _ended(line: str, newline: str) -> str:

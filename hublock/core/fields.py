@@ -7,7 +7,7 @@ import math
 import re
 
 from hublock.core import arguments, tables
-from hublock.core.digest import Digest
+from hublock.core.digest import LENGTHS, Digest
 from hublock.core.reference import Reference
 from hublock.core.tables import Cell, Rule, quote
 from hublock.errors import InputError, InvalidReference
@@ -23,10 +23,10 @@ _REQUIREMENT_HINT = 'write a requirement such as "torch>=2.4,<3"'
 commit = tables.matching(re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?"), "a full commit id of 40 or 64 hex digits")
 name = tables.matching(
     re.compile(rf"(?!\.)[^{_CONTROL}/\\:@]+"),
-    "a name without white space, slashes, colons or @ that does not begin with a dot",
+    "a name without white space, slash, colon or @, and no dot in front",
 )
 entrypoint = tables.matching(
-    re.compile(rf"(?![._])[^{_CONTROL}/\\:@]+"), "the name of an entry point, which never begins with an underscore"
+    re.compile(rf"(?![._])[^{_CONTROL}/\\:@]+"), "an entry point, whose name never begins with an underscore"
 )
 word = tables.matching(re.compile(rf"[^{_CONTROL}]+"), "a word without white space")
 hf_repo = tables.matching(
@@ -45,13 +45,14 @@ def digest(scheme: str) -> Rule[Digest]:
     """Read a digest of one scheme."""
 
     def rule(cell: Cell) -> Digest:
+        written = tables.text(cell)
+        found = written.partition(":")[0]
+        if found != scheme and found in LENGTHS:
+            raise cell.refuse(f"expected a {scheme} digest, found a {found} one")
         try:
-            value = Digest.parse(tables.text(cell))
+            return Digest.parse(written)
         except ValueError as error:
             raise cell.refuse(str(error)) from None
-        if value.scheme != scheme:
-            raise cell.refuse(f"expected a {scheme} digest, found one of {value.scheme}")
-        return value
 
     return rule
 
@@ -81,7 +82,7 @@ def path(cell: Cell) -> str:
     """Read the path of a file below a tree, parted by ``/``."""
     value = tables.text(cell)
     if not _PATH.fullmatch(value):
-        raise cell.refuse(f"expected a path inside the tree, found {quote(value)}")
+        raise cell.refuse(f'expected a relative path without "..", found {quote(value)}')
     return value
 
 
@@ -100,6 +101,8 @@ def reference(cell: Cell) -> str:
         parsed = Reference.parse(value)
     except InvalidReference as error:
         raise cell.refuse(error.message, hint=error.hint) from None
+    if parsed.kind == "local" and re.search(r"[\x00-\x1f\x7f]", value):
+        raise cell.refuse(f"{quote(value)} holds a control character")
     if parsed.kind == "local" and _ABSOLUTE.match(value):
         raise cell.refuse(
             f"{quote(value)} is an absolute path, which other machines do not have",

@@ -6,7 +6,6 @@ running it would tell.
 """
 
 import ast
-import inspect
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -174,7 +173,7 @@ def _entry(name: str, arguments: ast.arguments, returns: ast.expr | None, doc: s
     return EntryPoint(
         name=name,
         signature=signature,
-        doc=inspect.cleandoc(doc) if doc else None,
+        doc=doc or None,
         parameters=tuple(argument.arg for argument in listed if argument),
     )
 

@@ -13,7 +13,7 @@ from hublock.core.tables import Cell, distinct, record
 from hublock.core.toml import read_toml
 from hublock.errors import InvalidManifest
 
-HINT = "see `hublock add --help` for what a manifest may hold"
+HINT = "correct it, then hublock lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

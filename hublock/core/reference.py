@@ -43,13 +43,20 @@ class Reference:
 
     @classmethod
     def _parse_url(cls, text: str) -> Self:
-        parts = urlsplit(text)
-        if parts.password or (parts.username and parts.scheme != "git+ssh"):
+        try:
+            parts = urlsplit(text)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            # not shown: it may hold a password that could not be told apart
+            raise InvalidReference("the URL of a reference is malformed", hint=_HINT) from None
+        if parts.password or ("@" in parts.netloc and parts.scheme != "git+ssh"):
             raise InvalidReference(
-                f"the reference to {parts.hostname} holds a user name or password",
+                f"the reference to {host} holds a user name or password",
                 hint="put credentials into ~/.netrc or a token variable, never into a reference",
             )
-        if parts.query or parts.fragment or not parts.path.strip("/"):
+        # urlsplit drops control characters and empty queries without a word
+        odd = re.search(r"[\x00-\x20\x7f?#\\]", text) or not parts.path.strip("/")
+        if odd or bool(parts.netloc) == (parts.scheme == "git+file"):
             raise InvalidReference(f"{text!r} does not name a repository", hint=_HINT)
         path, at, ref = parts.path.partition("@")
         location = f"{parts.scheme}://{parts.netloc}{path}"

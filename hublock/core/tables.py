@@ -111,11 +111,13 @@ def integer(lowest: int, highest: int = 2**63 - 1) -> Rule[int]:
 
 def one_of(*choices: str) -> Rule[str]:
     """Read one of a few words."""
+    *most, last = map(quote, choices)
+    expected = f"{', '.join(most)} or {last}"
 
     def rule(cell: Cell) -> str:
         value = text(cell)
         if value not in choices:
-            raise cell.refuse(f"expected {' or '.join(map(quote, choices))}, found {quote(value)}")
+            raise cell.refuse(f"expected {expected}, found {quote(value)}")
         return value
 
     return rule

@@ -29,7 +29,7 @@ _TOKEN = re.compile(
 )
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
-_TO_ESCAPE = {True: re.compile(r"[^ !#-\[\]-~]"), False: re.compile(r'[\x00-\x1f\x7f"\\\ud800-\udfff]')}
+_TO_ESCAPE = re.compile(r"[^ !#-\[\]-~]")
 _CONFLICT = re.compile(r"^(?:<{7}|>{7}|\|{7}|={7}$)", re.MULTILINE)
 _PLACE = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
 
@@ -93,7 +93,7 @@ def _syntax(text: str, root: Cell, problem: str) -> HublockError:
     conflict = _CONFLICT.search(text)
     if conflict:
         here = _at(root, text, conflict.start())
-        return here.refuse("holds git conflict markers", hint=f"keep either side of each conflict, then {root.hint}")
+        return here.refuse("holds git conflict markers", hint="keep either side of each conflict, then hublock lock")
     place = _PLACE.fullmatch(problem)
     if place is None:
         return root.refuse(f"is not valid TOML ({problem[:1].lower()}{problem[1:]})")
@@ -113,7 +113,8 @@ def write(value: Any, *, ascii_only: bool = True) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + _TO_ESCAPE[ascii_only].sub(_escape, value) + '"'
+        kept = "" if ascii_only else "".join(filter(str.isprintable, set(value) - _ESCAPES.keys()))
+        return '"' + _TO_ESCAPE.sub(lambda mark: mark[0] if mark[0] in kept else _escape(mark[0]), value) + '"'
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if isinstance(value, int | float):
@@ -131,8 +132,8 @@ def write_key(key: str, *, ascii_only: bool = True) -> str:
     return key if _BARE.fullmatch(key) else write(key, ascii_only=ascii_only)
 
 
-def _escape(match: "re.Match[str]") -> str:
-    code = ord(match[0])
+def _escape(mark: str) -> str:
+    code = ord(mark)
     if 0xD800 <= code <= 0xDFFF:
         raise ValueError(f"TOML cannot hold the lone surrogate U+{code:04X}")
-    return _ESCAPES.get(match[0]) or (f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}")
+    return _ESCAPES.get(mark) or (f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}")

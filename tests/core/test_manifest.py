@@ -1,0 +1,313 @@
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest, parse_manifest
+from hublock.errors import InvalidManifest
+from tests.core.strategies import ENTRYPOINTS, KEYWORDS, NAMES, REFERENCES, VALUES, words
+
+DATA = Path(__file__).parents[1] / "data" / "manifests"
+BAD = sorted((DATA / "bad").rglob("*.toml"))
+GOOD = sorted((DATA / "good").rglob("*.toml"))
+
+RESNET = WantedModel(name="resnet18", repo="pytorch/vision:v1", entrypoint="resnet18", kwargs={"weights": "V1"})
+BACKBONE = WantedWeights(name="backbone", url="https://example.org/backbone.pth")
+
+COMMENTED = """\
+# what this paper takes from the hub
+environment = "exact"  # never drift
+
+# the first
+[models.a]
+repo = "o/r:v1"  # pinned
+kwargs = { x = 1 }
+# a trailing thought
+
+# --- a section ---
+
+# the second
+[models.b]
+repo = "o/r"
+[models.b.kwargs]
+y = [
+    1,  # one
+]
+
+[weights.w]
+url = "https://example.org/w.pth"
+# the end
+"""
+
+
+def read(text: str, *, embedded: bool = False) -> Manifest:
+    return parse_manifest(text, file="pyproject.toml" if embedded else "hub.toml", embedded=embedded)
+
+
+def embedded(path: Path) -> bool:
+    return path.parent.name == "embedded"
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_refuses_a_bad_manifest_in_one_sentence_with_an_address_and_a_hint(path: Path) -> None:
+    text = path.read_bytes().decode()
+    with pytest.raises(InvalidManifest) as caught:
+        read(text, embedded=embedded(path))
+    assert text.splitlines()[0] == f"# expect: {caught.value.message}"
+    assert caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_reads_a_good_manifest(path: Path) -> None:
+    text = path.read_bytes().decode()
+    assert read(text, embedded=embedded(path)) == read(text.replace("\n", "\r\n"), embedded=embedded(path))
+
+
+def test_reads_every_key() -> None:
+    manifest = read((DATA / "good" / "full.toml").read_bytes().decode())
+    assert manifest.environment == "exact"
+    resnet, other, local = manifest.models
+    assert resnet == WantedModel(
+        name="resnet18",
+        repo="pytorch/vision:v0.20.1",
+        entrypoint="resnet18",
+        kwargs={
+            "weights": "IMAGENET1K_V1",
+            "dtype": {"object": "torch.float16"},
+            "size": {"python": "(224, 224)"},
+        },
+        requires=("torch>=2.4,<3", "torchvision @ https://example.org/torchvision.whl"),
+        allow_pickle=("models.yolo.Model",),
+        tolerate=("https://api.github.com", "subprocess:fc-list"),
+    )
+    assert (other.name, other.entrypoint, other.allow_unreachable) == ("résnet.18", "resnet18", True)
+    assert other.args == (1, 2.5, float("inf"), True, "x", [1, {"a": 1}])
+    assert other.inputs == ("weights/best.pt", "../shared/head.pt")
+    assert other.urls == ("https://example.org/a.pth", "http://localhost:8000/b.pth")
+    assert (local.name, local.repo, local.kwargs) == ("local", "./models/local", {"width": 0.5})
+    assert manifest.weights == (WantedWeights(name="backbone", url="https://example.org/backbone-1a2b3c4d.pth"),)
+
+
+def test_both_homes_hold_the_same() -> None:
+    text = edit_manifest(edit_manifest("", embedded=False, add=RESNET), embedded=False, add=BACKBONE)
+    home = edit_manifest(edit_manifest("", embedded=True, add=RESNET), embedded=True, add=BACKBONE)
+    assert read(text) == read(home, embedded=True) == Manifest(models=(RESNET,), weights=(BACKBONE,))
+
+
+def test_a_pyproject_without_our_tables_is_an_empty_manifest() -> None:
+    assert read('[project]\nname = "x"\n', embedded=True) == Manifest()
+    assert read("", embedded=True) == Manifest()
+
+
+def test_adds_to_nothing() -> None:
+    assert edit_manifest("", embedded=False, add=RESNET) == (
+        '[models.resnet18]\nrepo = "pytorch/vision:v1"\nkwargs = { weights = "V1" }\n'
+    )
+    assert edit_manifest("", embedded=True, add=BACKBONE) == (
+        '[tool.hublock.weights.backbone]\nurl = "https://example.org/backbone.pth"\n'
+    )
+
+
+def test_writes_every_key_that_is_not_its_default() -> None:
+    model = WantedModel(
+        name="a.b",
+        repo="o/r",
+        entrypoint="net",
+        args=(1, 2.0, True, "ü", [{"python": "None"}]),
+        kwargs={"d": {"x y": 1}, "e": {}},
+        requires=("torch>=2",),
+        allow_pickle=("a.B",),
+        allow_unreachable=True,
+        tolerate=("https://api.github.com",),
+        inputs=("best.pt",),
+        urls=("https://example.org/x",),
+    )
+    assert edit_manifest("", embedded=False, add=model) == (
+        """\
+[models."a.b"]
+repo = "o/r"
+entrypoint = "net"
+args = [1, 2.0, true, "ü", [{ python = "None" }]]
+kwargs = { d = { "x y" = 1 }, e = {} }
+requires = ["torch>=2"]
+allow-pickle = ["a.B"]
+allow-unreachable = true
+tolerate = ["https://api.github.com"]
+inputs = ["best.pt"]
+urls = ["https://example.org/x"]
+"""
+    )
+
+
+def test_adds_behind_the_other_models_and_touches_nothing_else() -> None:
+    text = edit_manifest(COMMENTED, embedded=False, add=RESNET)
+    before, behind = COMMENTED.split("[weights.w]")
+    added = '[models.resnet18]\nrepo = "pytorch/vision:v1"\nkwargs = { weights = "V1" }\n\n'
+    assert text == f"{before}{added}[weights.w]{behind}"
+
+
+def test_adds_at_the_end_where_there_are_no_siblings() -> None:
+    text = '# only a comment\nenvironment = "exact"'
+    assert edit_manifest(text, embedded=False, add=BACKBONE) == (
+        f'{text}\n\n[weights.backbone]\nurl = "https://example.org/backbone.pth"\n'
+    )
+
+
+def test_adds_to_a_pyproject_beside_our_other_tables() -> None:
+    text = '[tool.hublock.weights.w]\nurl = "https://h/w"\n\n[tool.ruff]\nline-length = 9\n'
+    added = '[tool.hublock.models.resnet18]\nrepo = "pytorch/vision:v1"\nkwargs = { weights = "V1" }\n\n'
+    assert edit_manifest(text, embedded=True, add=RESNET) == text.replace("[tool.ruff]", f"{added}[tool.ruff]")
+
+
+def test_removes_the_whole_table_with_its_own_comments_only() -> None:
+    removed = edit_manifest(COMMENTED, embedded=False, remove="a")
+    assert removed == COMMENTED.replace(
+        '# the first\n[models.a]\nrepo = "o/r:v1"  # pinned\nkwargs = { x = 1 }\n# a trailing thought\n\n', ""
+    )
+    removed = edit_manifest(COMMENTED, embedded=False, remove="b")
+    start, end = COMMENTED.index("# the second"), COMMENTED.index("[weights.w]")
+    assert removed == COMMENTED[:start] + COMMENTED[end:]
+    removed = edit_manifest(COMMENTED, embedded=False, remove="w")
+    assert removed == COMMENTED[: end - 1]
+
+
+def test_the_comment_that_begins_a_file_outlives_the_first_table() -> None:
+    text = '# licence\n[models.a]\nrepo = "o/r"\n'
+    assert edit_manifest(text, embedded=False, remove="a") == "# licence\n"
+
+
+def test_changes_only_the_keys_that_differ() -> None:
+    changed = WantedModel(name="a", repo="o/r:v1", entrypoint="a", kwargs={"x": 2}, allow_pickle=("a.B",))
+    assert edit_manifest(COMMENTED, embedded=False, add=changed) == COMMENTED.replace(
+        "kwargs = { x = 1 }\n# a trailing thought\n",
+        'kwargs = { x = 2 }\n# a trailing thought\nallow-pickle = ["a.B"]\n',
+    )
+    same = WantedModel(name="b", repo="o/r", entrypoint="b", kwargs={"y": [1]})
+    assert edit_manifest(COMMENTED, embedded=False, add=same) == COMMENTED
+
+
+def test_changes_a_subtable_into_an_inline_table() -> None:
+    changed = WantedModel(name="b", repo="o/r", entrypoint="b", kwargs={"y": True})
+    text = edit_manifest(COMMENTED, embedded=False, add=changed)
+    start, end = COMMENTED.index("[models.b.kwargs]"), COMMENTED.index("\n[weights.w]")
+    assert text == COMMENTED[:start] + "kwargs = { y = true }\n" + COMMENTED[end:]
+
+
+def test_keeps_the_line_endings_of_windows() -> None:
+    windows = COMMENTED.replace("\n", "\r\n")
+    for change in ({"add": RESNET}, {"add": BACKBONE}, {"remove": "a"}, {"remove": "b"}, {"remove": "w"}):
+        expected = edit_manifest(COMMENTED, embedded=False, **change)
+        assert edit_manifest(windows, embedded=False, **change) == expected.replace("\n", "\r\n")
+
+
+def test_keeps_line_endings_that_are_mixed() -> None:
+    mixed = '# one\r\n# two\n[models.a]\r\nrepo = "o/r"\n'
+    assert edit_manifest(mixed, embedded=False, add=RESNET).startswith(mixed)
+
+
+ODD = {
+    "inline": 'models = { a = { repo = "o/r" } }  # all\n',
+    "inline under a header": '[models]  # all\na = { repo = "o/r" }  # one\n',
+    "dotted": 'models.a.repo = "o/r"  # all\n',
+    "dotted under a header": '[models]\na.repo = "o/r"  # all\n',
+    "out of order": '[models.a]\nrepo = "o/r"\n[weights.w]\nurl = "https://h/w"  # all\n[models.b]\nrepo = "o/r"\n',
+    "header-like strings": '[models.a]\nrepo = "o/r"\nargs = ["""\n[models.x]\n# all""", \'\'\'\n[models.y]\'\'\']\n',
+    "header-like rows": '[models.a]\nrepo = "o/r"\nargs = [\n[1],  # all\n["x"]\n]\n',
+    "spaced header": '  [ models . "a" ]  # all\nrepo = "o/r"\n',
+    "no last line end": '# all\n[models.a]\nrepo = "o/r"',
+}
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD.keys())
+def test_edits_every_layout(text: str) -> None:
+    before = read(text)
+    added = edit_manifest(text, embedded=False, add=RESNET)
+    assert {model.name for model in read(added).models} == {*(model.name for model in before.models), "resnet18"}
+    assert "all" in added
+    assert read(edit_manifest(added, embedded=False, remove="resnet18")) == before
+    removed = read(edit_manifest(text, embedded=False, remove="a"))
+    assert removed.models == tuple(model for model in before.models if model.name != "a")
+    assert removed.weights == before.weights
+    changed = read(edit_manifest(text, embedded=False, add=WantedModel(name="a", repo="x/y", entrypoint="z")))
+    assert WantedModel(name="a", repo="x/y", entrypoint="z") in changed.models
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[tool]\nhublock = { models = { a = { repo = "o/r" } } }\n[project]\nname = "p"\n',
+        '[project]\nname = "p"\n[tool.hublock]\nmodels.a.repo = "o/r"\n[tool.ruff]\nx = [1, 2]  # all\n',
+        'project.name = "p"\ntool.hublock.models.a.repo = "o/r"\ntool.ruff.x = 1\n',
+    ],
+)
+def test_edits_every_layout_of_a_pyproject_and_keeps_the_rest(text: str) -> None:
+    def rest(text: str) -> Any:
+        table = tomllib.loads(text)
+        table.get("tool", {}).pop("hublock", None)
+        return table
+
+    added = edit_manifest(text, embedded=True, add=RESNET)
+    assert [model.name for model in read(added, embedded=True).models] == ["a", "resnet18"]
+    assert rest(added) == rest(text)
+    removed = edit_manifest(added, embedded=True, remove="a")
+    assert [model.name for model in read(removed, embedded=True).models] == ["resnet18"]
+    assert rest(removed) == rest(text)
+
+
+def test_refuses_to_remove_what_is_not_there_and_offers_the_nearest() -> None:
+    with pytest.raises(InvalidManifest) as caught:
+        edit_manifest(COMMENTED.replace("models.a", "models.resnet18"), embedded=False, remove="resnet")
+    assert caught.value.message == "hub.toml: holds neither a model nor weights named resnet"
+    assert caught.value.hint == "hublock remove resnet18"
+
+
+def test_refuses_to_write_what_could_not_be_read_again() -> None:
+    for wrong in (
+        WantedModel(name="a/b", repo="o/r", entrypoint="a"),
+        WantedModel(name="n", repo="/abs", entrypoint="n"),
+        WantedModel(name="n", repo="o/r", entrypoint="n", args=(float("nan"),)),
+        WantedModel(name="n", repo="o/r", entrypoint="n", args=("\udc80",)),
+        WantedWeights(name="n", url="https://me:secret@h/x"),
+    ):
+        with pytest.raises(InvalidManifest):
+            edit_manifest("", embedded=False, add=wrong)
+
+
+def test_refuses_a_name_that_the_other_kind_has() -> None:
+    with pytest.raises(InvalidManifest):
+        edit_manifest(COMMENTED, embedded=False, add=WantedWeights(name="a", url="https://h/a"))
+
+
+def test_refuses_to_edit_a_manifest_that_is_not_valid() -> None:
+    with pytest.raises(InvalidManifest, match="unknown key"):
+        edit_manifest("colour = 1\n", embedded=False, add=RESNET)
+
+
+MODELS = st.builds(
+    WantedModel,
+    name=ENTRYPOINTS,
+    repo=REFERENCES,
+    entrypoint=ENTRYPOINTS,
+    args=st.lists(VALUES, max_size=2).map(tuple),
+    kwargs=KEYWORDS,
+    requires=words(st.sampled_from(["torch>=2", "numpy"])),
+    allow_pickle=words(NAMES),
+    allow_unreachable=st.booleans(),
+)
+LAW = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=100)
+
+
+@given(st.lists(MODELS, max_size=4, unique_by=lambda model: model.name), st.booleans(), st.booleans())
+@LAW
+def test_any_models_can_be_added_and_removed_again(models: list[WantedModel], home: bool, windows: bool) -> None:
+    text = start = "# begin\r\n[tool.x]\r\ny = 1 # z\r\n" if windows and home else "# begin\n" * (not home)
+    for model in models:
+        text = edit_manifest(text, embedded=home, add=model)
+    assert list(read(text, embedded=home).models) == models
+    for model in models:
+        text = edit_manifest(text, embedded=home, remove=model.name)
+    assert text == start

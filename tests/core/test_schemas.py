@@ -1,0 +1,84 @@
+"""The schemas judge every good and bad file as the parsers do.
+
+What no schema can say stands in ``bad/beyond-schema``: relations between entries (two names, ids, rows or digests),
+nesting, Python literals inside strings, nan, and whether a number is an integer of 64 bits. The test below keeps that
+folder as small as it can be: each file in it must be one that the schema accepts.
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from hublock.core.canonical import dump_lock
+from hublock.core.lockfile import Lock
+from tests.core.strategies import LOCKS
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+
+
+def schema(name: str) -> Any:
+    return json.loads((ROOT / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+VALIDATORS = {
+    "locks": Draft202012Validator(schema("hub-lock")),
+    "manifests": Draft202012Validator(schema("hub-manifest")),
+}
+
+
+def files(kind: str) -> list[Path]:
+    return sorted(path for room in VALIDATORS for path in (DATA / room / kind).rglob("*.*"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(DATA).as_posix()
+
+
+def accepted(path: Path) -> bool:
+    try:
+        table: Any = tomllib.loads(path.read_bytes().decode())
+    except tomllib.TOMLDecodeError:
+        return False
+    if path.parent.name == "embedded":
+        table = table.get("tool", {}).get("hublock", {})
+    return bool(VALIDATORS[path.relative_to(DATA).parts[0]].is_valid(table))
+
+
+@pytest.mark.parametrize("name", ["hub-lock", "hub-manifest"])
+def test_the_schema_is_one_of_draft_2020_12(name: str) -> None:
+    assert schema(name)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(schema(name))
+
+
+@pytest.mark.parametrize("name", ["hub-lock", "hub-manifest"])
+def test_every_definition_of_a_schema_is_used(name: str) -> None:
+    text = json.dumps(schema(name))
+    assert [key for key in schema(name)["$defs"] if f'"#/$defs/{key}"' not in text] == []
+
+
+@pytest.mark.parametrize("path", files("good"), ids=name_of)
+def test_accepts_what_the_parser_accepts(path: Path) -> None:
+    assert accepted(path)
+
+
+@pytest.mark.parametrize("path", files("bad"), ids=name_of)
+def test_refuses_what_the_parser_refuses_as_far_as_a_schema_can(path: Path) -> None:
+    assert accepted(path) == (path.parent.name == "beyond-schema")
+
+
+def test_there_is_a_bad_file_for_every_refusal() -> None:
+    assert len(list((DATA / "locks" / "bad").rglob("*.lock"))) >= 100
+    assert len(list((DATA / "manifests" / "bad").rglob("*.toml"))) >= 50
+
+
+@given(LOCKS)
+@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
+def test_accepts_any_lock_we_write(lock: Lock) -> None:
+    problem = next(VALIDATORS["locks"].iter_errors(tomllib.loads(dump_lock(lock))), None)
+    assert problem is None
