@@ -1,0 +1,102 @@
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from hublock.errors import StoreError
+from hublock.store.disk import inherited_mode, make_folder, publish, remove, write_whole, writing
+
+
+def test_a_published_file_is_whole_and_read_only(tmp_path: Path) -> None:
+    (tmp_path / "temporary").write_bytes(b"bytes")
+    publish(tmp_path / "temporary", tmp_path / "a" / "final")
+    assert (tmp_path / "a" / "final").read_bytes() == b"bytes"
+    assert stat.S_IMODE((tmp_path / "a" / "final").stat().st_mode) == 0o444
+    assert not (tmp_path / "temporary").exists()
+
+
+def test_the_first_of_two_publishers_stays(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(name)
+        publish(tmp_path / name, tmp_path / "final")
+    assert (tmp_path / "final").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["final"]
+
+
+def test_the_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    real_fsync, real_rename = os.fsync, os.replace
+
+    def fsync(handle: int) -> None:
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        real_fsync(handle)
+
+    def rename(source: Path, target: Path) -> None:
+        order.append("rename")
+        real_rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    (tmp_path / "temporary").write_bytes(b"bytes")
+    publish(tmp_path / "temporary", tmp_path / "final")
+    assert order == ["file", "rename", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [(errno.ENOSPC, "free some space"), (errno.EROFS, "HUBLOCK_CACHE_DIR"), (errno.EACCES, "HUBLOCK_CACHE_DIR")],
+)
+def test_a_failed_write_names_the_path_and_the_reason(code: int, hint: str) -> None:
+    with pytest.raises(StoreError) as raised, writing(Path("the/path")):
+        raise OSError(code, os.strerror(code))
+    assert raised.value.message == f"the/path cannot be written: {os.strerror(code)}"
+    assert hint in (raised.value.hint or "")
+
+
+def test_a_failed_small_write_keeps_the_old_bytes_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "note", b"old", scratch=tmp_path / "scratch")
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        write_whole(tmp_path / "note", b"new", scratch=tmp_path / "scratch")
+    assert (tmp_path / "note").read_bytes() == b"old"
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_folders_below_a_shared_folder_are_shared(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    make_folder(shared / "a" / "b")
+    assert stat.S_IMODE((shared / "a" / "b").stat().st_mode) == 0o2775
+    assert inherited_mode(shared / "a" / "b") & stat.S_IWGRP
+
+
+def test_folders_of_one_user_are_not_shared(tmp_path: Path) -> None:
+    make_folder(tmp_path / "own" / "a")
+    assert not stat.S_IMODE((tmp_path / "own" / "a").stat().st_mode) & stat.S_IWGRP
+    assert not inherited_mode(tmp_path / "own" / "a") & stat.S_IWGRP
+
+
+def test_a_file_where_a_folder_must_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file"):
+        make_folder(tmp_path / "file" / "below")
+
+
+def test_removes_files_and_folders_and_forgives_their_absence(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "folder" / "below" / "file").write_text("")
+    (tmp_path / "folder" / "below" / "file").chmod(0o444)
+    (tmp_path / "target").write_text("kept")
+    (tmp_path / "link").symlink_to("target")
+    for name in ("folder", "link", "absent"):
+        remove(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
