@@ -1,0 +1,50 @@
+"""The answers of a trace child: every question goes to the parent."""
+
+import base64
+from pathlib import Path
+
+from hublock.core.lockfile import Pickle
+from hublock.runtime.answers import File
+from hublock.runtime.repository import Repository
+from hublock.runtime.wire import Channel, read_file, read_pickle, read_repository
+
+
+class AskedAnswers:
+    """Answers that another process gives."""
+
+    def __init__(self, channel: Channel) -> None:
+        """Ask over ``channel``."""
+        self._channel = channel
+
+    def fetch(self, url: str, *, hash_prefix: str | None = None) -> File:
+        """Let the parent download ``url``."""
+        return read_file(self._channel.ask({"ask": "fetch", "url": url, "hash_prefix": hash_prefix}))
+
+    def repo(self, reference: str) -> Repository:
+        """Let the parent bring a nested repository."""
+        return read_repository(self._channel.ask({"ask": "repo", "reference": reference}))
+
+    def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
+        """Let the parent ask for a metadata answer."""
+        answer = self._channel.ask({"ask": "reply", "method": method, "url": url})
+        return None if answer is None else (int(answer[0]), base64.b64decode(answer[1]))
+
+    def hf(self, repo: str, repo_type: str, revision: str, file: str) -> tuple[str, File]:
+        """Let the parent download a Hugging Face file."""
+        question = {"ask": "hf", "repo": repo, "type": repo_type, "revision": revision, "file": file}
+        commit, found = self._channel.ask(question)
+        return str(commit), read_file(found)
+
+    def hf_files(self, repo: str, repo_type: str, revision: str) -> tuple[str, tuple[str, ...]]:
+        """Let the parent list a Hugging Face repository."""
+        commit, files = self._channel.ask({"ask": "hf_files", "repo": repo, "type": repo_type, "revision": revision})
+        return str(commit), tuple(files)
+
+    def input(self, path: Path) -> File | None:
+        """Let the parent judge a file of ours."""
+        answer = self._channel.ask({"ask": "input", "path": str(path.resolve())})
+        return None if answer is None else read_file(answer)
+
+    def pickle_of(self, repo: str, path: str) -> Pickle | None:
+        """Let the parent judge a checkpoint of a tree."""
+        return read_pickle(self._channel.ask({"ask": "pickle_of", "repo": repo, "path": path}))

@@ -1,0 +1,180 @@
+"""The process that traces: ``python -m hublock.runtime.child READ WRITE``, started by the worker and by nobody else."""
+
+import os
+import random
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from hublock.core.arguments import evaluate
+from hublock.core.hubconf import EntryPoint
+from hublock.errors import HublockError
+from hublock.runtime import keeper
+from hublock.runtime.asking import AskedAnswers
+from hublock.runtime.confinement import GUARD, Policy, confine
+from hublock.runtime.repository import Repository, namespace
+from hublock.runtime.wire import Channel, Message, read_repository, write_entrypoint, write_error
+
+_TOLERABLE = ("https://", "http://", "subprocess:")
+"""How refusals begin that a lock may tolerate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ran:
+    """What came of one entry point."""
+
+    result: object
+    entrypoints: tuple[EntryPoint, ...]
+    refusals: tuple[str, ...]
+
+
+def main(arguments: list[str]) -> None:
+    """Serve one job over the two pipes whose ends ``arguments`` name, in a process that the keeper watches over."""
+    reading, writing = map(_descriptor, arguments)
+    if sys.platform == "win32":
+        _serve(reading, writing)
+    else:
+        for descriptor in (reading, writing):
+            os.set_inheritable(descriptor, False)
+        keeper.keep(lambda: _serve(reading, writing), close=(reading, writing))
+
+
+def _descriptor(word: str) -> int:
+    if sys.platform == "win32":
+        import msvcrt
+
+        return msvcrt.open_osfhandle(int(word), 0)
+    return int(word)
+
+
+def _serve(reading: int, writing: int) -> None:
+    channel = Channel(os.fdopen(reading, "rb"), os.fdopen(writing, "wb"))
+    job = channel.receive()
+    assert job is not None
+    isolation = confine(Policy(readable=_paths(job["readable"]), writable=_paths(job["writable"])))
+    sys.path[:] = job["import_path"]
+    before = set(sys.modules)
+    repository = read_repository(job["repository"])
+    try:
+        last = {"done": {**_run(job, repository, AskedAnswers(channel), before), "isolation": isolation or GUARD}}
+    except HublockError as error:
+        last = {"failed": {"error": write_error(error)}}
+    except BaseException as error:  # noqa: BLE001 - whatever foreign code raises, SystemExit too, is told to the parent
+        traceback.print_exception(type(error), error, _from_tree(error, repository))
+        last = {"failed": _failure(error, repository)}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    channel.send(last)
+
+
+def _paths(words: list[str]) -> tuple[Path, ...]:
+    return tuple(map(Path, words))
+
+
+def _run(job: Mapping[str, Any], repository: Repository, answers: AskedAnswers, before: set[str]) -> Message:
+    from hublock.runtime import environment
+    from hublock.runtime.fingerprint import fingerprint
+
+    _seed(job["seed"])
+    ran = _call(job, repository, answers)
+    imported = {name for name in set(sys.modules) - before if name.partition(".")[0] != "hublock"}
+    state = fingerprint(ran.result)
+    return {
+        "state": None if state is None else str(state),
+        "traced_with": environment.distributions_of(imported),
+        "entrypoints": list(map(write_entrypoint, ran.entrypoints)),
+        "refusals": sorted(set(ran.refusals)),
+    }
+
+
+def _seed(seed: int) -> None:
+    import torch
+
+    random.seed(seed)
+    torch.manual_seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+
+
+def _call(job: Mapping[str, Any], repository: Repository, answers: AskedAnswers) -> Ran:
+    """Call the entry point; what it was refused ends the trace only where no lock may tolerate it."""
+    import torch
+
+    from hublock.runtime import entrypoints, state, torchhub
+
+    torchhub.install()
+    owner = f"{repository.id} {job['entrypoint'] or 'hubconf.py'}"
+    scope = torchhub._scope(answers, None, owner=owner, cpu_only=not torch.cuda.is_available())
+    result = None
+    try:
+        with scope.entered(), state.kept(scope):
+            hubconf = torchhub._hubconf(scope, repository)
+            if job["entrypoint"] is not None:
+                args, kwargs = _arguments(job, repository)
+                result = torchhub._call(scope, repository, job["entrypoint"], args, kwargs)
+            described = entrypoints.describe(hubconf)
+    finally:
+        told = [refusal.what for refusal in scope.refusals]
+        refused = scope.first_refusal([what for what in told if what.startswith(_TOLERABLE)])
+        if refused is not None:
+            raise refused
+    return Ran(result=result, entrypoints=described, refusals=tuple(told))
+
+
+def _arguments(job: Mapping[str, Any], repository: Repository) -> tuple[list[Any], dict[str, Any]]:
+    from hublock.runtime import torchhub
+
+    def resolve(name: str) -> object:
+        return torchhub.resolve_object(repository, name)
+
+    return [evaluate(value, resolve) for value in job["args"]], {
+        key: evaluate(value, resolve) for key, value in job["kwargs"].items()
+    }
+
+
+def _failure(error: BaseException, repository: Repository) -> Message:
+    """Tell of an exception of foreign code: its class, its first line, and where in the tree it came from."""
+    from hublock.runtime import environment
+
+    if isinstance(error, ModuleNotFoundError):
+        missing = environment.undeclared(error, repository.id)
+        if missing is not None:
+            return {"error": write_error(missing)}
+    lines = str(error).strip().splitlines()
+    return {
+        "class": type(error).__name__,
+        "message": lines[0] if lines else "",
+        "where": _where(error, repository),
+        "exit": isinstance(error, SystemExit),
+    }
+
+
+def _from_tree(error: BaseException, repository: Repository) -> TracebackType | None:
+    """Return the traceback without our own frames above those of the tree."""
+    step = error.__traceback__
+    while step is not None and not _is_own(step.tb_frame, repository):
+        step = step.tb_next
+    return step or error.__traceback__
+
+
+def _is_own(frame: FrameType, repository: Repository) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith(f"{namespace(repository)}.")
+
+
+def _where(error: BaseException, repository: Repository) -> str | None:
+    """Return ``file:line`` of the innermost frame in the tree."""
+    found = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_own(frame, repository)]
+    if not found:
+        return None
+    frame, line = found[-1]
+    path = Path(frame.f_code.co_filename)
+    name = path.relative_to(repository.root) if path.is_relative_to(repository.root) else path.name
+    return f"{name}:{line}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

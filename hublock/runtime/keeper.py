@@ -1,0 +1,121 @@
+"""The process between a parent and the child that traces: nothing that the child starts outlives it.
+
+Daemons that leave their group and session too: on Linux the keeper adopts orphans (PR_SET_CHILD_SUBREAPER, prctl(2)),
+elsewhere it reaches the child's process group. When the parent closes the keeper's standard input, or dies, all end.
+POSIX only.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from hublock.runtime.confinement import adopt_orphans, die_with_parent
+
+_PATIENCE = 10.0
+"""Seconds for which processes that keep coming are killed."""
+
+
+def keep(child: Callable[[], None], *, close: tuple[int, ...]) -> NoReturn:
+    """Run ``child`` in a process of its own and end as it ends, with the same status; never returns.
+
+    ``close`` are descriptors that belong to the child alone.
+    """
+    adopts = adopt_orphans()
+    keeper = os.getpid()
+    process = os.fork()
+    if process == 0:
+        _be_child(child, keeper)
+    for descriptor in close:
+        os.close(descriptor)
+    threading.Thread(target=_follow_parent, args=(process,), daemon=True).start()
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    _kill_group(process)
+    if adopts:
+        _kill_adopted()
+    _end_as(status)
+
+
+def _be_child(child: Callable[[], None], keeper: int) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        die_with_parent(keeper)
+        child()
+        status = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _follow_parent(process: int) -> None:
+    """Kill the child once nobody holds the other end of our standard input."""
+    while os.read(0, 1):
+        pass
+    _kill(process)
+
+
+def _kill_group(process: int) -> None:
+    try:
+        os.killpg(process, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        # the group is empty
+        return
+
+
+def _kill_adopted() -> None:
+    """Kill every descendant that is left, until there is none."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        for process in _descendants(os.getpid()):
+            _kill(process)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.005)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _descendants(root: int) -> list[int]:
+    """Return the processes below ``root``, by the parents that /proc tells (proc_pid_stat(5))."""
+    below: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # the name, in brackets, may hold anything
+            parent = int((folder / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+        below.setdefault(parent, []).append(int(folder.name))
+    found, queue = [], [root]
+    while queue:
+        inner = below.get(queue.pop(), [])
+        found += inner
+        queue += inner
+    return found
+
+
+def _end_as(status: int) -> NoReturn:
+    if status < 0:
+        # so that our parent sees which signal it was
+        with contextlib.suppress(OSError, ValueError):
+            # SIGKILL has no handler to reset
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status if status >= 0 else 1)
