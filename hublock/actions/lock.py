@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers, check_url
-from hublock.actions.offers import remember
+from hublock.actions.offers import recall, remember
 from hublock.actions.pin import Pinned, pin_once, scan_file
 from hublock.actions.project import Project
 from hublock.actions.trace import TraceOptions, called, trace_model
@@ -101,7 +101,8 @@ def build(
             model = _merged(models[wanted.name][1], model)
         pool.update({_key(item.repo.id): item.repo for item in nested} | {_key(repo.id): repo})
         models[wanted.name] = (repo.id, model)
-        parameters = next((e.parameters for e in pinned.hubconf.entrypoints if e.name == wanted.entrypoint), ())
+        offered = recall(pinned.tree, repo.id, context.store, pinned.hubconf).entrypoints
+        parameters = next((entry.parameters for entry in offered if entry.name == wanted.entrypoint), ())
         locked.append(
             LockedModel(call=called(wanted), repo=repo, model=model, committed=pinned.committed, parameters=parameters)
         )

@@ -29,8 +29,10 @@ def locked_files(lock: Lock) -> Iterator[LockedFile]:
 
 def _all(lock: Lock) -> Iterator[LockedFile]:
     for model in (model for repo in lock.repos for model in repo.models):
-        for item in (*model.weights, *model.replies):
-            yield LockedFile(url=item.url, digest=item.digest, size=item.size)
+        for weights in model.weights:
+            yield LockedFile(url=weights.url, digest=weights.digest, size=weights.size)
+        for reply in model.replies:
+            yield LockedFile(url=reply.url, digest=reply.digest, size=reply.size)
         for file in model.hf:
             url = f"{hugging_face_folder(file.repo, file.type)}/resolve/{file.commit}/{file.file}"
             yield LockedFile(url=url, digest=file.digest, size=file.size)
