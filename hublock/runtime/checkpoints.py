@@ -63,6 +63,19 @@ def load_script(scope: Scope, original: Function, f: Any, map_location: Any = No
     return original(f, map_location, *rest, **options)
 
 
+def open_package(
+    scope: Scope, original: Function, importer: Any, file_or_buffer: Any, *rest: Any, **options: Any
+) -> None:
+    """Answer ``torch.package.PackageImporter``, which runs the code in its file: known bytes only.
+
+    Raises:
+        UnlockedDownload: nobody locked these bytes.
+    """
+    if isinstance(file_or_buffer, str | os.PathLike) or hasattr(file_or_buffer, "read"):
+        identify(scope, file_or_buffer)
+    original(importer, file_or_buffer, *rest, **options)
+
+
 def save(scope: Scope, original: Function, obj: Any, f: Any, *rest: Any, **options: Any) -> None:
     """Answer ``torch.save``: what the code writes itself it may load again."""
     start = f.tell() if _can_be_read(f) else None
@@ -189,8 +202,9 @@ def _identify_bytes(scope: Scope, data: bytes, name: str) -> Found:
         return Found(name=name, pickle=known.pickle)
     if digest in scope.saved:
         return Found(name=name, pickle=None)
-    if _was_unpacked(scope, data):
-        return Found(name=name, pickle=_verdict_of_unpacked(scope, data, name))
+    archive = _archive_of(scope, data)
+    if archive is not None:
+        return Found(name=name, pickle=_verdict_of_unpacked(scope, archive, data, name))
     handed_in = _ask_about(scope, data)
     if handed_in is not None:
         return Found(name=name, pickle=handed_in.pickle)
@@ -207,11 +221,13 @@ def _ask_about(scope: Scope, data: bytes) -> File | None:
         return scope.answers.input(path)
 
 
-def _was_unpacked(scope: Scope, data: bytes) -> bool:
-    """Tell whether ``data`` is a member of an archive that the code has been given."""
+def _archive_of(scope: Scope, data: bytes) -> File | None:
+    """Return the archive, of those the code has been given, that ``data`` is a member of."""
     wanted = _digest(data)
-    archives = [file.path for file in list(scope.by_digest.values())]
-    return any(_digest(member) == wanted for path in archives for member in _members(path, len(data)))
+    for file in list(scope.by_digest.values()):
+        if any(_digest(member) == wanted for member in _members(file.path, len(data))):
+            return file
+    return None
 
 
 def _members(path: Path, size: int) -> Iterator[bytes]:
@@ -229,13 +245,15 @@ def _members(path: Path, size: int) -> Iterator[bytes]:
                     yield content.read()
 
 
-def _verdict_of_unpacked(scope: Scope, data: bytes, name: str) -> Pickle:
-    """Judge a file that came packed: nobody consented to its globals, so only harmless verdicts pass."""
+def _verdict_of_unpacked(scope: Scope, archive: File, data: bytes, name: str) -> Pickle:
+    """Judge a file that came packed: what it runs must have been consented to with the archive."""
     from hublock.core.pickles import scan
 
     verdict = scan(io.BytesIO(data))
-    if isinstance(verdict, tuple):
-        error = UnsafePickle(f"{name}, unpacked by {scope.owner}, would run {', '.join(verdict)}")
+    consented = archive.pickle if isinstance(archive.pickle, tuple) else ()
+    lacking = sorted(set(verdict) - set(consented)) if isinstance(verdict, tuple) else []
+    if lacking:
+        error = UnsafePickle(f"{name}, unpacked by {scope.owner}, would run {', '.join(lacking)}")
         raise _remember(scope, name, error)
     return verdict
 

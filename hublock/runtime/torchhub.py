@@ -13,12 +13,14 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 from hublock.errors import InputError
 from hublock.runtime import checkpoints, guard, huggingface, local, placing, state, transports
 from hublock.runtime.answers import Answers, File, forget_checked
+from hublock.runtime.arrivals import when_imported
 from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.scope import Scope, dispatching, private_folder, start_thread, submit
 from hublock.runtime.swap import Function, swap
@@ -176,10 +178,15 @@ def install() -> None:
         if not _installed:
             for function, answer in _answered():
                 swap(function, dispatching(answer))
+            when_imported("torch.package.package_importer", _swap_package)
             transports.install()
             huggingface.install()
             guard.install()
             _installed = True
+
+
+def _swap_package(module: ModuleType) -> None:
+    swap(module.PackageImporter.__init__, dispatching(checkpoints.open_package))
 
 
 def _answered() -> list[tuple[Function, Function]]:

@@ -63,7 +63,10 @@ def answer(scope: Scope, method: str, url: str) -> Answer:
         return Answer(status=status, headers=_headers(len(body), _kind(body)), body=io.BytesIO(body))
     file = scope.fetch(url)
     body_file: IO[bytes] = io.BytesIO() if method == "HEAD" else file.path.open("rb")
-    return Answer(status=200, headers=_headers(file.size, "application/octet-stream"), body=body_file)
+    headers = _headers(file.size, "application/octet-stream")
+    # gdown takes an answer for the file, and not for a page about it, by this header
+    headers["Content-Disposition"] = f'attachment; filename="{Path(urlsplit(url).path).name or "download"}"'
+    return Answer(status=200, headers=headers, body=body_file)
 
 
 def _headers(size: int, kind: str) -> dict[str, str]:

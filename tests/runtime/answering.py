@@ -1,16 +1,13 @@
-"""The second maker of Answers, and small trees that ask for things."""
+"""The second maker of Answers: files that a test puts on a shelf."""
 
 import hashlib
 import io
-import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Pickle
 from hublock.core.pickles import scan
-from hublock.core.tree import FILE, Entry, Listing, blob_id
 from hublock.errors import UnlockedDownload
 from hublock.runtime.answers import File, check_prefix
 from hublock.runtime.repository import Repository
@@ -79,19 +76,6 @@ class Shelf:
 
     def pickle_of(self, repo: str, path: str) -> Pickle | None:
         return self.tree.get((repo, path))
-
-
-def tree(folder: Path, name: str, files: Mapping[str, str | bytes]) -> Repository:
-    """Write a tree and describe it; texts are dedented."""
-    entries = []
-    for path, content in files.items():
-        data = content if isinstance(content, bytes) else textwrap.dedent(content).encode()
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        entries.append(Entry(path=path, mode=FILE, blob=blob_id(data), size=len(data)))
-    listing = Listing.of(entries)
-    return Repository(id=name, digest=listing.digest, root=folder, listing=listing)
 
 
 def saved(value: Any, **options: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""A shelf of answers and a maker of small repositories."""
+"""A shelf of answers and a maker of small repositories that ask for things."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hublock.runtime.repository import Repository
-from tests.runtime.answering import Shelf, tree
+from tests.runtime.answering import Shelf
+from tests.runtime.trees import make_repository
 
 MakeRepository = Callable[..., Repository]
 
@@ -24,8 +25,7 @@ def repository(tmp_path: Path) -> MakeRepository:
     """Make a repository from the text of its hubconf.py and other files; each has a name of its own."""
 
     def make(hubconf: str, files: Mapping[str, str | bytes] | None = None, *, name: str | None = None) -> Repository:
-        number = next(_number)
-        folder = tmp_path / f"tree{number}"
-        return tree(folder, name or f"owner/repo{number}", {"hubconf.py": hubconf, **(files or {})})
+        folder = tmp_path / f"tree{next(_number)}"
+        return make_repository(folder, {"hubconf.py": hubconf, **(files or {})}, identity=name)
 
     return make

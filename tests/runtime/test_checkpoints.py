@@ -128,20 +128,17 @@ class TestForms:
     def test_on_the_cpu_where_the_code_says_nothing(
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        shelf.put(URL, ones(3))
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+            shelf.put(URL, ones(3))
         repo = repository(
-            FETCH
-            + """
-    def model(url):
-        seen = []
-        locate = lambda storage, location: seen.append(location) or storage
-        get(url, map_location=locate)
-        return get(url)["w"].device.type, len(seen)
-            """
+            FETCH + "    def model(url, **options):\n        return get(url, **options)['w'].device.type\n"
         )
-        monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cpu")
 
-        assert torchhub.run(repo, "model", [URL], answers=shelf, cpu_only=True) == ("cpu", 1)
+        assert torchhub.run(repo, "model", [URL], answers=shelf, cpu_only=True) == "cpu"
+        assert torchhub.run(repo, "model", [URL], {"map_location": "meta"}, answers=shelf, cpu_only=True) == "meta"
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torchhub.run(repo, "model", [URL], answers=shelf)
 
 
 class TestHowItIsUnpickled:
@@ -265,6 +262,27 @@ class TestWhoseBytes:
         with pytest.raises(UnlockedDownload, match=r"loads around\.pt"):
             torchhub.run(repo, "model", [str(tmp_path / "around.pt")], answers=shelf)
 
+    def test_packages_of_code_that_lie_around_are_refused(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        from torch.package.package_exporter import PackageExporter
+
+        with PackageExporter(tmp_path / "code.pt") as exporter:
+            exporter.save_source_string("inside", "VALUE = 5\n")
+        repo = repository(
+            FETCH
+            + """
+    from torch.package import PackageImporter
+    def model(path):
+        return PackageImporter(path).import_module("inside").VALUE
+            """
+        )
+
+        with pytest.raises(UnlockedDownload, match=r"loads code\.pt"):
+            torchhub.run(repo, "model", [str(tmp_path / "code.pt")], answers=shelf)
+        shelf.put(URL, (tmp_path / "code.pt").read_bytes(), "none")
+        assert torchhub.run(repo, "model", [str(tmp_path / "code.pt")], answers=shelf) == 5
+
     def test_a_file_that_was_handed_in_is_known_by_its_bytes(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
     ) -> None:
@@ -344,6 +362,9 @@ class TestWhoseBytes:
             assert len(torchhub.run(repo, "model", [folder, "good.pth"], answers=shelf)["w"]) == 3
             with pytest.raises(UnsafePickle, match=r"evil\.pth, unpacked by owner/repo\d+ model, would run"):
                 torchhub.run(repo, "model", [folder, "evil.pth"], answers=shelf)
+            shelf.put("https://example.org/all", buffer.getvalue(), (f"{__name__}.ran",))
+            assert torchhub.run(repo, "model", [folder, "evil.pth"], answers=shelf) == "ran"
+            RAN.clear()
             (tmp_path / "swapped.pth").write_bytes(ones(9))
             with pytest.raises(UnlockedDownload, match=r"swapped\.pth"):
                 torchhub.run(repo, "model", [folder, "swapped.pth"], answers=shelf)

@@ -310,30 +310,23 @@ class TestWhatIsRefused:
             "t = threading.Thread(target=job); t.start(); t.join()",
             "t = Own(); t.start(); t.join()",
             "t = threading.Timer(0, job); t.start(); t.join()",
-            "list(ThreadPoolExecutor(2).map(lambda _: job(), range(3)))",
+            "[future.result() for future in [ThreadPoolExecutor(2).submit(job) for _ in range(3)]]",
             "ThreadPool(2).apply(job)",
             "asyncio.run(asyncio.to_thread(job))",
-            "t = threading.Thread(target=lambda: start_and_join(job)); t.start(); t.join()",
+            "asyncio.run(in_executor(job))",
+            "t = threading.Thread(target=start_and_join, args=(job,)); t.start(); t.join()",
         ],
     )
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     def test_threads_and_pools_that_the_entry_point_starts(
         self, shelf: Shelf, repository: MakeRepository, start: str
     ) -> None:
+        # everything that runs in the threads is a library's: no frame there tells whose it is
         repo = repository(f"""
-            import asyncio, threading, torch
+            import asyncio, threading
             from concurrent.futures import ThreadPoolExecutor
             from multiprocessing.pool import ThreadPool
-            import foreign
-            class Own(threading.Thread):
-                def run(self):
-                    job()
-            def start_and_join(job):
-                t = threading.Thread(target=job)
-                t.start()
-                t.join()
-            def job():
-                foreign.swallow()
+            from foreign import Own, in_executor, start_and_join, swallow as job
             def model():
                 {start}
                 return "random"
@@ -374,18 +367,29 @@ class TestWhatIsRefused:
             lazy(OTHER)
 
 
+FOREIGN = """
+import asyncio, threading, torch
+def swallow():
+    try:
+        torch.hub.load_state_dict_from_url("https://example.org/x")
+    except OSError:
+        pass
+class Own(threading.Thread):
+    def run(self):
+        swallow()
+def start_and_join(job):
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+async def in_executor(job):
+    await asyncio.get_running_loop().run_in_executor(None, job)
+"""
+
+
 def _foreign() -> types.ModuleType:
     """An installed library: its frames carry no mark."""
     module = types.ModuleType("foreign")
-    source = (
-        "import torch\n"
-        "def swallow():\n"
-        "    try:\n"
-        "        torch.hub.load_state_dict_from_url('https://example.org/x')\n"
-        "    except OSError:\n"
-        "        pass\n"
-    )
-    exec(source, vars(module))
+    exec(FOREIGN, vars(module))
     return module
 
 

@@ -93,13 +93,15 @@ def test_headers_and_status_are_those_of_a_file(shelf: Shelf, repository: MakeRe
             three.raise_for_status()
             return [one.status, one.getcode(), int(one.info()["Content-Length"]), one.getheader("content-length"),
                     one.geturl(), len(one.headers.get_all("Content-Length")), two.status_code, two.content,
-                    two.headers["content-length"], head.read(), three.url, three.ok, len(three.history)]
+                    two.headers["content-length"], head.read(), three.url, three.ok, len(three.history),
+                    three.headers["Content-Disposition"]]
         """
     )
     size = len(DATA)
 
     assert torchhub.run(repo, "model", [URL], answers=shelf) == [
         200, 200, size, str(size), URL, 1, 200, b"", str(size), b"", URL, True, 0,
+        'attachment; filename="net.bin"',
     ]  # fmt: skip
 
 
@@ -201,14 +203,15 @@ def test_outside_a_scope_requests_are_real(server: str, shelf: Shelf, repository
 def test_a_library_that_arrives_during_the_load_is_hooked(tmp_path: Path) -> None:
     script = """
         import sys, pathlib
-        from tests.runtime.answering import Shelf, tree
+        from tests.runtime.answering import Shelf
+        from tests.runtime.trees import make_repository
         from hublock.runtime import torchhub
         torchhub.install()
         assert "requests" not in sys.modules and "urllib3" not in sys.modules
         folder = pathlib.Path(sys.argv[1])
         shelf = Shelf(folder / "shelf")
         shelf.put("https://example.org/x", b"bytes", "none")
-        repo = tree(folder / "tree", "o/r", {"hubconf.py": '''
+        repo = make_repository(folder / "tree", {"hubconf.py": '''
             def model(url):
                 import requests, urllib3
                 return requests.get(url).content, urllib3.PoolManager().request("GET", url).data
