@@ -2,7 +2,8 @@
 
     python examples/loopback.py COMMAND…
 
-runs COMMAND with HUBLOCK_MIRRORS set so that hublock finds https://github.com/ here. Standard library and git only.
+runs COMMAND with HUBLOCK_MIRRORS set so that hublock finds https://github.com/ here, and no other host at all. It needs
+the standard library and git.
 """
 
 import os
@@ -87,8 +88,8 @@ class Loopback(ThreadingHTTPServer):
 
     @property
     def mirrors(self) -> str:
-        """What HUBLOCK_MIRRORS must hold."""
-        return f"https://github.com/=http://127.0.0.1:{self.server_port}/github.com/"
+        """What HUBLOCK_MIRRORS must hold: this server is all there is of the network, so nobody asks beyond it."""
+        return f"https://=http://127.0.0.1:{self.server_port}/"
 
 
 class Handler(BaseHTTPRequestHandler):
