@@ -29,9 +29,19 @@ class Route:
         return location
 
     @property
+    def origin(self) -> str:
+        """The URL as the origin spells it."""
+        return self.canonical(self.url)
+
+    @property
+    def by_mirror(self) -> str:
+        """What a message adds where a mirror was asked instead of the origin."""
+        return f" by its mirror {redact(self.url)}" if self.rule else ""
+
+    @property
     def owner(self) -> str:
         """The URL whose host's credentials may be sent: the origin's if its mirror is on loopback, else who answers."""
-        return self.canonical(self.url) if is_loopback(urlsplit(self.url).hostname) else self.url
+        return self.origin if is_loopback(urlsplit(self.url).hostname) else self.url
 
 
 def routes(url: str, mirrors: Sequence[tuple[str, str]]) -> tuple[Route, ...]:
@@ -56,7 +66,7 @@ def check(route: Route) -> None:
     Raises:
         TransferError: the address is no http(s) URL, or plain http beyond loopback that no mirror rule allows.
     """
-    for url in (route.url, route.canonical(route.url)):
+    for url in (route.url, route.origin):
         parts = _parse(url)
     if parts.scheme == "http" and route.rule is None and not is_loopback(parts.hostname):
         raise TransferError(

@@ -162,7 +162,7 @@ class HttpTransport:
             answer = self._ask(method, here, headers, body, trusted=trusted)
             location = answer.headers.get("Location")
             if answer.status_code not in REDIRECTS:
-                return Response(answer, here.canonical(here.url), idle=self._timeouts[1])
+                return Response(answer, here.origin, idle=self._timeouts[1])
             answer.close()
             following = self._follow(here, answer.status_code, location, method, route)
             check(following)
@@ -173,13 +173,13 @@ class HttpTransport:
     def _follow(self, here: Route, status: int, location: str | None, method: str, route: int) -> Route:
         """Return where the redirect from ``here`` leads."""
         if not location:
-            raise TransferError(f"{redact(here.url)} redirects ({status}) to nowhere", lasting=True)
+            raise TransferError(f"{redact(here.origin)} redirects ({status}) to nowhere", lasting=True)
         if method not in ("GET", "HEAD") and status not in (307, 308):
-            raise TransferError(f"{redact(here.url)} redirects ({status}) a {method} request", lasting=True)
+            raise TransferError(f"{redact(here.origin)} redirects ({status}) a {method} request", lasting=True)
         try:
             target = join(here.url, location)
         except ValueError:
-            raise TransferError(f"{redact(here.url)} redirects to something that is no URL", lasting=True) from None
+            raise TransferError(f"{redact(here.origin)} redirects to something that is no URL", lasting=True) from None
         if here.rule and same_origin(here.url, target):
             return Route(url=target, rule=here.rule)
         ways = self.routes(target)
@@ -191,7 +191,7 @@ class HttpTransport:
         sent = {"Accept-Encoding": "identity", **headers}
         if not trusted:
             sent = {name: value for name, value in sent.items() if name.lower() not in ("authorization", "cookie")}
-        with _told(route.url, "cannot be reached"):
+        with _told(route.origin, "cannot be reached" + route.by_mirror):
             return self._session().request(
                 method,
                 route.url,
