@@ -136,6 +136,11 @@ def _folder_id(folder: _Folder, algorithm: str) -> str:
     return hashlib.new(algorithm, b"tree %d\0" % len(body) + body).hexdigest()
 
 
+def digest_of(files: Iterable[SourceFile]) -> Digest:
+    """Return the digest of the tree that holds ``files``: ``git-sha256:…``."""
+    return Digest("git-sha256", tree_id(((file.path, file.mode, blob_id(file.data)) for file in files), "sha256"))
+
+
 def check_files(files: Iterable[SourceFile], *, windows: bool = WINDOWS) -> None:
     """Refuse a set of files that cannot all be written, apart and inside one folder, on every machine.
 

@@ -23,6 +23,9 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _STORED, _DEFLATED = 0, 8
 _DESCRIPTOR, _UTF8, _LEVEL = 0x0008, 0x0800, 0x0006
+_UNIX, _FOLDER = 3, 0x10
+_VERSION = 20
+"""The version of the format that knows folders and deflate; zip64, other methods and encryption need a later one."""
 _TIMESTAMP = 0x5455
 """The extra field git writes; others could name another file or size (0x7075, 0x0001), and none is needed."""
 
@@ -104,27 +107,20 @@ def _central(data: bytes, position: int, end: int) -> tuple[_Entry, int]:
     if position + _CENTRAL.size > end:
         raise UnsafeArchive("its directory is cut short")
     fields = _CENTRAL.unpack_from(data, position)
-    signature, made_by, _, flags, method, _, _, crc, packed, size, name, extra, comment, disk, _, attributes, offset = (
-        fields
-    )
+    signature, made_by, needed, flags, method = fields[:5]
+    crc, packed, size, name_size, extra, comment, disk, _, attributes, offset = fields[7:]
     position += _CENTRAL.size
-    after = position + name + extra + comment
-    if signature != b"PK\x01\x02" or disk or after > end:
+    name = data[position : position + name_size]
+    after = position + name_size + extra + comment
+    if signature != b"PK\x01\x02" or disk or needed > _VERSION or after > end:
         raise UnsafeArchive("its directory is malformed")
-    _check_extra(data[position + name : position + name + extra])
-    unix, folder = made_by >> 8 == 3, data[after - comment - extra - 1 : after - comment - extra] == b"/"
-    if (attributes >> 16 and not unix) or (attributes & 0x10 and not folder):
+    _check_extra(data[position + name_size : position + name_size + extra])
+    unix = made_by >> 8 == _UNIX
+    if (attributes >> 16 and not unix) or (attributes & _FOLDER and not name.endswith(b"/")):
         raise UnsafeArchive("an entry's attributes are those of another system, which readers treat differently")
-    return _Entry(
-        name=data[position : position + name],
-        flags=flags,
-        method=method,
-        crc=crc,
-        packed=packed,
-        size=size,
-        mode=attributes >> 16,
-        offset=offset,
-    ), after
+    mode = attributes >> 16
+    entry = _Entry(name=name, flags=flags, method=method, crc=crc, packed=packed, size=size, mode=mode, offset=offset)
+    return entry, after
 
 
 def _check_extra(extra: bytes) -> None:
@@ -143,14 +139,16 @@ def _content(data: bytes, entry: _Entry, start: int) -> tuple[bytes, int]:
     shown = repr(decode(entry.name))
     if entry.offset + _LOCAL.size > start:
         raise UnsafeArchive(f"{shown} lies outside the archive")
-    signature, _, flags, method, _, _, crc, packed, size, name, extra = _LOCAL.unpack_from(data, entry.offset)
+    signature, needed, flags, method, _, _, crc, packed, size, name, extra = _LOCAL.unpack_from(data, entry.offset)
     position = entry.offset + _LOCAL.size
     described = bool(entry.flags & _DESCRIPTOR)
-    said = (0, 0, 0) if described else (entry.crc, entry.packed, entry.size)
+    # where a descriptor follows the bytes, git leaves zero what it did not know yet
+    pairs = zip((crc, packed, size), (entry.crc, entry.packed, entry.size), strict=True)
     if (
         signature != b"PK\x03\x04"
+        or needed > _VERSION
         or (flags, method) != (entry.flags, entry.method)
-        or ((crc, packed, size) != said and (crc, packed, size) != (entry.crc, entry.packed, entry.size))
+        or not all(here == there or (described and here == 0) for here, there in pairs)
         or data[position : position + name] != entry.name
     ):
         raise UnsafeArchive(f"{shown} is described otherwise in the directory than before its bytes")

@@ -1,5 +1,7 @@
 """Which commit a reference names, and what is said when it names none."""
 
+import base64
+import logging
 import subprocess
 import time
 from pathlib import Path
@@ -410,3 +412,42 @@ class TestContinuity:
         old, new = repo.git("rev-parse", "main"), repo.commit({"a": "1"})
         repo.config["uploadpack.allowFilter"] = "false"
         assert remote(forge, "someone/model").descends(new, old) is None
+
+
+class TestTokens:
+    SECRET = "ghp_0123456789abcdef"
+
+    def test_a_token_appears_in_no_log_and_no_error(
+        self, forge: Forge, repo: ForgeRepo, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        repo.token = self.SECRET
+        here = remote(forge, "someone/model", environ={"GITHUB_TOKEN": self.SECRET})
+        with caplog.at_level(logging.DEBUG):
+            here.fetch(here.resolve(None).commit)
+            repo.refuse, repo.token = 403, "another"
+            with pytest.raises(TransferError) as caught:
+                remote(forge, "someone/model", environ={"GITHUB_TOKEN": self.SECRET}).resolve(None)
+        basic = base64.b64encode(f"x-access-token:{self.SECRET}".encode()).decode()
+        assert [basic in request.headers.get("authorization", "") for request in forge.requests] == [True] * 5
+        for secret in (self.SECRET, basic):
+            assert secret not in caplog.text
+            assert secret not in str(caught.value)
+
+    def test_a_redirect_to_another_host_takes_no_token_along(self, forge: Forge) -> None:
+        evil = forge.repo("someone/model", FILES, host="evil.example.org")
+        service = "someone/model.git/info/refs?service=git-upload-pack"
+        forge.serve(f"https://github.com/{service}", redirect_to=f"https://evil.example.org/{service}")
+        here = remote(forge, "someone/model", environ={"GITHUB_TOKEN": self.SECRET})
+        found = here.resolve("main")
+        assert found.commit == evil.git("rev-parse", "main")
+        assert str(found.moved) == "git+https://evil.example.org/someone/model.git:main".replace(".git:", ".git@")
+        here.fetch(found.commit)
+        assert len(forge.seen("evil.example.org")) == 4
+        assert not [request for request in forge.seen("evil.example.org") if "authorization" in request.headers]
+
+    def test_what_follows_the_first_answer_may_not_leave_the_repository(self, forge: Forge, repo: ForgeRepo) -> None:
+        upload = "https://github.com/someone/model.git/git-upload-pack"
+        forge.serve(upload, redirect_to="https://evil.example.org/git-upload-pack", redirect_status=302)
+        with pytest.raises(TransferError):
+            resolve(forge, "someone/model")
+        assert not forge.seen("evil.example.org")

@@ -1,0 +1,50 @@
+"""The source a lock names, from whichever of its host's services lets us in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hublock.core.digest import Digest
+from hublock.core.progress import Progress
+from hublock.core.reference import Reference
+from hublock.core.tree import SourceFile, digest_of
+from hublock.errors import RemoteError, RepositoryNotFound, TransferError, TreeMismatch
+from hublock.net.git import open_remote
+from hublock.net.hosts import archive_url, fetch_archive
+from hublock.net.transport import Transport
+
+
+def fetch_locked(
+    reference: Reference, commit: str, digest: Digest, transport: Transport, *, base: Path, progress: Progress
+) -> Sequence[SourceFile]:
+    """Return the files of ``commit``, which hash to ``digest``: by git, or if git is refused by the host's archive.
+
+    Hosts limit visitors of git and of archives apart, so one may answer while the other does not.
+
+    Raises:
+        RepositoryNotFound: neither git nor the archive is shown to us.
+        RefNotFound: the host no longer has the commit.
+        TransferError: the host could not be reached.
+        TreeMismatch: what came is not what was locked.
+        UnsafeArchive: it must not be unpacked.
+    """
+    try:
+        files = open_remote(reference, transport, base=base).fetch(commit, progress=progress).files
+    except (RepositoryNotFound, TransferError) as refused:
+        files, what = _archive(reference, commit, transport, refused, progress), archive_url(reference, commit)
+        advice = refused.hint
+    else:
+        what, advice = f"commit {commit} of {reference.location}", "hublock update moves the pin, if you trust it"
+    found = digest_of(files)
+    if found != digest:
+        raise TreeMismatch(f"{what} is {found}, not {digest} as locked", hint=advice)
+    return files
+
+
+def _archive(
+    reference: Reference, commit: str, transport: Transport, refused: RemoteError, progress: Progress
+) -> Sequence[SourceFile]:
+    progress.note(f"{refused.message}; trying the archive of the commit")
+    try:
+        return fetch_archive(reference, commit, transport)
+    except RemoteError:
+        raise refused from None
