@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from hublock.errors import InputError
+from hublock.errors import InputError, MissingDependency
 from hublock.runtime import finder
 from hublock.runtime.aliases import aliased
+from hublock.runtime.companions import missing_half
+from hublock.runtime.environment import undeclared
 from hublock.runtime.finder import FINDER, Lookup
 from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, namespace_of
 
 __all__ = [
-    "MARKER", "PACKAGE", "Lookup", "Repository", "find_class", "import_hubconf", "install", "namespace",
+    "MARKER", "PACKAGE", "Lookup", "Repository", "explained", "find_class", "import_hubconf", "install", "namespace",
     "namespace_of", "register", "stock_names",
 ]  # fmt: skip
 
@@ -46,13 +48,27 @@ def import_hubconf(repository: Repository) -> ModuleType:
     Raises:
         InputError: the tree holds no hubconf.py.
         TreeMismatch: a file differs from the listing; none of it ran.
+        MissingDependency: the code imports what is neither declared nor installed.
         Exception: whatever the repository's own code raises.
     """
     if "hubconf.py" not in repository.listing.by_path:
         raise InputError(f"{repository.id} has no hubconf.py", hint="hublock list <another repository>")
     register(repository)
-    importlib.import_module(namespace(repository))
+    try:
+        importlib.import_module(namespace(repository))
+    except Exception as error:
+        said = explained(repository, error)
+        if said is None:
+            raise
+        raise said from error
     return importlib.import_module(f"{namespace(repository)}.hubconf")
+
+
+def explained(repository: Repository, error: Exception) -> MissingDependency | None:
+    """Return what to say instead of ``error``, raised by the repository's code, if an installation would help."""
+    if isinstance(error, ModuleNotFoundError):
+        return undeclared(error, repository.id)
+    return missing_half(repository, error)
 
 
 @contextmanager

@@ -27,6 +27,9 @@ class Owner(Protocol):
     def redirect(self, name: str) -> str | None:
         """Return the full name under which the repository serves the absolute module ``name``, or None."""
 
+    def begin(self) -> None:
+        """Do what comes before the first line of the repository's code."""
+
     def prepare(self, module: ModuleType) -> None:
         """Mark ``module`` and give it its own ``__import__`` before its code runs."""
 
@@ -128,6 +131,7 @@ class RepositoryLoader(FolderLoader):
     def exec_module(self, module: ModuleType) -> None:
         """Run hubconf.py, if there is one."""
         super().exec_module(module)
+        self.owner.begin()
         if "hubconf.py" in self.owner.sources.repository.listing.by_path:
             importlib.import_module(f"{module.__name__}.hubconf")
 

@@ -9,6 +9,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from functools import wraps
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -43,6 +44,9 @@ class View(Protocol):
 
     def find_class(self, module: str, name: str) -> Any:
         """Answer ``pickle.Unpickler.find_class``."""
+
+    def companion_of(self, folder: str) -> Path | None:
+        """Return the folder of the installed package that stands behind a folder of the tree."""
 
     def loader_of(self, name: str, path: str) -> importlib.machinery.SourceFileLoader | None:
         """Return the verifying loader of a file of the tree, None for any other file."""
@@ -91,7 +95,10 @@ class Shims:
             "sys": lambda: {"path": path, "modules": Modules(view)},
             "importlib": lambda: {"import_module": view.import_module},
             "importlib.util": self._util,
-            "importlib.machinery": lambda: {"SourceFileLoader": _source_file_loader(view)},
+            "importlib.machinery": lambda: {
+                "SourceFileLoader": _source_file_loader(view),
+                "FileFinder": _file_finder(view),
+            },
             "pickle": lambda: _pickle(view),
         }
         for name, functions in _BY_NAME.items():
@@ -189,6 +196,20 @@ def _source_file_loader(view: View) -> type[importlib.machinery.SourceFileLoader
             return verified or super().__new__(cls)
 
     return SourceFileLoader
+
+
+def _file_finder(view: View) -> type[importlib.machinery.FileFinder]:
+    class FileFinder(importlib.machinery.FileFinder):
+        """Finds compiled modules of the tree's packages in their installed namesakes, as torchvision looks for them."""
+
+        def find_spec(self, fullname: str, target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+            companion = view.companion_of(self.path)
+            if companion is None:
+                return super().find_spec(fullname, target)
+            details = (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES)
+            return importlib.machinery.FileFinder(str(companion), details).find_spec(fullname, target)
+
+    return FileFinder
 
 
 def _pickle(view: View) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import io
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hublock.runtime.companions import import_installed
 from hublock.runtime.loading import TreeLoader, repository_spec, spec_for
 from hublock.runtime.ownership import RESERVED, installed
 from hublock.runtime.repository import MARKER, Repository, namespace
@@ -33,6 +35,7 @@ class Space:
         """What the repository's code put into ``sys.modules`` under names that are not its own."""
         self._shims = Shims(self, [str(repository.root), *sys.path])
         self._builtins = {**vars(builtins), "__import__": self.import_}
+        self._companions: dict[str, Path] = {}
         self._found: dict[str, tuple[Found, ...]] = {}
         self._found_on: tuple[object, ...] = ()
 
@@ -89,6 +92,16 @@ class Space:
         if len(folders) == 1:
             self._shims.path.append(self.sources.on_disk(folders.pop()))
         return self.search(top)
+
+    def begin(self) -> None:
+        """Import the installed packages whose compiled half the tree needs."""
+        self._companions = import_installed(self.sources.repository)
+
+    def companion_of(self, folder: str) -> Path | None:
+        """Return the folder of the installed package that stands behind ``folder`` of the tree, if there is one."""
+        top, _, rest = (self.sources.inside(folder) or "").partition("/")
+        companion = self._companions.get(top)
+        return companion / rest if companion is not None else None
 
     def prepare(self, module: ModuleType) -> None:
         """Mark ``module`` as the repository's and give it its own ``__import__``, before any of its code runs.
