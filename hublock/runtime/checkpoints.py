@@ -17,7 +17,8 @@ from hublock.core.lockfile import Pickle
 from hublock.core.tree import blob_id
 from hublock.errors import HublockError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
-from hublock.runtime.scope import Refusal, Scope, outside
+from hublock.runtime.repository import namespace
+from hublock.runtime.scope import Refusal, Scope, innermost_namespace, outside
 from hublock.runtime.swap import Function
 
 
@@ -268,11 +269,13 @@ def _by_stock_names(scope: Scope, pickle_module: Any) -> Any:
     from hublock.runtime import isolation
 
     module = pickle_module or pickle
-    repositories = list(scope.repositories)
+    marker = innermost_namespace()
+    asking = [repository for repository in scope.repositories if namespace(repository) == marker]
+    repository = (asking or scope.repositories)[0]
 
     class StockNames(pickle.Unpickler):
         def find_class(self, module_name: str, name: str, /) -> Any:
-            return isolation.find_class(repositories[0], module_name, name)
+            return isolation.find_class(repository, module_name, name)
 
     if module is pickle or module.Unpickler is pickle.Unpickler:
         unpickler: type = StockNames

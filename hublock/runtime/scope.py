@@ -12,13 +12,13 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from hublock.core.digest import Digest
@@ -26,6 +26,9 @@ from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import MARKER, Repository, namespace
 from hublock.runtime.swap import Function
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 T = TypeVar("T")
 
@@ -128,11 +131,10 @@ class Scope:
         self.by_digest[file.digest] = file
         return file
 
-    def first_refusal(self, tolerated: Iterable[str]) -> HublockError | None:
-        """Return the first refusal that ``tolerated`` does not list; only unlocked downloads can be tolerated."""
-        allowed = frozenset(tolerated)
+    def first_refusal(self, tolerated: Container[str]) -> HublockError | None:
+        """Return the first refusal that is not ``tolerated``; only an unlocked download can be."""
         for refusal in self.refusals:
-            if not (isinstance(refusal.error, UnlockedDownload) and refusal.what in allowed):
+            if not (isinstance(refusal.error, UnlockedDownload) and refusal.what in tolerated):
                 return refusal.error
         return None
 
@@ -154,12 +156,18 @@ def current() -> Scope | None:
 
 
 def _of_frames() -> Scope | None:
-    frame = sys._getframe(2)
+    marker = innermost_namespace()
+    return _namespaces.get(marker) if marker is not None else None
+
+
+def innermost_namespace() -> str | None:
+    """Return the namespace of the repository whose code runs nearest to the caller."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        marker = frame.f_globals.get(MARKER)
+        marker: str | None = frame.f_globals.get(MARKER)
         if marker is not None:
-            return _namespaces.get(marker)
-        frame = frame.f_back  # type: ignore[assignment]
+            return marker
+        frame = frame.f_back
     return None
 
 

@@ -4,30 +4,27 @@ The functions of torch.hub, ``torch.load`` and their like are exchanged once per
 by scope: in the user's own code the original runs.
 """
 
-import importlib
-import os
-import shutil
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
 
-from hublock.errors import InputError
-from hublock.runtime import checkpoints, guard, huggingface, local, placing, state, transports
-from hublock.runtime.answers import Answers, File, forget_checked
+from hublock.core.hubconf import read_hubconf
+from hublock.errors import HublockError, MissingDependency
+from hublock.runtime import checkpoints, downloads, environment, guard, huggingface, local, placing, state, transports
+from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.arrivals import when_imported
+from hublock.runtime.objects import filled, resolve_object
 from hublock.runtime.repository import Repository, namespace
-from hublock.runtime.scope import Scope, dispatching, private_folder, start_thread, submit
+from hublock.runtime.scope import Refusal, Scope, dispatching, private_folder, start_thread, submit
 from hublock.runtime.swap import Function, swap
 
 __all__ = [
-    "Answers", "download_url_to_file", "forget_checked", "install", "load_state_dict_from_url", "resolve_object", "run",
-    "run_local",
+    "Answers", "Watched", "download_url_to_file", "forget_checked", "install", "load_state_dict_from_url",
+    "resolve_object", "run", "run_local", "watch",
 ]  # fmt: skip
 
 _install_lock = threading.Lock()
@@ -69,9 +66,62 @@ def run(
         EntrypointNotFound: hubconf.py has no such entry point.
         Exception: the entry point's own.
     """
+    watched = watch(
+        repository,
+        entrypoint,
+        args,
+        kwargs,
+        answers=answers,
+        tolerated=frozenset(tolerated),
+        hub_dir=hub_dir,
+        cpu_only=cpu_only,
+        mmap=mmap,
+    )
+    return watched.result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """What came of a run."""
+
+    result: Any
+    hubconf: ModuleType
+    refusals: tuple[Refusal, ...]
+    """Everything that was refused and tolerated, in order."""
+
+
+def watch(
+    repository: Repository,
+    entrypoint: str | None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    answers: Answers,
+    tolerated: Container[str],
+    hub_dir: Path | None = None,
+    cpu_only: bool = False,
+    mmap: bool = False,
+) -> Watched:
+    """Do what ``run`` does, and tell what was refused on the way.
+
+    Args:
+        repository: as in ``run``.
+        entrypoint: as in ``run``; None to import hubconf.py and call nothing.
+        args: as in ``run``.
+        kwargs: as in ``run``.
+        answers: as in ``run``.
+        tolerated: as in ``run``; anything that knows ``in``.
+        hub_dir: as in ``run``.
+        cpu_only: as in ``run``.
+        mmap: as in ``run``.
+
+    Raises:
+        Exception: as ``run``.
+    """
     install()
-    scope = _scope(answers, hub_dir, owner=f"{repository.id} {entrypoint}", cpu_only=cpu_only, mmap=mmap)
-    return _run(scope, repository, entrypoint, args, kwargs or {}, tolerated)
+    owner = f"{repository.id} {entrypoint or 'hubconf.py'}"
+    scope = _scope(answers, hub_dir, owner=owner, cpu_only=cpu_only, mmap=mmap)
+    return _watch(scope, repository, entrypoint, args, kwargs or {}, tolerated)
 
 
 def run_local(
@@ -87,40 +137,50 @@ def run_local(
 
     Raises:
         InputError: the folder has no hubconf.py.
+        MissingDependency: hubconf.py names packages that are not installed.
         Exception: as ``run``.
     """
     install()
     repository = local.repository(folder)
+    _check_dependencies(repository)
     scope = _scope(answers, None, owner=f"{repository.id} {entrypoint}", mmap=mmap)
     scope.own_folder = repository.root
-    return _run(scope, repository, entrypoint, args, kwargs or {}, ())
+    return _watch(scope, repository, entrypoint, args, kwargs or {}, ()).result
 
 
-def _run(
+def _watch(
     scope: Scope,
     repository: Repository,
-    entrypoint: str,
+    entrypoint: str | None,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
-    tolerated: Collection[str],
-) -> Any:
+    tolerated: Container[str],
+) -> Watched:
     before = set(sys.modules)
+    result = None
     try:
         with scope.entered(), state.kept(scope):
-            result = _call(scope, repository, entrypoint, args, kwargs)
+            hubconf = _hubconf(scope, repository)
+            if entrypoint is not None:
+                result = _call(scope, repository, entrypoint, args, kwargs)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        refused = scope.first_refusal(tolerated)
+        refused = _refused(scope, tolerated, before)
         if refused is None or refused is error:
             raise
-        _forget_modules(scope, before)
         raise refused from error
+    refused = _refused(scope, tolerated, before)
+    if refused is not None:
+        raise refused
+    return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
+
+
+def _refused(scope: Scope, tolerated: Container[str], before: Collection[str]) -> HublockError | None:
     refused = scope.first_refusal(tolerated)
     if refused is not None:
         _forget_modules(scope, before)
-        raise refused
-    return result
+    return refused
 
 
 def _forget_modules(scope: Scope, before: Collection[str]) -> None:
@@ -172,7 +232,11 @@ def load_state_dict_from_url(
 
 
 def install() -> None:
-    """Exchange torch.hub's functions and add the guard, once per process; nothing changes outside a scope."""
+    """Exchange torch.hub's functions and add the guard, once per process; nothing changes outside a scope.
+
+    Raises:
+        MissingDependency: torch cannot be imported.
+    """
     global _installed  # noqa: PLW0603 - functions are exchanged once per process
     with _install_lock:
         if not _installed:
@@ -192,78 +256,27 @@ def _swap_package(module: ModuleType) -> None:
 def _answered() -> list[tuple[Function, Function]]:
     from concurrent.futures import ThreadPoolExecutor
 
-    import torch
-    import torch.hub
+    try:
+        import torch
+        import torch.hub
+    except ImportError as error:
+        raise MissingDependency("torch cannot be imported", hint='pip install "hublock[torch]"') from error
 
     return [
         (torch.hub.load, _load),
         (torch.hub.list, _list),
         (torch.hub.help, _help),
-        (torch.hub.get_dir, lambda scope, _original: str(scope.hub_dir)),
-        (torch.hub._get_torch_home, lambda scope, _original: str(scope.hub_dir.parent)),
-        (torch.hub.set_dir, _set_dir),
-        (torch.hub.download_url_to_file, _download_url_to_file),
-        (torch.hub.load_state_dict_from_url, _load_state_dict_from_url),
+        (torch.hub.get_dir, downloads.get_dir),
+        (torch.hub._get_torch_home, downloads.get_torch_home),
+        (torch.hub.set_dir, downloads.set_dir),
+        (torch.hub.download_url_to_file, downloads.download_url_to_file),
+        (torch.hub.load_state_dict_from_url, downloads.load_state_dict_from_url),
         (torch.load, checkpoints.load),
         (torch.save, checkpoints.save),
         (torch.jit.load, checkpoints.load_script),
         (threading.Thread.start, start_thread),
         (ThreadPoolExecutor.submit, submit),
     ]
-
-
-def resolve_object(repository: Repository, name: str) -> object:
-    """Return what ``{object = "torch.float16"}`` means; an object of the tree is made when the entry point is called.
-
-    Raises:
-        InputError: neither torch nor the tree has such an object.
-    """
-    head, *rest = name.split(".")
-    if head != "torch":
-        return _TreeObject(*_split_module(repository, name))
-    import torch
-
-    return _attribute(torch, name, rest)
-
-
-def _attribute(found: object, name: str, words: Sequence[str]) -> object:
-    for word in words:
-        if not hasattr(found, word):
-            raise InputError(f"there is no {name}", hint=_OBJECT_HINT)
-        found = getattr(found, word)
-    return found
-
-
-_OBJECT_HINT = "name an object of torch or of the repository's own modules"
-
-
-@dataclass(frozen=True, slots=True)
-class _TreeObject:
-    """An argument that only the repository's own code can make."""
-
-    module: str
-    attributes: tuple[str, ...]
-
-
-def _split_module(repository: Repository, name: str) -> tuple[str, tuple[str, ...]]:
-    words = name.split(".")
-    for cut in range(len(words) - 1, 0, -1):
-        path = "/".join(words[:cut])
-        if {f"{path}.py", f"{path}/__init__.py"} & repository.listing.by_path.keys():
-            return ".".join(words[:cut]), tuple(words[cut:])
-    raise InputError(f"{repository.id} has no {name}", hint=_OBJECT_HINT)
-
-
-def _filled(value: Any, repository: Repository) -> Any:
-    """Put the objects of the tree into arguments; runs foreign code."""
-    if isinstance(value, _TreeObject):
-        module = importlib.import_module(f"{namespace(repository)}.{value.module}")
-        return _attribute(module, ".".join([value.module, *value.attributes]), value.attributes)
-    if type(value) in (list, tuple):
-        return type(value)(_filled(item, repository) for item in value)
-    if type(value) is dict:
-        return {key: _filled(item, repository) for key, item in value.items()}
-    return value
 
 
 def _scope(answers: Answers, hub_dir: Path | None, *, owner: str, cpu_only: bool = False, mmap: bool = False) -> Scope:
@@ -280,7 +293,7 @@ def _call(scope: Scope, repository: Repository, entrypoint: str, args: Sequence[
     from hublock.runtime import entrypoints
 
     found: Function = entrypoints.find(_hubconf(scope, repository), entrypoint, repository.id)
-    return found(*_filled(list(args), repository), **_filled(dict(kwargs), repository))
+    return found(*filled(list(args), repository), **filled(dict(kwargs), repository))
 
 
 def _hubconf(scope: Scope, repository: Repository) -> Any:
@@ -304,7 +317,22 @@ def _nested(scope: Scope, repo_or_dir: str, source: str = "github") -> Repositor
         return local.inside(scope, Path(repo_or_dir))
     if source.lower() != "github":
         raise ValueError(f'Unknown source: "{source}". Allowed values: "github" | "local".')
-    return scope.ask(f"https://github.com/{repo_or_dir}", lambda: scope.answers.repo(repo_or_dir))
+    repository = scope.ask(f"https://github.com/{repo_or_dir}", lambda: scope.answers.repo(repo_or_dir))
+    _check_dependencies(repository)
+    return repository
+
+
+def _check_dependencies(repository: Repository) -> None:
+    """Name all that is missing before anything is imported; a top-level load has been checked by its caller."""
+    source = (repository.root / "hubconf.py").read_bytes()
+    environment.check(
+        dependencies=read_hubconf(source, file=f"hubconf.py of {repository.id}").dependencies,
+        requires=(),
+        traced_with=(),
+        exact=False,
+        trees_own=repository.listing.top_names,
+        of=repository.id,
+    )
 
 
 def _list(scope: Scope, _original: Function, github: str, *_rest: Any, **_options: Any) -> list[str]:
@@ -318,51 +346,3 @@ def _help(scope: Scope, _original: Function, github: str, model: str, *_rest: An
     repository = _nested(scope, github)
     found: Callable[..., Any] = entrypoints.find(_hubconf(scope, repository), model, repository.id)
     return found.__doc__
-
-
-def _set_dir(scope: Scope, _original: Function, d: str | os.PathLike[str]) -> None:
-    scope.hub_dir = Path(d).expanduser()
-
-
-def _download_url_to_file(
-    scope: Scope, _original: Function, url: str, dst: str, hash_prefix: str | None = None, _progress: bool = True
-) -> None:
-    placing.place(scope.fetch(url, hash_prefix).path, Path(dst).expanduser(), private=scope.private_hub)
-
-
-def _load_state_dict_from_url(
-    scope: Scope,
-    original: Function,
-    url: str,
-    model_dir: str | None = None,
-    map_location: Any = None,
-    progress: bool = True,
-    check_hash: bool = False,
-    file_name: str | None = None,
-    *rest: Any,
-    **options: Any,
-) -> Any:
-    """Let torch's own function find the right bytes, alone in a folder under the name it expects."""
-    name = file_name if file_name is not None else os.path.basename(urlsplit(url).path)  # noqa: PTH119 - as torch does
-    file = scope.fetch(url, _claimed_hash(name) if check_hash else None)
-    _leave_behind(scope, file, Path(model_dir) if model_dir is not None else scope.hub_dir / "checkpoints", name)
-    folder = Path(tempfile.mkdtemp(dir=scope.folder))
-    try:
-        placing.link(file.path, folder / name)
-        return original(url, str(folder), map_location, progress, check_hash, file_name, *rest, **options)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _leave_behind(scope: Scope, file: File, folder: Path, name: str) -> None:
-    """Put a file where torch.hub would keep it; another file that is there already is the user's and stays."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if placing.is_below(folder / name, scope.private_hub) or not (folder / name).exists():
-        placing.place(file.path, folder / name, private=scope.private_hub)
-
-
-def _claimed_hash(name: str) -> str | None:
-    import torch.hub
-
-    match = torch.hub.HASH_REGEX.search(name)
-    return match.group(1) if match else None

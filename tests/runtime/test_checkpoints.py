@@ -11,7 +11,7 @@ import torch
 
 from hublock.errors import HublockError, TreeMismatch, UnlockedDownload, UnsafePickle
 from hublock.runtime import torchhub
-from tests.runtime.answering import Shelf, saved
+from tests.runtime.answering import Shelf, ones, saved
 from tests.runtime.conftest import MakeRepository
 
 URL = "https://example.org/models/net.pth"
@@ -24,10 +24,6 @@ WHOLE = (
     "    def __eq__(self, other):\n        return type(other) is Net and other.size == self.size\n"
     "    def __hash__(self):\n        return self.size\n"
 )
-
-
-def ones(count: int) -> bytes:
-    return saved({"w": torch.ones(count)})
 
 
 def legacy_zip(data: bytes) -> bytes:
@@ -214,6 +210,12 @@ class TestHowItIsUnpickled:
 
         for which in ("none", "pickle", "custom"):
             assert torchhub.run(repo, "model", [URL, which], answers=shelf)
+        shelf.repos["nested/one"] = repo
+        outer = repository(
+            "import torch\ndef model(*args):\n    return torch.hub.load('nested/one', 'model', *args)\n",
+            {"netcode.py": "class Net:\n    pass\n"},
+        )
+        assert torchhub.run(outer, "model", [URL, "none"], answers=shelf)
         assert sys.modules.get("netcode") is not old
 
     def test_the_code_may_load_again_what_it_saved(

@@ -1,0 +1,83 @@
+"""The functions of torch.hub that fetch files, and those that say where files go, inside a scope."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from hublock.runtime import placing
+from hublock.runtime.answers import File
+from hublock.runtime.scope import Scope
+from hublock.runtime.swap import Function
+
+
+def get_dir(scope: Scope, _original: Function) -> str:
+    """Answer ``torch.hub.get_dir``."""
+    return str(scope.hub_dir)
+
+
+def get_torch_home(scope: Scope, _original: Function) -> str:
+    """Answer ``torch.hub._get_torch_home``, which some repositories call."""
+    return str(scope.hub_dir.parent)
+
+
+def set_dir(scope: Scope, _original: Function, d: str | os.PathLike[str]) -> None:
+    """Answer ``torch.hub.set_dir``: it changes what this scope sees, and nothing else."""
+    scope.hub_dir = Path(d).expanduser()
+
+
+def download_url_to_file(
+    scope: Scope, _original: Function, url: str, dst: str, hash_prefix: str | None = None, _progress: bool = True
+) -> None:
+    """Answer ``torch.hub.download_url_to_file``.
+
+    Raises:
+        UnlockedDownload: nobody locked ``url``.
+        DigestMismatch: the sha256 does not begin with ``hash_prefix``.
+    """
+    placing.place(scope.fetch(url, hash_prefix).path, Path(dst).expanduser(), private=scope.private_hub)
+
+
+def load_state_dict_from_url(
+    scope: Scope,
+    original: Function,
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+    check_hash: bool = False,
+    file_name: str | None = None,
+    *rest: Any,
+    **options: Any,
+) -> Any:
+    """Let torch's own function find the right bytes, alone in a folder under the name it expects.
+
+    Raises:
+        UnlockedDownload: nobody locked ``url``.
+        DigestMismatch: ``check_hash`` is set and the name claims another sha256.
+    """
+    name = file_name if file_name is not None else os.path.basename(urlsplit(url).path)  # noqa: PTH119 - as torch does
+    file = scope.fetch(url, _claimed_hash(name) if check_hash else None)
+    _leave_behind(scope, file, Path(model_dir) if model_dir is not None else scope.hub_dir / "checkpoints", name)
+    folder = Path(tempfile.mkdtemp(dir=scope.folder))
+    try:
+        placing.link(file.path, folder / name)
+        return original(url, str(folder), map_location, progress, check_hash, file_name, *rest, **options)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _leave_behind(scope: Scope, file: File, folder: Path, name: str) -> None:
+    """Put a file where torch.hub would keep it; another file that is there already is the user's and stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if placing.is_below(folder / name, scope.private_hub) or not (folder / name).exists():
+        placing.place(file.path, folder / name, private=scope.private_hub)
+
+
+def _claimed_hash(name: str) -> str | None:
+    import torch.hub
+
+    match = torch.hub.HASH_REGEX.search(name)
+    return match.group(1) if match else None

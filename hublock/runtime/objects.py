@@ -1,0 +1,63 @@
+"""Arguments that TOML cannot say: ``{object = "torch.float16"}`` and objects of the repository's own modules."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hublock.errors import InputError
+from hublock.runtime.repository import Repository, namespace
+
+
+def resolve_object(repository: Repository, name: str) -> object:
+    """Return what ``{object = "torch.float16"}`` means; an object of the tree is made when the entry point is called.
+
+    Raises:
+        InputError: neither torch nor the tree has such an object.
+    """
+    head, *rest = name.split(".")
+    if head != "torch":
+        return _TreeObject(*_split_module(repository, name))
+    import torch
+
+    return _attribute(torch, name, rest)
+
+
+def _attribute(found: object, name: str, words: Sequence[str]) -> object:
+    for word in words:
+        if not hasattr(found, word):
+            raise InputError(f"there is no {name}", hint=_OBJECT_HINT)
+        found = getattr(found, word)
+    return found
+
+
+_OBJECT_HINT = "name an object of torch or of the repository's own modules"
+
+
+@dataclass(frozen=True, slots=True)
+class _TreeObject:
+    """An argument that only the repository's own code can make."""
+
+    module: str
+    attributes: tuple[str, ...]
+
+
+def _split_module(repository: Repository, name: str) -> tuple[str, tuple[str, ...]]:
+    words = name.split(".")
+    for cut in range(len(words) - 1, 0, -1):
+        path = "/".join(words[:cut])
+        if {f"{path}.py", f"{path}/__init__.py"} & repository.listing.by_path.keys():
+            return ".".join(words[:cut]), tuple(words[cut:])
+    raise InputError(f"{repository.id} has no {name}", hint=_OBJECT_HINT)
+
+
+def filled(value: Any, repository: Repository) -> Any:
+    """Put the objects of the tree into arguments; runs foreign code."""
+    if isinstance(value, _TreeObject):
+        module = importlib.import_module(f"{namespace(repository)}.{value.module}")
+        return _attribute(module, ".".join([value.module, *value.attributes]), value.attributes)
+    if type(value) in (list, tuple):
+        return type(value)(filled(item, repository) for item in value)
+    if type(value) is dict:
+        return {key: filled(item, repository) for key, item in value.items()}
+    return value

@@ -1,0 +1,138 @@
+import inspect
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.hub
+import torch.utils.model_zoo
+
+from hublock.runtime import torchhub
+from tests.runtime.answering import Shelf, ones
+from tests.runtime.conftest import MakeRepository
+
+URL = "https://example.org/models/net.pth"
+OTHER = "https://example.net/elsewhere/net.pth"
+
+
+class TestBystanders:
+    def test_functions_keep_identity_and_signature(self) -> None:
+        before = torch.hub.load_state_dict_from_url
+        torchhub.install()
+
+        assert torch.hub.load_state_dict_from_url is before is vars(torch.utils.model_zoo)["load_url"]
+        assert list(inspect.signature(torch.hub.load).parameters) == [
+            "repo_or_dir", "model", "args", "source", "trust_repo", "force_reload", "verbose", "skip_validation",
+            "kwargs",
+        ]  # fmt: skip
+        assert inspect.signature(torch.load).parameters["weights_only"].default is None
+
+    def test_six_loads_at_once_disturb_neither_each_other_nor_a_bystander(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        for number in range(6):
+            shelf.put(f"https://example.org/{number}/net.pth", ones(number + 1))
+        repos = [
+            repository(f"""
+                import torch
+                def model():
+                    first = torch.hub.get_dir()
+                    sizes = {{len(torch.hub.load_state_dict_from_url("https://example.org/{number}/net.pth")["w"])
+                             for _ in range(10)}}
+                    return sizes, first == torch.hub.get_dir()
+            """)
+            for number in range(6)
+        ]
+        stop, seen, errors = threading.Event(), set(), []
+        mine = tmp_path / "mine.pth"
+        mine.write_bytes(ones(7))
+
+        def bystander() -> None:
+            while not stop.is_set():
+                try:
+                    seen.add((torch.hub.get_dir(), len(torch.load(mine)["w"])))
+                except Exception as error:
+                    errors.append(error)
+
+        watcher = threading.Thread(target=bystander)
+        expected = (torch.hub.get_dir(), 7)
+        watcher.start()
+        with ThreadPoolExecutor(6) as pool:
+            runs = [pool.submit(torchhub.run, repo, "model", answers=shelf) for repo in repos]
+            results = [run.result() for run in runs]
+        stop.set()
+        watcher.join()
+
+        assert results == [({number + 1}, True) for number in range(6)]
+        assert (seen, errors) == ({expected}, [])
+
+    def test_the_users_own_code_stays_free_after_a_load(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        torchhub.run(repository("def model():\n    return 1\n"), "model", answers=shelf)
+        (tmp_path / "file").write_bytes(b"bytes")
+        torch.hub.download_url_to_file((tmp_path / "file").as_uri(), str(tmp_path / "copy"), progress=False)
+
+        assert (tmp_path / "copy").read_bytes() == b"bytes"
+
+    @pytest.mark.parametrize("end", ["return 1", "raise ValueError('no')", "raise SystemExit(1)"])
+    def test_the_state_of_the_process_is_as_before(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+    ) -> None:
+        repo = repository(f"""
+            import os, sys, torch
+            def model(folder):
+                assert sys.argv == [""], sys.argv
+                sys.argv.append("--flag")
+                sys.path.insert(0, folder)
+                os.environ["ADDED"] = "1"
+                os.environ["CHANGED"] = "2"
+                os.environ.pop("REMOVED")
+                os.chdir(folder)
+                torch.hub._validate_not_a_forked_repo = lambda a, b, c: True
+                torch.hub.new_name = 1
+                {end}
+        """)
+        monkeypatch.setenv("CHANGED", "before")
+        monkeypatch.setenv("REMOVED", "before")
+
+        def state() -> tuple[Any, ...]:
+            return list(sys.argv), list(sys.path), dict(os.environ), Path.cwd(), dict(vars(torch.hub))
+
+        before = state()
+        try:
+            torchhub.run(repo, "model", [str(tmp_path)], answers=shelf)
+        except (ValueError, SystemExit):
+            assert end != "return 1"
+        assert state() == before
+
+    def test_what_a_bystander_changes_meanwhile_stays(
+        self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("THEIRS", "before")
+        repo = repository("def model(wait):\n    wait()\n")
+
+        def bystander() -> None:
+            os.environ["THEIRS"] = "changed"
+
+        def wait() -> None:
+            go.set()
+            assert done.wait(10)
+
+        go, done = threading.Event(), threading.Event()
+
+        def when_told() -> None:
+            go.wait(10)
+            bystander()
+            done.set()
+
+        thread = threading.Thread(target=when_told)
+        thread.start()
+        torchhub.run(repo, "model", [wait], answers=shelf)
+        thread.join()
+
+        assert os.environ["THEIRS"] == "changed"

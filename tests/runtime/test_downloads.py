@@ -1,0 +1,195 @@
+import functools
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+import torch.hub
+import torch.utils.model_zoo
+
+from hublock.errors import (
+    DigestMismatch,
+)
+from hublock.runtime import torchhub
+from tests.runtime.answering import Shelf, ones
+from tests.runtime.conftest import MakeRepository
+
+URL = "https://example.org/models/net.pth"
+OTHER = "https://example.net/elsewhere/net.pth"
+EARLY = types.ModuleType("early_library")
+EARLY.get = functools.partial(torch.hub.load_state_dict_from_url, progress=False)  # type: ignore[attr-defined]
+EARLY.zoo = vars(torch.utils.model_zoo)["load_url"]  # type: ignore[attr-defined]
+
+
+class TestWhatIsAnswered:
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "torch.hub.load_state_dict_from_url(url)",
+            "by_name(url)",
+            "alias.hub.load_state_dict_from_url(url, progress=False, check_hash=False)",
+            "torch.utils.model_zoo.load_url(url)",
+            "partial(url)",
+            "early_library.get(url)",
+            "early_library.zoo(url)",
+            "getattr(torch.hub, 'load_state_' + 'dict_from_url')(url)",
+        ],
+    )
+    def test_state_dicts_however_the_function_is_called(
+        self, shelf: Shelf, repository: MakeRepository, call: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "early_library", EARLY)
+        shelf.put(URL, ones(3))
+        repo = repository(f"""
+            import functools, torch, torch as alias, torch.utils.model_zoo, early_library
+            from torch.hub import load_state_dict_from_url as by_name
+            partial = functools.partial(by_name, progress=False)
+            def model(url):
+                return {call}
+        """)
+
+        assert torchhub.run(repo, "model", [URL], answers=shelf)["w"].sum() == 3
+        assert shelf.asked == [URL]
+
+    def test_files_are_fetched_by_url_not_by_name(self, shelf: Shelf, repository: MakeRepository) -> None:
+        shelf.put(URL, ones(3))
+        shelf.put(OTHER, ones(5))
+        repo = repository("""
+            from torch.hub import load_state_dict_from_url
+            def model(*urls):
+                return [len(load_state_dict_from_url(url)["w"]) for url in urls]
+        """)
+
+        assert torchhub.run(repo, "model", [URL, OTHER, URL], answers=shelf) == [3, 5, 3]
+
+    def test_a_file_planted_in_torch_hubs_cache_is_not_seen(
+        self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        planted = tmp_path / "torch" / "hub" / "checkpoints" / "net.pth"
+        planted.parent.mkdir(parents=True)
+        planted.write_bytes(ones(9))
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+        shelf.put(URL, ones(3))
+        repo = repository("""
+            import os, torch
+            def model(url):
+                planted = os.path.exists(os.path.join(torch.hub.get_dir(), "checkpoints", "net.pth"))
+                return planted, len(torch.hub.load_state_dict_from_url(url)["w"])
+        """)
+
+        assert Path(torch.hub.get_dir(), "checkpoints", "net.pth").exists()
+        assert torchhub.run(repo, "model", [URL], answers=shelf) == (False, 3)
+
+    def test_a_download_into_the_hub_folder_can_be_loaded_from_there(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        shelf.put(URL, ones(3))
+        repo = repository("""
+            import os, torch
+            def model(url):
+                path = os.path.join(torch.hub.get_dir(), "checkpoints", "mine.pth")
+                torch.hub.download_url_to_file(url, path, progress=False)
+                return len(torch.load(path)["w"])
+        """)
+
+        assert torchhub.run(repo, "model", [URL], answers=shelf) == 3
+
+    def test_a_download_elsewhere_is_a_copy_of_its_own(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        blob = shelf.put(URL, ones(3))
+        repo = repository("""
+            import torch
+            def model(url, path):
+                torch.hub.download_url_to_file(url, path)
+                with open(path, "ab") as file:
+                    file.write(b"more")
+        """)
+        torchhub.run(repo, "model", [URL, str(tmp_path / "net.pth")], answers=shelf)
+
+        assert (tmp_path / "net.pth").read_bytes() == ones(3) + b"more"
+        assert blob.path.read_bytes() == ones(3)
+
+    def test_a_download_through_a_link_out_of_the_hub_folder_is_a_copy(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        shelf.put(URL, ones(3))
+        (tmp_path / "outside").mkdir()
+        repo = repository("""
+            import os, torch
+            def model(url, folder):
+                os.symlink(folder, os.path.join(torch.hub.get_dir(), "link"))
+                torch.hub.download_url_to_file(url, os.path.join(torch.hub.get_dir(), "link", "net.pth"))
+        """)
+        torchhub.run(repo, "model", [URL, str(tmp_path / "outside")], answers=shelf)
+
+        assert not (tmp_path / "outside" / "net.pth").is_symlink()
+
+    def test_set_dir_changes_what_the_load_sees_and_nothing_else(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        before = torch.hub.get_dir()
+        repo = repository("""
+            import torch
+            def model(folder):
+                first = torch.hub.get_dir()
+                torch.hub.set_dir(folder)
+                return first, torch.hub.get_dir(), torch.hub._get_torch_home()
+        """)
+        first, second, home = torchhub.run(repo, "model", [str(tmp_path / "mine")], answers=shelf)
+
+        assert (second, home) == (str(tmp_path / "mine"), str(tmp_path))
+        assert torch.hub.get_dir() == before
+        assert torchhub.run(repo, "model", ["x"], answers=shelf)[0] not in (first, before)
+
+    def test_the_hub_folder_links_to_the_tree(self, shelf: Shelf, repository: MakeRepository) -> None:
+        hubconf = """
+            import torch
+            from pathlib import Path
+            def model(*names):
+                return [Path(torch.hub.get_dir(), name, "data.txt").read_text() for name in names]
+        """
+        tagged = repository(hubconf, {"data.txt": "tagged"}, name="snakers4/silero-vad:v5/x")
+        bare = repository(hubconf, {"data.txt": "bare"}, name="snakers4/silero-vad")
+
+        assert torchhub.run(tagged, "model", ["snakers4_silero-vad_v5_x"], answers=shelf) == ["tagged"]
+        both = ["snakers4_silero-vad_main", "snakers4_silero-vad_master"]
+        assert torchhub.run(bare, "model", both, answers=shelf) == ["bare", "bare"]
+
+    def test_check_hash_is_held_against_the_name(self, shelf: Shelf, repository: MakeRepository) -> None:
+        data = ones(3)
+        good = f"https://example.org/net-{shelf.put('x', data).digest.hex[:8]}.pth"
+        bad = "https://example.org/net-00000000.pth"
+        shelf.put(good, data)
+        shelf.put(bad, data)
+        repo = repository("""
+            from torch.hub import load_state_dict_from_url
+            def model(url, **options):
+                return len(load_state_dict_from_url(url, **options)["w"])
+        """)
+
+        assert torchhub.run(repo, "model", [good], {"check_hash": True}, answers=shelf) == 3
+        assert torchhub.run(repo, "model", [bad], answers=shelf) == 3
+        named = {"check_hash": True, "file_name": "plain.pth"}
+        assert torchhub.run(repo, "model", [bad], named, answers=shelf) == 3
+        with pytest.raises(RuntimeError, match=r'invalid hash value for .* \(expected "00000000", got') as caught:
+            torchhub.run(repo, "model", [bad], {"check_hash": True}, answers=shelf)
+        assert isinstance(caught.value, DigestMismatch)
+
+    def test_model_dir_and_file_name_leave_a_file_as_torch_does(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        shelf.put(URL, ones(3))
+        repo = repository("""
+            from torch.hub import load_state_dict_from_url
+            def model(url, folder, name=None):
+                return len(load_state_dict_from_url(url, folder, file_name=name)["w"])
+        """)
+        assert torchhub.run(repo, "model", [URL, str(tmp_path / "a")], answers=shelf) == 3
+        assert torchhub.run(repo, "model", [URL, str(tmp_path / "a"), "b.pth"], answers=shelf) == 3
+        assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.pth", "net.pth"]
+        (tmp_path / "a" / "net.pth").write_bytes(b"the user's own")
+
+        assert torchhub.run(repo, "model", [URL, str(tmp_path / "a")], answers=shelf) == 3
+        assert (tmp_path / "a" / "net.pth").read_bytes() == b"the user's own"

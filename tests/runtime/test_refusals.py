@@ -1,0 +1,212 @@
+import sys
+import types
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+import torch.hub
+import torch.utils.model_zoo
+
+from hublock.errors import (
+    EntrypointNotFound,
+    OfflineError,
+    UnlockedDownload,
+)
+from hublock.runtime import torchhub
+from tests.runtime.answering import Shelf, ones
+from tests.runtime.conftest import MakeRepository
+
+URL = "https://example.org/models/net.pth"
+OTHER = "https://example.net/elsewhere/net.pth"
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "return get('https://example.org/unknown.pth')",
+            "try: return get('https://example.org/unknown.pth')\n    except Exception: return 'random weights'",
+            "try: return get('https://example.org/unknown.pth')\n    except OSError: return 'random weights'",
+            "try: return get('https://example.org/unknown.pth')\n    except OSError: raise ValueError('broken cache')",
+            "try: return get('https://example.org/unknown.pth')\n    except OSError: raise SystemExit(3)",
+            "return get('https://mirror.example.org/models/net.pth')",
+            "return get('https://example.org/models/net.pth?download=1')",
+        ],
+    )
+    def test_a_fetch_that_is_not_locked_even_if_it_is_swallowed(
+        self, shelf: Shelf, repository: MakeRepository, body: str
+    ) -> None:
+        shelf.put(URL, ones(3))
+        repo = repository(f"from torch.hub import load_state_dict_from_url as get\ndef model():\n    {body}\n")
+
+        with pytest.raises(UnlockedDownload, match=r"nobody locked https://(mirror\.)?example\.org") as caught:
+            torchhub.run(repo, "model", answers=shelf)
+        assert caught.value.hint == "hublock add OWNER/REPO ENTRYPOINT"
+
+    def test_a_fallback_at_import_is_not_kept_for_the_next_load(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository(
+            "from weights import WEIGHTS\ndef model():\n    return WEIGHTS\n",
+            {
+                "weights.py": """
+                    import torch
+                    try:
+                        WEIGHTS = torch.hub.load_state_dict_from_url("https://example.org/models/net.pth")
+                    except OSError:
+                        WEIGHTS = "random"
+                """
+            },
+        )
+        for _ in range(2):
+            with pytest.raises(UnlockedDownload, match="nobody locked"):
+                torchhub.run(repo, "model", answers=shelf)
+        shelf.put(URL, ones(3))
+
+        assert torchhub.run(repo, "model", answers=shelf)["w"].sum() == 3
+
+    def test_what_is_tolerated_by_exact_name_may_be_swallowed(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("""
+            import subprocess, torch
+            def model():
+                for attempt in (lambda: torch.hub.load_state_dict_from_url("https://api.example.org/x"),
+                                lambda: subprocess.run(["git", "tag"])):
+                    try:
+                        attempt()
+                    except OSError:
+                        pass
+                return "whole"
+        """)
+
+        assert (
+            torchhub.run(repo, "model", answers=shelf, tolerated=["https://api.example.org", "subprocess:git"])
+            == "whole"
+        )
+        with pytest.raises(UnlockedDownload, match="tries to run git"):
+            torchhub.run(repo, "model", answers=shelf, tolerated=["https://api.example.org"])
+        with pytest.raises(UnlockedDownload, match=r"nobody locked https://api\.example\.org/x"):
+            torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.org", "subprocess:git"])
+
+    def test_what_is_not_an_unlocked_download_is_never_tolerated(
+        self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def absent(url: str, **_options: object) -> Any:
+            raise OfflineError(f"{url} is not in the store", hint="hublock sync")
+
+        monkeypatch.setattr(shelf, "fetch", absent)
+        repo = repository("""
+            import torch
+            def model():
+                try:
+                    torch.hub.load_state_dict_from_url("https://example.org/x")
+                except Exception:
+                    return "random"
+        """)
+        with pytest.raises(OfflineError, match="not in the store"):
+            torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.org"])
+
+    def test_the_entry_points_own_error_and_interrupts_pass(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("""
+            import torch
+            def model(error):
+                raise error
+            def late(error):
+                try:
+                    torch.hub.load_state_dict_from_url("https://example.org/x")
+                except OSError:
+                    raise error
+        """)
+        for error in (ValueError("its own"), SystemExit(4), KeyboardInterrupt()):
+            with pytest.raises(type(error)):
+                torchhub.run(repo, "model", [error], answers=shelf)
+        with pytest.raises(KeyboardInterrupt):
+            torchhub.run(repo, "late", [KeyboardInterrupt()], answers=shelf)
+        with pytest.raises(EntrypointNotFound, match="modle"):
+            torchhub.run(repo, "modle", answers=shelf)
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            "t = threading.Thread(target=job); t.start(); t.join()",
+            "t = Own(); t.start(); t.join()",
+            "t = threading.Timer(0, job); t.start(); t.join()",
+            "[future.result() for future in [ThreadPoolExecutor(2).submit(job) for _ in range(3)]]",
+            "ThreadPool(2).apply(job)",
+            "asyncio.run(asyncio.to_thread(job))",
+            "asyncio.run(in_executor(job))",
+            "t = threading.Thread(target=start_and_join, args=(job,)); t.start(); t.join()",
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    def test_threads_and_pools_that_the_entry_point_starts(
+        self, shelf: Shelf, repository: MakeRepository, start: str
+    ) -> None:
+        # everything that runs in the threads is a library's: no frame there tells whose it is
+        repo = repository(f"""
+            import asyncio, threading
+            from concurrent.futures import ThreadPoolExecutor
+            from multiprocessing.pool import ThreadPool
+            from foreign import Own, in_executor, start_and_join, swallow as job
+            def model():
+                {start}
+                return "random"
+        """)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "foreign", _foreign())
+            with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
+                torchhub.run(repo, "model", answers=shelf)
+
+    def test_a_job_in_a_pool_of_the_users_is_inside_but_the_pool_is_not(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import foreign
+            def model(pool):
+                pool.submit(foreign.swallow).result()
+        """)
+        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+            patch.setitem(sys.modules, "foreign", _foreign())
+            with pytest.raises(UnlockedDownload):
+                torchhub.run(repo, "model", [pool], answers=shelf)
+            assert pool.submit(torch.hub.get_dir).result() == torch.hub.get_dir()
+
+    def test_a_download_at_forward_time_after_the_load(self, shelf: Shelf, repository: MakeRepository) -> None:
+        shelf.put(URL, ones(3))
+        repo = repository("""
+            import torch
+            class Lazy(torch.nn.Module):
+                def forward(self, url):
+                    return torch.hub.load_state_dict_from_url(url)["w"]
+            def model():
+                return Lazy()
+        """)
+        lazy = torchhub.run(repo, "model", answers=shelf)
+
+        assert lazy(URL).sum() == 3
+        with pytest.raises(UnlockedDownload):
+            lazy(OTHER)
+
+
+FOREIGN = """
+import asyncio, threading, torch
+def swallow():
+    try:
+        torch.hub.load_state_dict_from_url("https://example.org/x")
+    except OSError:
+        pass
+class Own(threading.Thread):
+    def run(self):
+        swallow()
+def start_and_join(job):
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+async def in_executor(job):
+    await asyncio.get_running_loop().run_in_executor(None, job)
+"""
+
+
+def _foreign() -> types.ModuleType:
+    """An installed library: its frames carry no mark."""
+    module = types.ModuleType("foreign")
+    exec(FOREIGN, vars(module))
+    return module
