@@ -16,7 +16,7 @@ from hublock.core.lockfile import Lock, Value
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
-from hublock.errors import HublockError, InputError, RefNotFound
+from hublock.errors import InputError, RefNotFound
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,29 +148,31 @@ def _understand(reference: Reference, wish: Wish, lock: Lock, project: Project, 
     if word is None or reference.kind != "github":
         return reference, (), None, _offer(reference, wish, lock, project, context)
     plain = reference.at(None)
-    missing = _missing_ref(reference, project, context)
+    refs = _refs_instead(reference, project, context)
     offer = _default_offer(plain, wish, lock, project, context)
     names = [entry.name for entry in offer.entrypoints] if offer else []
-    if missing is None and word in names:
+    if refs is None and word in names:
         raise InputError(
             f"{word} is both a ref and an entry point of {plain}",
             hint=f"hublock add {plain} {word} for the entry point, hublock add {plain}:{word} ENTRYPOINT for the ref",
         )
-    if missing is None:
+    if refs is None:
         return reference, (), None, _offer(reference, wish, lock, project, context)
     if word not in names:
         raise RefNotFound(
-            f"{plain} has neither a ref nor an entry point {word}{nearest(word, names)}",
-            hint=missing.hint or f"hublock list {plain}",
+            f"{plain} has neither a ref nor an entry point {word}{nearest(word, {*names, *refs})}",
+            hint=f"hublock list {plain} shows its entry points; refs: {', '.join(sorted(refs)[:5]) or 'none'}",
         )
     return plain, (word,), f"{plain} has no ref {word}: taking the entry point {word} of its default branch", None
 
 
-def _missing_ref(reference: Reference, project: Project, context: Context) -> HublockError | None:
+def _refs_instead(reference: Reference, project: Project, context: Context) -> set[str] | None:
+    """Return the short names of the refs there are, if the one of ``reference`` is not among them."""
+    remote = remote_of(reference, context, project.folder)
     try:
-        remote_of(reference, context, project.folder).resolve(reference.ref)
-    except RefNotFound as error:
-        return error
+        remote.resolve(reference.ref)
+    except RefNotFound:
+        return {name.removeprefix("refs/heads/").removeprefix("refs/tags/") for name in remote.refs()}
     return None
 
 

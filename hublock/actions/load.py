@@ -88,16 +88,11 @@ def check_environment(match: Match, lock: Lock, repository: Repository) -> None:
         requires=sorted({item for model in models for item in model.requires}),
         traced_with=sorted({item for model in models for item in model.traced_with}),
         exact=lock.environment == "exact",
-        trees_own=owned_names(repository),
+        trees_own=repository.listing.top_names,
         of=match.repo.id,
     )
     for sentence in drift:
         _warn_once(f"{match.repo.id}: {sentence}")
-
-
-def owned_names(repository: Repository) -> set[str]:
-    """Return the top-level names that the tree itself provides."""
-    return {entry.path.split("/")[0].removesuffix(".py") for entry in repository.listing.entries}
 
 
 def arguments(call: Call, repository: Repository) -> tuple[list[object], dict[str, object]]:

@@ -18,6 +18,7 @@ from hublock.core.plan import Pending, assemble, plan
 from hublock.core.reference import Reference
 from hublock.errors import EntrypointNotFound, NotLocked, StaleLock
 from hublock.net.download import Wanted
+from hublock.runtime import environment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +154,14 @@ def _find_out(
         return pinned.repo, _declared(wanted, pinned, so_far, context, base=base), ()
     if not pinned.hubconf.dynamic:
         _check_entrypoint(wanted, pinned)
+    environment.check(
+        dependencies=pinned.repo.dependencies,
+        requires=wanted.requires,
+        traced_with=(),
+        exact=False,
+        trees_own=pinned.tree.listing.top_names,
+        of=pinned.repo.id,
+    )
     traced = trace_model(wanted, pinned, so_far, context, base=base, options=options)
     remember(pinned.tree, traced.entrypoints, context.store)
     if traced.consent:

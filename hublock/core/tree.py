@@ -87,6 +87,11 @@ class Listing:
         return {entry.path: entry for entry in self.entries}
 
     @property
+    def top_names(self) -> frozenset[str]:
+        """The names that a Python with this tree on its path could import from it."""
+        return frozenset(entry.path.split("/")[0].removesuffix(".py") for entry in self.entries)
+
+    @property
     def size(self) -> int:
         """The bytes of all files together."""
         return sum(entry.size for entry in self.entries)

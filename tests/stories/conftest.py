@@ -1,10 +1,12 @@
 """Whole commands, as a user types them, with their whole output."""
 
+import io
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +60,15 @@ class Done:
 Run = Callable[..., Done]
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A project with one traced model, made once: a process that imports torch costs seconds."""
+
+    project: Path
+    store: Path
+    done: Done
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     folder = tmp_path / "project"
@@ -66,24 +77,73 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(forge: Forge, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def served(forge: Forge) -> Forge:
+    """A forge with one hub repository and its checkpoint."""
+    publish(forge)
+    return forge
+
+
+@pytest.fixture(scope="session")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    folder = tmp_path_factory.mktemp("traced")
+    project = folder / "project"
+    project.mkdir()
+    with Forge() as forge:
+        publish(forge)
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "HUBLOCK_MIRRORS": forge.mirrors,
+            "HUBLOCK_CACHE_DIR": str(folder / "store"),
+        }
+        done = hublock("add", "someone/net:v1", "net", "--kwarg", "pretrained=True", cwd=project, environ=environ)
+    assert done.code == 0, done
+    return Traced(project, folder / "store", done)
+
+
+@pytest.fixture
+def added(traced: Traced, served: Forge, project: Path, store: Path) -> Done:
+    """The project after ``hublock add someone/net:v1 net --kwarg pretrained=True``, and what that said."""
+    shutil.copytree(traced.project, project, dirs_exist_ok=True)
+    shutil.copytree(traced.store, store, symlinks=True)
+    return traced.done
+
+
+@pytest.fixture
+def run(forge: Forge, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run ``hublock …`` in the project; what differs from run to run is written as <words>."""
     monkeypatch.setenv("HUBLOCK_MIRRORS", forge.mirrors)
-    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(tmp_path / "store"))
+    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
 
     def call(*args: str, cwd: Path = project, **environ: str) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "hublock", *args],
-            cwd=cwd,
-            env={**os.environ, **environ},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            stdin=subprocess.DEVNULL,
-        )
-        return Done(told(done.stdout, project), told(done.stderr, project), done.returncode)
+        return hublock(*args, cwd=cwd, environ={**os.environ, **environ})
 
     return call
+
+
+def publish(forge: Forge) -> None:
+    """Put the hub repository of these stories on a forge; its commit is the same every time."""
+    forge.repo("someone/net", {"hubconf.py": HUBCONF, "net.py": NET}).tag("v1")
+    forge.serve("https://example.org/net.pth", state_dict(4))
+
+
+def hublock(*args: str, cwd: Path, environ: Mapping[str, str]) -> Done:
+    """Run ``hublock …`` as its own process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hublock", *args],
+        cwd=cwd,
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+    )
+    return Done(told(done.stdout, cwd), told(done.stderr, cwd), done.returncode)
 
 
 @pytest.fixture
@@ -110,3 +170,13 @@ def told(text: str, project: Path) -> str:
     text = re.sub(r"\b[0-9a-f]{40,64}\b", "<hex>", text)
     text = re.sub(r"at [0-9a-f]{12}\b", "at <commit>", text)
     return re.sub(r"within (netns\+landlock|netns|landlock|guard)", "within <isolation>", text)
+
+
+def state_dict(width: int) -> bytes:
+    """Return a real checkpoint of Net, the same bytes every time."""
+    import torch
+
+    buffer = io.BytesIO()
+    weight = torch.arange(2.0 * width).reshape(2, width)
+    torch.save({"layer.weight": weight, "layer.bias": torch.tensor([1.0, 2.0])}, buffer)
+    return buffer.getvalue()

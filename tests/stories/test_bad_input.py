@@ -1,0 +1,274 @@
+"""Wrong input: one sentence, a hint, the right exit code, and no file touched."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.forge import Forge
+from tests.stories.conftest import HUBCONF, NET, Done, Run
+
+CONFLICT = """\
+version = 1
+<<<<<<< ours
+environment = "exact"
+=======
+>>>>>>> theirs
+"""
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def refused(done: Done, code: int, sentence: str, hint: str) -> None:
+    """Check the whole of what a refusal prints."""
+    assert str(done) == f"exit {code}\n--- stdout\n--- stderr\nerror: {sentence}\n   hint: {hint}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "[models.net\n",
+            "<project>/hub.toml: line 1, column 12: not valid TOML (expected ']' at the end of a table declaration)",
+        ),
+        ("[models.net]\nrepo = 3\n", "<project>/hub.toml: models.net.repo: expected a string, found an integer"),
+        ('[models.net]\nrepo = "a/b"\ncolour = "red"\n', "<project>/hub.toml: models.net.colour: unknown key"),
+        ('[models.net]\nrepo = "a/b/c"\n', "<project>/hub.toml: models.net.repo: 'a/b/c' does not name a repository"),
+    ],
+)
+@pytest.mark.parametrize("words", [("lock",), ("add", "someone/net", "net"), ("remove", "net"), ("lock", "--check")])
+def test_refuses_a_bad_manifest(run: Run, project: Path, text: str, sentence: str, words: tuple[str, ...]) -> None:
+    (project / "hub.toml").write_text(text)
+    before = snapshot(project)
+
+    done = run(*words)
+
+    assert done.err.startswith(f"error: {sentence}\n   hint: "), done
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 2)
+    assert snapshot(project) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "sentence"),
+    [
+        (CONFLICT, 2, "<project>/hub.lock: line 2: holds git conflict markers"),
+        ("version = 2\n", 2, "<project>/hub.lock: version: is 2, and this hublock reads only 1"),
+        ("version = 1\nextra = 1\n", 2, "<project>/hub.lock: extra: unknown key"),
+        ("version = 1\n[[repo]]\n", 2, "<project>/hub.lock: repo[0].id: is missing"),
+        ("version = ", 2, "<project>/hub.lock: at its end: not valid TOML (invalid value)"),
+    ],
+)
+@pytest.mark.parametrize("words", [("lock",), ("sync",), ("verify",), ("list",), ("add", "someone/net", "net")])
+def test_refuses_a_bad_lock(
+    run: Run, project: Path, text: str, code: int, sentence: str, words: tuple[str, ...]
+) -> None:
+    (project / "hub.toml").write_text("")
+    (project / "hub.lock").write_text(text)
+    before = snapshot(project)
+
+    done = run(*words)
+
+    assert done.err.startswith(f"error: {sentence}\n   hint: "), done
+    assert (done.code, done.out, done.err.count("\n")) == (code, "", 2)
+    assert snapshot(project) == before
+
+
+def test_refuses_what_the_host_does_not_have(served: Forge, run: Run, project: Path) -> None:
+    repo = served.repo("someone/bare", {"README": "no hubconf"})
+    repo.commit({"hubconf.py": "def broken(:\n"}, branch="broken")
+    repo.commit({"hubconf.py": "dependencies = ['torch']\nraise SystemExit(3)\ndef net(): pass\n"}, branch="exits")
+
+    nowhere = run("add", "someone/nowhere", "net")
+    assert (nowhere.code, nowhere.out) == (2, "")
+    assert nowhere.err.startswith(
+        "error: github.com does not show someone/nowhere: it does not exist, it is private, or "
+    )
+    assert "GITHUB_TOKEN" in nowhere.err
+
+    branch = run("add", "someone/net:v2", "net")
+    assert branch.code == 2
+    assert "someone/net" in branch.err
+    assert "v1" in branch.err
+
+    refused(
+        run("add", "someone/net", "nett"),
+        2,
+        "someone/net has no entry point nett; did you mean net?",
+        "hublock list someone/net",
+    )
+    refused(
+        run("add", "someone/bare", "net"),
+        2,
+        "someone/bare has no hubconf.py, so it is not a hub repository",
+        "check the name and the ref",
+    )
+    broken = run("add", "someone/bare:broken", "net")
+    assert broken.code == 2
+    assert "hubconf.py:1" in broken.err
+    exits = run("add", "someone/bare:exits", "net")
+    assert exits.code == 6
+    assert "SystemExit" in exits.err or "exit" in exits.err
+    assert list(project.iterdir()) == []
+    for done in (nowhere, branch, broken, exits):
+        assert "Traceback" not in done.err
+        assert done.err.splitlines()[-1].startswith("   hint: ")
+
+
+def test_refuses_a_word_that_is_ref_and_entry_point_at_once(served: Forge, run: Run, project: Path) -> None:
+    served.repo("someone/both", {"hubconf.py": HUBCONF, "net.py": NET}).tag("net")
+
+    refused(
+        run("add", "someone/both:net"),
+        2,
+        "net is both a ref and an entry point of someone/both",
+        "hublock add someone/both net for the entry point, hublock add someone/both:net ENTRYPOINT for the ref",
+    )
+    nearest = run("add", "someone/both:nets")
+    assert nearest.code == 2
+    assert nearest.err.startswith(
+        "error: someone/both has neither a ref nor an entry point nets; did you mean net?\n   hint: "
+    )
+    listed = run("add", "someone/net:v1")
+    assert (listed.code, listed.out) == (0, "Net\nnet(pretrained=False, width=4)  A small network.\n")
+    assert list(project.iterdir()) == []
+
+
+def test_refuses_a_missing_dependency_before_anything_is_imported(served: Forge, run: Run, project: Path) -> None:
+    hubconf = "dependencies = ['torch', 'surely_not_here', 'nor_this']\nopen('/imported', 'w')\ndef net(): pass\n"
+    served.repo("someone/needy", {"hubconf.py": hubconf})
+
+    done = run("add", "someone/needy", "net")
+
+    refused(
+        done,
+        6,
+        "someone/needy needs surely_not_here and nor_this, which are not installed",
+        "pip install surely_not_here nor_this",
+    )
+    assert list(project.iterdir()) == []
+
+
+def test_refuses_a_file_that_is_gone(served: Forge, run: Run, project: Path) -> None:
+    served.forget("https://example.org/net.pth")
+
+    for words in (
+        ("add", "someone/net", "net", "--kwarg", "pretrained=True"),
+        ("add", "--url", "https://example.org/net.pth", "--name", "backbone"),
+    ):
+        done = run(*words)
+        assert done.code == 5, done
+        assert "https://example.org/net.pth" in done.err
+        assert "404" in done.err
+        assert "Traceback" not in done.err
+    assert list(project.iterdir()) == []
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Mount ``folder`` read-only over itself: root ignores mode bits."""
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_refuses_a_read_only_project_before_any_work(added: Done, served: Forge, run: Run, project: Path) -> None:
+    before, asked = snapshot(project), len(served.requests)
+    with read_only(project):
+        for words in (("add", "someone/net", "net", "--name", "two"), ("remove", "net"), ("lock",)):
+            refused(run(*words), 7, "<project> is read-only", "chmod u+w <project>")
+        assert run("verify").code == 0
+        assert run("sync").code == 0
+
+    assert snapshot(project) == before
+    assert len(served.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence", "hint"),
+    [
+        (
+            ("add",),
+            2,
+            "what should be added?",
+            "hublock add OWNER/REPO ENTRYPOINT, or hublock add --url URL --name NAME",
+        ),
+        (
+            ("add", "not-a-reference", "net"),
+            2,
+            "'not-a-reference' does not name a repository",
+            "write owner/repo[:ref], git+https://host/path[@ref] or a local path such as ./repo",
+        ),
+        (
+            ("add", "someone/net", "net", "--kwarg", "pretrained"),
+            2,
+            "'pretrained' is not a keyword argument",
+            "write --kwarg NAME=VALUE or --kwarg NAME:=TEXT",
+        ),
+        (
+            ("add", "someone/net", "net", "Net", "--name", "one"),
+            2,
+            "--name one cannot name 2 entry points",
+            "add them one at a time",
+        ),
+        (("add", "someone/net:v1", "net"), 2, "the manifest already has a net", "--name net-2, or hublock remove net"),
+        (("remove", "nat"), 2, "<project>/hub.toml has no nat; did you mean net?", "hublock list"),
+        (("help", "someone/net:v1", "nat"), 2, None, "hublock list someone/net:v1"),
+        (("lock", "--retrace", "nat"), 4, "no model nat is locked", "hublock list"),
+        (
+            ("add", "--url", "https://me:secret@example.org/x", "--name", "x"),
+            2,
+            "a URL at example.org holds a user name or password, which must not enter a lock",
+            "put the credentials into ~/.netrc",
+        ),
+    ],
+)
+def test_refuses_a_wrong_command(
+    added: Done, run: Run, project: Path, words: tuple[str, ...], code: int, sentence: str | None, hint: str
+) -> None:
+    before = snapshot(project)
+
+    done = run(*words)
+
+    if sentence is None:
+        assert (done.code, done.err.splitlines()[-1]) == (code, f"   hint: {hint}")
+    else:
+        refused(done, code, sentence, hint)
+    assert snapshot(project) == before
+
+
+def test_outside_a_project_the_first_command_is_named(run: Run) -> None:
+    for words in (("lock",), ("sync",), ("verify",), ("list",), ("remove", "net")):
+        refused(run(*words), 4, "neither hub.toml nor hub.lock in <project> or above it", "hublock init")
+
+
+def test_ctrl_c_leaves_nothing_half_written(added: Done, served: Forge, run: Run, project: Path, store: Path) -> None:
+    shutil.rmtree(store)
+    before = snapshot(project)
+    served.serve("https://example.org/net.pth", b"x" * 1000, stall=10)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hublock", "sync"], cwd=project, env=dict(os.environ), stderr=subprocess.PIPE, text=True
+    )
+    while not any(request.method == "GET" for request in served.seen("example.org")):
+        assert process.poll() is None
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert err == "error: interrupted; nothing was half-written\n"
+    assert snapshot(project) == before
+    assert not list((store / "v1" / "blobs").rglob("*")) or not [
+        p for p in (store / "v1" / "blobs").rglob("*") if p.is_file()
+    ]
