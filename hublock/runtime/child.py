@@ -15,7 +15,7 @@ from hublock.core.hubconf import EntryPoint
 from hublock.errors import HublockError
 from hublock.runtime import keeper
 from hublock.runtime.asking import AskedAnswers
-from hublock.runtime.confinement import GUARD, Policy, confine
+from hublock.runtime.confinement import Policy, confine
 from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.wire import Channel, Message, read_repository, write_entrypoint, write_error
 
@@ -60,7 +60,7 @@ def _serve(reading: int, writing: int) -> None:
     before = set(sys.modules)
     repository = read_repository(job["repository"])
     try:
-        last = {"done": {**_run(job, repository, AskedAnswers(channel), before), "isolation": isolation or GUARD}}
+        last = {"done": {**_run(job, repository, channel, before), "isolation": isolation}}
     except HublockError as error:
         last = {"failed": {"error": write_error(error)}}
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises, SystemExit too, is told to the parent
@@ -75,12 +75,14 @@ def _paths(words: list[str]) -> tuple[Path, ...]:
     return tuple(map(Path, words))
 
 
-def _run(job: Mapping[str, Any], repository: Repository, answers: AskedAnswers, before: set[str]) -> Message:
-    from hublock.runtime import environment
+def _run(job: Mapping[str, Any], repository: Repository, channel: Channel, before: set[str]) -> Message:
+    from hublock.runtime import environment, torchhub
     from hublock.runtime.fingerprint import fingerprint
 
+    torchhub.install()
     _seed(job["seed"])
-    ran = _call(job, repository, answers)
+    channel.send({"started": True})
+    ran = _call(job, repository, AskedAnswers(channel))
     imported = {name for name in set(sys.modules) - before if name.partition(".")[0] != "hublock"}
     state = fingerprint(ran.result)
     return {
@@ -106,7 +108,6 @@ def _call(job: Mapping[str, Any], repository: Repository, answers: AskedAnswers)
 
     from hublock.runtime import entrypoints, state, torchhub
 
-    torchhub.install()
     owner = f"{repository.id} {job['entrypoint'] or 'hubconf.py'}"
     scope = torchhub._scope(answers, None, owner=owner, cpu_only=not torch.cuda.is_available())
     result = None

@@ -47,6 +47,8 @@ _TAIL = 200
 """Lines of output that are kept."""
 _LINE = 4096
 """Bytes after which a line of output is cut."""
+_START = 300.0
+"""Seconds within which a child must have imported torch."""
 _GRACE = 15.0
 """Seconds for which a child's whole tree may take to end, once told to."""
 
@@ -116,7 +118,7 @@ def _job(job: Job, scratch: Scratch) -> Message:
         "entrypoint": job.entrypoint,
         "args": list(job.args),
         "kwargs": dict(job.kwargs),
-        "seed": job.seed,
+        "seed": job.seed % 2**32,
         "import_path": scratch.import_path,
         "readable": [str(path) for path in scratch.policy.readable],
         "writable": [str(path) for path in scratch.policy.writable],
@@ -174,7 +176,7 @@ def _started(job: Job, scratch: Scratch, output: "_Output") -> Iterator[_Child]:
     ours_in, theirs_out = os.pipe()
     channel = Channel(os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb"))
     try:
-        process = _popen((theirs_in, theirs_out), scratch.environment(_ours(), job.seed), scratch.cwd)
+        process = _popen((theirs_in, theirs_out), scratch.environment(_ours(), job.seed % 2**32), scratch.cwd)
     finally:
         os.close(theirs_in)
         os.close(theirs_out)
@@ -231,8 +233,9 @@ class _Conversation:
         self._answers = answers
         self._scratch = scratch
         self._child = child
-        self._left = timeout
+        self._left = _START
         self._timeout = timeout
+        self._started = False
         self._heard: queue.SimpleQueue[Message | BadMessage | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, name="hublock-trace", daemon=True).start()
 
@@ -246,7 +249,11 @@ class _Conversation:
                 raise _nonsense(self._job)
             if "done" in message or "failed" in message:
                 break
-            self._answer(message)
+            if "started" in message and not self._started:
+                # importing torch is not the entry point's time
+                self._started, self._left = True, self._timeout
+            else:
+                self._answer(message)
         if isinstance(message.get("done"), dict):
             return message["done"]  # type: ignore[no-any-return]
         raise self._failed(message.get("failed"))
