@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -181,19 +181,35 @@ def outside() -> Iterator[None]:
         _current.reset(token)
 
 
-def dispatching(answer: Function) -> Callable[[Function], Function]:
-    """Make a decision for ``swap``: inside a scope ``answer(scope, original, …)``, else the original."""
+_instead: dict[str, Function] = {}
+"""What answers the user's own calls, by the name of the function; empty until a program asks for it."""
+
+
+def dispatching(answer: Function, *, name: str | None = None) -> Callable[[Function], Function]:
+    """Make a decision for ``swap``: inside a scope ``answer(scope, original, …)``, else the original.
+
+    With a ``name``, the user's own calls can be answered too, see ``answer_users``.
+    """
 
     def decide(original: Function) -> Function:
         def dispatch(*args: Any, **kwargs: Any) -> Any:
             scope = current()
-            if scope is None:
-                return original(*args, **kwargs)
-            return answer(scope, original, *args, **kwargs)
+            if scope is not None:
+                return answer(scope, original, *args, **kwargs)
+            instead = _instead.get(name) if name is not None else None
+            return (instead or original)(*args, **kwargs)
 
         return dispatch
 
     return decide
+
+
+def answer_users(functions: Mapping[str, Function]) -> dict[str, Function]:
+    """Let ``functions`` answer the calls of the whole process that are in no scope; return what did before."""
+    before = dict(_instead)
+    _instead.clear()
+    _instead.update(functions)
+    return before
 
 
 def origin(url: str) -> str:

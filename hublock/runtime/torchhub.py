@@ -6,7 +6,8 @@ by scope: in the user's own code the original runs.
 
 import sys
 import threading
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,11 +20,11 @@ from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.arrivals import when_imported
 from hublock.runtime.objects import filled, resolve_object
 from hublock.runtime.repository import Repository, namespace
-from hublock.runtime.scope import Refusal, Scope, dispatching, private_folder, start_thread, submit
+from hublock.runtime.scope import Refusal, Scope, answer_users, dispatching, private_folder, start_thread, submit
 from hublock.runtime.swap import Function, swap
 
 __all__ = [
-    "Answers", "Watched", "download_url_to_file", "forget_checked", "install", "load_state_dict_from_url",
+    "Answers", "Watched", "activated", "download_url_to_file", "forget_checked", "install", "load_state_dict_from_url",
     "resolve_object", "run", "run_local", "watch",
 ]  # fmt: skip
 
@@ -240,6 +241,9 @@ def install() -> None:
     global _installed  # noqa: PLW0603 - functions are exchanged once per process
     with _install_lock:
         if not _installed:
+            torch_hub = _torch_hub()
+            for name, answer in _FUNCTIONS.items():
+                swap(vars(torch_hub)[name], dispatching(answer, name=name))
             for function, answer in _answered():
                 swap(function, dispatching(answer))
             when_imported("torch.package.package_importer", _swap_package)
@@ -249,28 +253,45 @@ def install() -> None:
             _installed = True
 
 
+def _torch_hub() -> ModuleType:
+    try:
+        import torch.hub
+    except ImportError as error:
+        raise MissingDependency("torch cannot be imported", hint='pip install "hublock[torch]"') from error
+    return torch.hub
+
+
 def _swap_package(module: ModuleType) -> None:
     swap(module.PackageImporter.__init__, dispatching(checkpoints.open_package))
+
+
+@contextmanager
+def activated(functions: Mapping[str, Function]) -> Iterator[None]:
+    """Answer every torch.hub call of the process with ``functions``, however it was imported, until the block ends.
+
+    Args:
+        functions: by their name in torch.hub (``load``, ``list``, ``help``, ``get_dir``, ``set_dir``,
+            ``download_url_to_file``, ``load_state_dict_from_url``), with torch.hub's signatures.
+
+    Raises:
+        MissingDependency: torch cannot be imported.
+    """
+    install()
+    before = answer_users(functions)
+    try:
+        yield
+    finally:
+        answer_users(before)
 
 
 def _answered() -> list[tuple[Function, Function]]:
     from concurrent.futures import ThreadPoolExecutor
 
-    try:
-        import torch
-        import torch.hub
-    except ImportError as error:
-        raise MissingDependency("torch cannot be imported", hint='pip install "hublock[torch]"') from error
+    import torch
+    import torch.hub
 
     return [
-        (torch.hub.load, _load),
-        (torch.hub.list, _list),
-        (torch.hub.help, _help),
-        (torch.hub.get_dir, downloads.get_dir),
         (torch.hub._get_torch_home, downloads.get_torch_home),
-        (torch.hub.set_dir, downloads.set_dir),
-        (torch.hub.download_url_to_file, downloads.download_url_to_file),
-        (torch.hub.load_state_dict_from_url, downloads.load_state_dict_from_url),
         (torch.load, checkpoints.load),
         (torch.save, checkpoints.save),
         (torch.jit.load, checkpoints.load_script),
@@ -346,3 +367,14 @@ def _help(scope: Scope, _original: Function, github: str, model: str, *_rest: An
     repository = _nested(scope, github)
     found: Callable[..., Any] = entrypoints.find(_hubconf(scope, repository), model, repository.id)
     return found.__doc__
+
+
+_FUNCTIONS: dict[str, Function] = {
+    "load": _load,
+    "list": _list,
+    "help": _help,
+    "get_dir": downloads.get_dir,
+    "set_dir": downloads.set_dir,
+    "download_url_to_file": downloads.download_url_to_file,
+    "load_state_dict_from_url": downloads.load_state_dict_from_url,
+}

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -171,3 +172,42 @@ class TestNested:
         assert torchhub.run(repo, "model", ["part"], answers=shelf) == "part"
         with pytest.raises(UnlockedDownload, match="evil, a folder that is not in its tree"):
             torchhub.run(repo, "model", [str(tmp_path / "evil")], answers=shelf)
+
+
+class TestActivated:
+    def test_every_call_of_the_process_is_answered_until_the_end(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        shelf.put(URL, ones(3))
+        early: Any = torch.hub.load
+        repo = repository("""
+            import torch
+            def model(url):
+                return len(torch.hub.load_state_dict_from_url(url)["w"]), torch.hub.get_dir()
+        """)
+
+        def load(repo_or_dir: str, model: str, *args: Any, **options: Any) -> Any:
+            assert options.pop("trust_repo") == "check"
+            return repo_or_dir, torchhub.run(repo, model, args, answers=shelf)
+
+        def load_state_dict(url: str, *rest: Any, **options: Any) -> Any:
+            return torchhub.load_state_dict_from_url(shelf, url, *rest, **options)
+
+        before = torch.hub.get_dir()
+        functions: dict[str, Any] = {
+            "load": load,
+            "load_state_dict_from_url": load_state_dict,
+            "get_dir": lambda: "the store",
+        }
+        with torchhub.activated(functions):
+            name, (size, folder) = early("owner/repo", "model", URL)
+            assert (name, size) == ("owner/repo", 3)
+            assert folder not in (before, "the store")
+            assert torch.hub.get_dir() == "the store"
+            assert len(torch.hub.load_state_dict_from_url(URL)["w"]) == 3
+            with pytest.raises(UnlockedDownload):
+                torch.hub.load_state_dict_from_url(OTHER)
+            with torchhub.activated({}):
+                assert torch.hub.get_dir() == before
+            assert torch.hub.get_dir() == "the store"
+        assert torch.hub.get_dir() == before
