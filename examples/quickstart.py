@@ -35,6 +35,8 @@ class Session:
         self.project.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(FOREIGN)}
         own = {"HOME": str(root), "USERPROFILE": str(root), "HUBLOCK_MIRRORS": mirrors, "PYTHONIOENCODING": "utf-8"}
+        # torch says so once where NumPy is not installed, and does without it
+        own["PYTHONWARNINGS"] = "ignore:Failed to initialize NumPy:UserWarning"
         self.environment = kept | own
         self.passed = 0
 
@@ -59,10 +61,8 @@ class Session:
             command, cwd=self.project, env=self.environment, text=True, encoding="utf-8",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False,
         )  # fmt: skip
-        lines = done.stdout.splitlines()
-        if lines and lines[0].startswith("Traceback") and exits:
-            lines = ["[…]", *(line for line in lines if line.startswith("hublock."))]
-        print("\n".join(lines))
+        above, traceback, error = done.stdout.rstrip().partition("\nhublock.errors.")
+        print(f"[…]{traceback}{error}" if traceback and exits else above)
         self.judge(done.returncode == exits, f"exit code {done.returncode}", f"{exits} was expected")
 
     def judge(self, good: bool, what: str, otherwise: str) -> None:

@@ -58,7 +58,8 @@ def test_the_quickstart_ends_as_it_says(tmp_path: Path) -> None:
     assert "loaded Tiny of 321 parameters from hublock.repos." in done.stdout
     assert "the model says 0.99" in done.stdout
     assert done.stdout.count("[exit code 3]") == 2
-    assert "DigestMismatch" in done.stdout
+    assert "[…]\nhublock.errors.DigestMismatch: the stored bytes of https://" in done.stdout
+    assert "Warning" not in done.stdout
 
 
 def test_the_published_repository_is_the_same_on_every_machine(tmp_path: Path) -> None:
