@@ -35,7 +35,7 @@ def load(
     model: str | None = None,
     *args: Any,
     source: str = "github",
-    trust_repo: bool | str | None = None,
+    trust_repo: bool | str | None = "check",
     force_reload: bool = False,
     verbose: bool = True,
     skip_validation: bool = False,
@@ -87,7 +87,7 @@ def list(
     github: str,
     force_reload: bool = False,
     skip_validation: bool = False,
-    trust_repo: bool | str | None = None,
+    trust_repo: bool | str | None = "check",
     verbose: bool = True,
 ) -> Sequence[str]:
     """Return the names of the entry points of a locked repository; no network, and none of its code runs.
@@ -104,7 +104,7 @@ def help(
     model: str,
     force_reload: bool = False,
     skip_validation: bool = False,
-    trust_repo: bool | str | None = None,
+    trust_repo: bool | str | None = "check",
 ) -> str | None:
     """Return the docstring of an entry point of a locked repository; no network, and none of its code runs.
 

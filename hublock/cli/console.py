@@ -110,7 +110,6 @@ class _Bar(Task):
 
     def grow(self, total: int) -> None:
         self._bar.total = total
-        self._bar.refresh()
 
     def close(self) -> None:
         self._bar.close()

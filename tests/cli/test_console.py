@@ -63,11 +63,12 @@ def test_colours_are_for_terminals_that_want_them(stream: io.StringIO, environ: 
     assert ("\x1b[" in stream.getvalue()) == coloured
 
 
-def test_a_bar_appears_on_a_terminal_only() -> None:
+def test_a_bar_appears_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hublock.cli.console.BAR_DELAY", 0)
     for stream in (Terminal(), io.StringIO()):
         with Console(io.StringIO(), stream, {}).task("fetching", 10) as task:
             task.grow(20)
-            task.advance(5)
+            task.advance(20)
         assert ("fetching" in stream.getvalue()) == stream.isatty()
 
 
