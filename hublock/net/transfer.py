@@ -209,6 +209,8 @@ class Transfer:
                     write_all(file, memoryview(piece))
                     engine.update(piece)
                     self._advance(len(piece))
+            # what an earlier, longer version left behind the end was not hashed
+            file.truncate(at)
         wanted = self._wanted
         if at < (wanted.size or answer.total or 0):
             raise TransferError(f"{redact(wanted.url)} broke off: {at} of {wanted.size or answer.total} bytes came")
