@@ -1,0 +1,172 @@
+"""Models of every kind: moved branches, nested repositories, swallowed errors, pickles, files handed in."""
+
+import pickle
+from pathlib import Path
+
+from tests.forge import Forge
+from tests.stories.conftest import NET, Run, state_dict
+
+
+def test_a_pin_does_not_move_with_its_branch(served: Forge, run: Run, project: Path) -> None:
+    declare = ("--no-trace", "--url", "https://example.org/net.pth")
+    assert run("add", "someone/net", "net", *declare).code == 0
+    pinned = (project / "hub.lock").read_text().partition('commit = "')[2][:40]
+    repo = served.find_repo("github.com", "someone/net")
+    assert repo is not None
+    repo.commit({"extra.py": "later = True\n"})
+
+    assert run("lock").err == "hub.lock is current\n"
+    assert run("add", "SOMEONE/net", "net", "--name", "again", *declare).code == 0
+    assert (project / "hub.lock").read_text().count(f'commit = "{pinned}"') == 1
+    assert (project / "hub.lock").read_text().count("commit = ") == 1
+
+
+def test_a_word_that_is_no_ref_is_an_entry_point_and_add_says_so(served: Forge, run: Run, python: Run) -> None:
+    done = run("add", "someone/net:net", "--kwarg", "pretrained=True")
+
+    assert done.err == (
+        "someone/net has no ref net: taking the entry point net of its default branch\n"
+        "   Locked net: net(pretrained=True) of someone/net at <commit> of 2023-11-14\n"
+        "          1 file, 1.8 KiB; traced within <isolation>, confirmed\n"
+    )
+    loaded = python("import hublock\nprint(type(hublock.load('someone/net:net')).__name__)")
+    assert loaded.out == "Net\n", loaded
+
+
+NESTING = """\
+dependencies = ["torch"]
+import torch
+globals()["outer"] = lambda: torch.hub.load("someone/net:v1", "net", pretrained=True)
+"""
+
+
+def test_a_nested_repository_and_names_made_at_run_time_are_locked(
+    served: Forge, run: Run, python: Run, project: Path
+) -> None:
+    served.repo("someone/outer", {"hubconf.py": NESTING})
+
+    done = run("add", "someone/outer:outer")
+
+    assert done.code == 0, done
+    assert "          loads someone/net:v1, locked with it\n" in done.err
+    lock = (project / "hub.lock").read_text()
+    assert 'via = ["someone/outer"]' in lock
+    assert 'repos = ["someone/net:v1"]' in lock
+    assert run("list", "someone/outer").out.startswith("outer()")
+    assert run("lock", "--check").code == 0
+    loaded = python("import hublock\nprint(type(hublock.load('outer')).__name__)", HUBLOCK_MIRRORS="")
+    assert loaded.out == "Net\n", loaded
+
+
+FALLING_BACK = """\
+dependencies = ["torch"]
+import torch, urllib.request, socket
+def net():
+    model = torch.nn.Linear(2, 2)
+    try:
+        socket.create_connection(("weights.example.org", 443))
+    except OSError:
+        pass
+    return model
+"""
+
+
+def test_a_model_that_would_fall_back_to_random_weights_is_not_locked(served: Forge, run: Run, project: Path) -> None:
+    served.repo("someone/falls", {"hubconf.py": FALLING_BACK})
+
+    done = run("add", "someone/falls", "net")
+
+    assert done.code == 6, done
+    assert "was refused https://weights.example.org" in done.err
+    assert "random weights; nothing was locked" in done.err
+    assert list(project.iterdir()) == []
+
+
+WHOLE = """\
+dependencies = ["torch"]
+import torch
+class Net(torch.nn.Linear):
+    pass
+def net():
+    return torch.hub.load_state_dict_from_url("https://example.org/whole.pth", weights_only=False)
+"""
+
+
+class Marker:
+    """Pickles as a call of what the name says."""
+
+    def __init__(self, function: object, *args: object) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return self.call
+
+
+def test_a_pickle_that_names_more_than_tensors_needs_consent(served: Forge, run: Run, project: Path) -> None:
+    served.repo("someone/whole", {"hubconf.py": WHOLE})
+    served.serve("https://example.org/whole.pth", checkpoint_of_options())
+
+    refused = run("add", "someone/whole", "net")
+    assert refused.code == 6, refused
+    assert refused.err == (
+        "error: https://example.org/whole.pth would run argparse.Namespace when it is unpickled\n"
+        "   hint: hublock add someone/whole net --allow-pickle, if you trust its author\n"
+    )
+    assert list(project.iterdir()) == []
+
+    agreed = run("add", "someone/whole", "net", "--allow-pickle")
+    assert agreed.code == 0, agreed
+    assert "          net may unpickle argparse.Namespace\n" in agreed.err
+    assert 'allow-pickle = ["argparse.Namespace"]' in (project / "hub.toml").read_text()
+    assert run("lock", "--check").code == 0
+
+
+def test_an_execution_primitive_is_refused_even_with_consent(served: Forge, run: Run, project: Path) -> None:
+    served.repo("someone/whole", {"hubconf.py": WHOLE})
+    served.serve("https://example.org/whole.pth", pickle.dumps(Marker(eval, "1")))
+
+    done = run("add", "someone/whole", "net", "--allow-pickle")
+
+    assert done.code == 6, done
+    assert "https://example.org/whole.pth would run builtins.eval when it is unpickled" in done.err
+    assert 'allow-pickle = ["builtins.eval"]' in done.err
+    assert list(project.iterdir()) == []
+
+
+CUSTOM = """\
+dependencies = ["torch"]
+import torch
+from net import Net
+def custom(path):
+    model = Net()
+    model.load_state_dict(torch.load(path))
+    return model
+"""
+
+
+def test_a_file_that_the_user_hands_in_is_locked_by_its_digest(
+    served: Forge, run: Run, python: Run, project: Path
+) -> None:
+    served.repo("someone/custom", {"hubconf.py": CUSTOM, "net.py": NET})
+    (project / "best.pt").write_bytes(state_dict(4))
+
+    done = run("add", "someone/custom", "custom", "--kwarg", "path=best.pt", "--input", "best.pt")
+    assert done.code == 0, done
+
+    script = "import hublock, os\nos.chdir(os.path.dirname(os.path.abspath(__file__)))\nhublock.load('custom')\n"
+    assert python(script).code == 0
+    (project / "best.pt").write_bytes(state_dict(5))
+    refused = python(script)
+    assert refused.code == 1
+    assert "UnlockedDownload" in refused.err, refused
+
+
+def checkpoint_of_options() -> bytes:
+    import argparse
+    import io
+
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(argparse.Namespace(a=1), buffer)
+    return buffer.getvalue()
