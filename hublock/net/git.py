@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Submodule
@@ -118,7 +119,7 @@ def open_remote(reference: Reference, transport: Transport, *, base: Path) -> Re
         return _local(reference, base / Path(name).expanduser())
     url = git_url(reference)
     if url.startswith("file:"):
-        return _local(reference, Path(unquote(urlsplit(url).path)))
+        return _local(reference, Path(url2pathname(urlsplit(url).path)))
     wire = ssh_wire(name, url) if url.startswith("ssh:") else http_wire(name, url, transport)
     return _GitRemote(reference, wire)
 
@@ -146,7 +147,7 @@ class _GitRemote:
             if chosen is None:
                 raise missing(self._name, ref, self.refs())
             named = chosen
-        new = moved(self._reference, told.url)
+        new = moved(self._reference.at(ref), told.url)
         return Resolved(
             ref=named.ref, commit=named.commit, url=told.url, moved=new, warning=self._warning(named, new, ref)
         )

@@ -81,8 +81,6 @@ class DulwichWire:
     def __init__(self, name: str, client: "GitClient") -> None:
         """``name`` is how messages call the repository; ``client`` knows where it is."""
         self._name, self._client = name, client
-        # dulwich would download from anywhere what a server names there
-        client._fetch_capabilities.discard(b"packfile-uris")
 
     def advertise(self, prefixes: Sequence[str]) -> Advertised:
         """See :meth:`Wire.advertise`."""

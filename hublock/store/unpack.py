@@ -64,10 +64,8 @@ def _read(data: bytes | None) -> list[SourceFile]:
     top = _name(entries[0]).partition("/")[0] + "/" if entries else ""
     names: set[str] = set()
     files: list[SourceFile] = []
-    total = position = 0
+    position = 0
     for entry in entries:
-        total += entry.size
-        check_amount(len(names), entry.size, total)
         if entry.offset != position:
             raise UnsafeArchive("its entries overlap, or hide something between them")
         content, position = _content(data, entry, start)
@@ -100,6 +98,7 @@ def _directory(data: bytes) -> tuple[list[_Entry], int]:
         entries.append(entry)
     if position != end:
         raise UnsafeArchive("its directory holds more than it counts")
+    check_amount(count, max((entry.size for entry in entries), default=0), sum(entry.size for entry in entries))
     return entries, start
 
 

@@ -1,6 +1,7 @@
 """A pack is read within limits, or refused."""
 
 import random
+import time
 from hashlib import sha1
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hublock.errors import TransferError, UnsafeArchive
 from hublock.net import pack as pack_module
 from hublock.net.pack import read_objects, scan
+from tests.net.archives import zeros
 from tests.net.packs import (
     BLOB,
     COMMIT,
@@ -123,6 +125,21 @@ def test_refuses_declared_sizes_before_anything_is_inflated(tmp_path: Path) -> N
     (tmp_path / "pack").write_bytes(delta_bomb())
     with pytest.raises(UnsafeArchive, match="2164260735 bytes"):
         scan(tmp_path / "pack", "sha1")
+
+
+def test_a_delta_whose_base_is_elsewhere_is_told(tmp_path: Path) -> None:
+    for name in ("delta before the pack", "delta of itself", "distance without end"):
+        with pytest.raises(TransferError, match="base lies outside it"):
+            read(tmp_path, DAMAGED[name])
+
+
+def test_an_object_longer_than_it_declares_is_given_up_at_once(tmp_path: Path) -> None:
+    """4 GiB of zeros that say they are 3 bytes: inflating them takes many seconds."""
+    data = pack([header(BLOB, 3) + b"\x78\x9c" + zeros(4096)])
+    start = time.process_time()
+    with pytest.raises(TransferError, match="longer than it declares"):
+        read(tmp_path, data)
+    assert time.process_time() - start < 1
 
 
 def test_any_damage_is_refused_or_harmless(tmp_path: Path) -> None:

@@ -323,6 +323,19 @@ class TestForkCommits:
         with pytest.raises(RefNotFound, match="strangers may write it"):
             resolve(forge, "someone/model:refs/pull/7/head")
 
+    def test_a_server_that_shows_pull_refs_unasked_changes_nothing(
+        self, forge: Forge, repo: ForgeRepo, pull: str
+    ) -> None:
+        """Servers may ignore ref-prefix (gitprotocol-v2)."""
+        top = repo.commit({"x": "1"}, ref="refs/pull/7/head", parent=pull)
+        line = f"{top} refs/pull/7/head\n".encode()
+        packet = b"%04x" % (len(line) + 4) + line
+        repo.tamper = lambda request, response: packet + response if b"command=ls-refs" in request else response
+        for stranger in (top, pull):
+            with pytest.raises(RefNotFound, match="of a fork or a pull request"):
+                resolve(forge, f"someone/model:{stranger}")
+        assert list(remote(forge, "someone/model").refs()) == ["refs/heads/main"]
+
     def test_it_can_be_allowed(self, forge: Forge, pull: str) -> None:
         found = resolve(forge, f"someone/model:{pull}", allow_unreachable=True)
         assert (found.ref, found.commit) == (pull, pull)
@@ -440,7 +453,7 @@ class TestTokens:
         here = remote(forge, "someone/model", environ={"GITHUB_TOKEN": self.SECRET})
         found = here.resolve("main")
         assert found.commit == evil.git("rev-parse", "main")
-        assert str(found.moved) == "git+https://evil.example.org/someone/model.git:main".replace(".git:", ".git@")
+        assert str(found.moved) == "git+https://evil.example.org/someone/model.git@main"
         here.fetch(found.commit)
         assert len(forge.seen("evil.example.org")) == 4
         assert not [request for request in forge.seen("evil.example.org") if "authorization" in request.headers]
