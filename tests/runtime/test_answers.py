@@ -189,7 +189,11 @@ def test_inputs_are_known_by_their_bytes_wherever_they_lie(store: Store, tmp_pat
     assert (known.path, known.pickle) == (path, ("some.Class",))
     path.write_bytes(b"fetched")
     assert found.input(path) is not None
+    path.write_bytes(b"best")
+    found.input(path)
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     path.write_bytes(b"test")
+    os.utime(path, ns=times)
     assert found.input(path) is None
     path.write_bytes(b"of another size")
     assert found.input(path) is None

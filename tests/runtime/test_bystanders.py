@@ -136,3 +136,40 @@ class TestBystanders:
         thread.join()
 
         assert os.environ["THEIRS"] == "changed"
+
+    def test_loads_that_overlap_give_back_what_was_before_the_first(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        before, arguments = sys.argv, list(sys.argv)
+        began, ended = threading.Event(), threading.Event()
+
+        def first() -> None:
+            began.set()
+            assert second_began.wait(10)
+
+        def second() -> None:
+            second_began.set()
+            assert ended.wait(10)
+
+        second_began = threading.Event()
+        repo = repository("""
+            import sys, torch
+            def model(wait):
+                torch.hub.changed_by_a_load = wait
+                wait()
+                return sys.argv
+        """)
+
+        def run_first() -> None:
+            torchhub.run(repo, "model", [first], answers=shelf)
+            ended.set()
+
+        thread = threading.Thread(target=run_first)
+        thread.start()
+        assert began.wait(10)
+        assert torchhub.run(repo, "model", [second], answers=shelf) == [""]
+        thread.join()
+
+        assert sys.argv is before
+        assert sys.argv == arguments
+        assert not hasattr(torch.hub, "changed_by_a_load")

@@ -1,4 +1,5 @@
 import io
+import mmap
 import pickle
 import struct
 import tarfile
@@ -120,6 +121,11 @@ class TestForms:
         assert values[:2] == [5, 1]
         assert file.path.read_bytes() == ones(1000)
         assert str(file.path) not in torchhub.run(repo, "model", [URL], answers=shelf)[1]
+        with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
+            # shared, every change to a tensor would go into the store
+            values, maps = torchhub.run(repo, "model", [URL], answers=shelf, mmap=True)
+        assert str(file.path) not in maps
+        assert file.path.read_bytes() == ones(1000)
 
     def test_on_the_cpu_where_the_code_says_nothing(
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
