@@ -118,7 +118,7 @@ def requirement(cell: Cell) -> str:
     value = tables.text(cell)
     try:
         Requirement(value)
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         raise cell.refuse(f"{quote(value)} is not a requirement (PEP 508)", hint=_REQUIREMENT_HINT) from None
     return value
 

@@ -281,7 +281,7 @@ def _check_version(root: Cell) -> None:
         raise root.at("version", None).refuse("is missing")
     if tables.integer(1)(cell) > VERSION:
         raise UnsupportedLockVersion(
-            f"{root.file}: version: is {cell.value}, and this hublock reads only {VERSION}",
+            f"{root.source.file}: version: is {cell.value}, and this hublock reads only {VERSION}",
             hint="upgrade hublock: pip install -U hublock",
         )
 

@@ -10,6 +10,7 @@ from hublock.errors import InvalidReference
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*)"
 _GITHUB = re.compile(rf"({_NAME}/{_NAME})(?::(.*))?", re.ASCII)
 _PATH = re.compile(r"\.{1,2}(?:[/\\]|$)|[/~\\]|[A-Za-z]:[/\\]")
+_HOST = re.compile(r"(?:[^@:]+@)?(?:\[[0-9A-Fa-f:.]+\]|[^\[\]@:]+)(?::[0-9]{1,5})?")
 _SCHEMES = ("git+https", "git+http", "git+ssh", "git+file")
 _HINT = "write owner/repo[:ref], git+https://host/path[@ref] or a local path such as ./repo"
 
@@ -56,7 +57,7 @@ class Reference:
             )
         # urlsplit drops control characters and empty queries without a word
         odd = re.search(r"[\x00-\x20\x7f?#\\]", text) or not parts.path.strip("/")
-        if odd or bool(parts.netloc) == (parts.scheme == "git+file"):
+        if odd or (parts.netloc if parts.scheme == "git+file" else not _HOST.fullmatch(parts.netloc)):
             raise InvalidReference(f"{text!r} does not name a repository", hint=_HINT)
         path, at, ref = parts.path.partition("@")
         location = f"{parts.scheme}://{parts.netloc}{path}"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +11,9 @@ from hublock.errors import HublockError
 T = TypeVar("T")
 Rule = Callable[["Cell"], T]
 """Reads one cell, or raises its refusal."""
+
+LONGEST = 16384
+"""The longest string that is not an argument, in characters."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _KINDS: tuple[tuple[type, str], ...] = (
@@ -31,26 +34,46 @@ class Refusal(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A TOML file, and how what is wrong in it is told."""
+
+    file: str
+    """Its name in messages."""
+    refusal: Refusal
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One value of a TOML file and its address."""
 
     value: object
-    file: str
-    path: str = ""
-    """Such as ``repo[1].model[0].weights``; empty for the whole file."""
-    refusal: Refusal
-    hint: str
+    source: Source
+    above: "Cell | None" = None
+    step: str | int = ""
+    """The key or index that leads here from ``above``."""
+
+    @property
+    def path(self) -> str:
+        """Such as ``repo[1].model[0].weights``; empty for the whole file."""
+        if self.above is None:
+            return ""
+        before = self.above.path
+        if isinstance(self.step, int):
+            return f"{before}[{self.step}]"
+        name = self.step if _BARE.fullmatch(self.step) else quote(self.step)
+        return f"{before}.{name}" if before else name
 
     def refuse(self, problem: str, *, hint: str | None = None) -> HublockError:
         """Return the error that says what is wrong here; the caller raises it."""
-        where = f"{self.file}: {self.path}: " if self.path else f"{self.file}: "
-        return self.refusal(where + problem, hint=hint or self.hint)
+        path = self.path
+        where = f"{self.source.file}: {path}: " if path else f"{self.source.file}: "
+        return self.source.refusal(where + problem, hint=hint or self.source.hint)
 
-    def at(self, key: str, value: object) -> "Cell":
+    def at(self, step: str | int, value: object) -> "Cell":
         """Return the cell below this one."""
-        name = key if _BARE.fullmatch(key) else quote(key)
-        return replace(self, value=value, path=f"{self.path}.{name}" if self.path else name)
+        return Cell(value, self.source, self, step)
 
     def members(self) -> dict[str, "Cell"]:
         """Return the cells of a table by their key."""
@@ -62,7 +85,7 @@ class Cell:
         """Return the cells of an array."""
         if not isinstance(self.value, list):
             raise self._mistyped("an array")
-        return [replace(self, value=value, path=f"{self.path}[{at}]") for at, value in enumerate(self.value)]
+        return [self.at(index, value) for index, value in enumerate(self.value)]
 
     def _mistyped(self, expected: str) -> HublockError:
         return self.refuse(f"expected {expected}, found {kind_of(self.value)}")
@@ -81,11 +104,13 @@ def kind_of(value: object) -> str:
 
 
 def text(cell: Cell) -> str:
-    """Read a string that is not empty."""
+    """Read a string that is neither empty nor absurdly long."""
     if not isinstance(cell.value, str):
         raise cell._mistyped("a string")
     if not cell.value:
         raise cell.refuse("must not be empty")
+    if len(cell.value) > LONGEST:
+        raise cell.refuse(f"must be at most {LONGEST} characters long")
     return cell.value
 
 
@@ -145,9 +170,11 @@ def distinct(rule: Rule[T]) -> Rule[tuple[T, ...]]:
 
     def read(cell: Cell) -> tuple[T, ...]:
         values = array(rule)(cell)
-        for at, item in enumerate(cell.items()):
-            if values[at] in values[:at]:
+        seen: set[T] = set()
+        for value, item in zip(values, cell.items(), strict=True):
+            if value in seen:
                 raise item.refuse("is there twice")
+            seen.add(value)
         return values
 
     return read

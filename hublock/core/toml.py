@@ -4,16 +4,17 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from hublock.core.tables import Cell, Refusal
+from hublock.core.tables import Cell, Refusal, Source
 from hublock.errors import HublockError
 
 LARGEST = 16 * 2**20
 """The longest text that is read, in characters."""
 DEEPEST = 32
 """How many brackets may be open at once."""
-DOTTED = 16
+DOTTED = 8
 """How many dots a key may hold: tomllib takes 7 s for one dotted key of 40 KB."""
 
 # TOML 1.0: comments and the four kinds of strings are stepped over, so that only structure is counted.
@@ -40,15 +41,14 @@ def read_toml(text: str, *, file: str, refusal: Refusal, hint: str) -> Cell:
     Raises:
         HublockError: ``refusal``, when the text is too large, too deep, in conflict or not TOML 1.0.
     """
-    root = Cell(value=None, file=file, refusal=refusal, hint=hint)
+    source = Source(file, refusal, hint)
     if len(text) > LARGEST:
-        raise root.refuse(f"is larger than {LARGEST // 2**20} MiB")
-    bound(text, root)
+        raise Cell(None, source).refuse(f"is larger than {LARGEST // 2**20} MiB")
+    bound(text, source)
     try:
-        table = tomllib.loads(text)
+        return Cell(tomllib.loads(text), source)
     except (ValueError, RecursionError) as error:
-        raise _syntax(text, root, str(error)) from None
-    return Cell(value=table, file=file, refusal=refusal, hint=hint)
+        raise _syntax(text, source, str(error)) from None
 
 
 def tokens(text: str) -> Iterator["re.Match[str]"]:
@@ -63,7 +63,7 @@ def tokens(text: str) -> Iterator["re.Match[str]"]:
         yield token
 
 
-def bound(text: str, root: Cell) -> None:
+def bound(text: str, source: Source) -> None:
     """Refuse nesting and dotted keys that would make tomllib slow; lexical errors are left to tomllib."""
     depth = dots = 0
     for token in tokens(text):
@@ -74,33 +74,31 @@ def bound(text: str, root: Cell) -> None:
             dots = 0
             depth += (kind == "open") - (kind == "close")
         if depth > DEEPEST:
-            raise _at(root, text, token.start()).refuse(f"nests deeper than {DEEPEST} levels")
+            raise _at(text, token.start(), source).refuse(f"nests deeper than {DEEPEST} levels")
         if dots > DOTTED:
-            raise _at(root, text, token.start()).refuse(f"holds a key of more than {DOTTED} dots")
+            raise _at(text, token.start(), source).refuse(f"holds a key of more than {DOTTED} dots")
 
 
-def _at(root: Cell, text: str, offset: int) -> Cell:
-    return Cell(
-        value=None,
-        file=root.file,
-        path=f"line {text.count(chr(10), 0, offset) + 1}",
-        refusal=root.refusal,
-        hint=root.hint,
-    )
+def _at(text: str, offset: int, source: Source) -> Cell:
+    return _there(f"line {text.count(chr(10), 0, offset) + 1}", source)
 
 
-def _syntax(text: str, root: Cell, problem: str) -> HublockError:
+def _there(place: str, source: Source) -> Cell:
+    return Cell(None, replace(source, file=f"{source.file}: {place}"))
+
+
+def _syntax(text: str, source: Source, problem: str) -> HublockError:
     conflict = _CONFLICT.search(text)
     if conflict:
-        here = _at(root, text, conflict.start())
+        here = _at(text, conflict.start(), source)
         return here.refuse("holds git conflict markers", hint="keep either side of each conflict, then hublock lock")
     place = _PLACE.fullmatch(problem)
+    what = place["what"] if place else problem
+    said = f"not valid TOML ({what[:1].lower()}{what[1:]})"
     if place is None:
-        return root.refuse(f"is not valid TOML ({problem[:1].lower()}{problem[1:]})")
-    what = place["what"][:1].lower() + place["what"][1:]
-    where = f"line {place['line']}, column {place['column']}" if place["line"] else "at its end"
-    return Cell(value=None, file=root.file, path=where, refusal=root.refusal, hint=root.hint).refuse(
-        f"not valid TOML ({what})"
+        return Cell(None, source).refuse(said)
+    return _there(f"line {place['line']}, column {place['column']}" if place["line"] else "at its end", source).refuse(
+        said
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hublock.core.arguments import Value, encode, evaluate, literal, parse_keyword, parse_word, same, show, show_call
 from hublock.core.fields import value as read_value
-from hublock.core.tables import Cell
+from hublock.core.tables import Cell, Source
 from hublock.errors import InputError, InvalidManifest
 from tests.core.strategies import PYTHON, VALUES
 
@@ -100,7 +100,7 @@ def test_evaluate_is_the_inverse_of_encode(value: object) -> None:
 @given(PYTHON)
 def test_what_encode_gives_the_manifest_accepts(value: object) -> None:
     encoded = encode(value)
-    cell = Cell(value=encoded, file="hub.toml", refusal=InvalidManifest, hint="")
+    cell = Cell(encoded, Source("hub.toml", InvalidManifest, ""))
     assert repr(read_value(cell)) == repr(encoded)
 
 

@@ -8,7 +8,7 @@ from hublock.core import toml
 from hublock.core.canonical import dump_lock
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo, parse_lock
-from hublock.core.tables import Cell, quote
+from hublock.core.tables import Source, quote
 from hublock.errors import InputError, InvalidLock, InvalidReference, UnsupportedLockVersion
 
 DATA = Path(__file__).parents[1] / "data" / "locks"
@@ -124,7 +124,7 @@ def test_refuses_what_would_be_slow_before_tomllib_sees_it(text: str, monkeypatc
 
 
 def test_structure_inside_strings_and_comments_is_not_counted() -> None:
-    cell = Cell(value=None, file="f", refusal=InvalidLock, hint="h")
+    source = Source("f", InvalidLock, "h")
     for quiet in (
         "# " + "[" * 99,
         'a = "' + "[." * 99 + '"',
@@ -133,7 +133,7 @@ def test_structure_inside_strings_and_comments_is_not_counted() -> None:
         "a = '''" + "['" * 99 + "'''",
         "a = [" + "1.5, " * 99 + "]",
     ):
-        toml.bound(quiet, cell)
+        toml.bound(quiet, source)
         assert tomllib.loads(quiet) is not None
 
 
