@@ -15,6 +15,8 @@ from types import TracebackType
 from hublock.errors import StoreError
 
 READ_ONLY = 0o444
+SHARED = stat.S_ISGID | stat.S_IRWXG
+"""What marks a folder that a group shares on purpose (``chmod g+rwxs``); nothing is ever shared with everybody."""
 _numbers = itertools.count()
 
 
@@ -52,9 +54,10 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         with suppress(FileExistsError):
             path.mkdir()
-            if path.parent.stat().st_mode & stat.S_IWGRP:
+            above = path.parent.stat().st_mode
+            if above & SHARED == SHARED:
                 with suppress(PermissionError):
-                    path.chmod(path.parent.stat().st_mode & 0o7777)
+                    path.chmod(stat.S_IMODE(path.stat().st_mode) | SHARED)
             sync_folder(path.parent)
 
 
@@ -71,7 +74,8 @@ def host_name() -> str:
 def inherited_mode(folder: Path) -> int:
     """Return the mode of a writable file in ``folder``: shared with the group where the folder is."""
     with suppress(OSError):
-        return folder.stat().st_mode & 0o664 | 0o600
+        mode = folder.stat().st_mode
+        return mode & 0o644 | 0o600 | (stat.S_IWGRP if mode & SHARED == SHARED else 0)
     return 0o600
 
 

@@ -71,8 +71,9 @@ class Incoming:
         """
         final = self._layout.blob(digest)
         facts = self.path.stat()
-        publish(self.path, final)
+        # first, so that no facts stay behind alone
         remove(_facts(self.path))
+        publish(self.path, final)
         # a stamp is a note of what was just proven; one that is missing only costs a hash
         with suppress(OSError):
             if final.stat().st_ino == facts.st_ino:

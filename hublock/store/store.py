@@ -190,6 +190,7 @@ class Store:
         """
         if not self._layout.tree(digest).is_dir():
             raise _absent(digest)
+        self._prepare()
         write_whole(self._note(digest, name), data, scratch=self._layout.partial)
 
     def read_note(self, digest: Digest, name: str) -> bytes | None:

@@ -79,6 +79,19 @@ def test_folders_below_a_shared_folder_are_shared(tmp_path: Path) -> None:
     assert inherited_mode(shared / "a" / "b") & stat.S_IWGRP
 
 
+@pytest.mark.parametrize("mode", [0o1777, 0o777, 0o775, 0o3777])
+def test_nothing_is_ever_shared_with_everybody(tmp_path: Path, mode: int) -> None:
+    everybody = tmp_path / "everybody"
+    everybody.mkdir()
+    everybody.chmod(mode)
+    make_folder(everybody / "a" / "b")
+    for path in (everybody / "a", everybody / "a" / "b"):
+        assert not stat.S_IMODE(path.stat().st_mode) & stat.S_IWOTH
+    assert not inherited_mode(everybody) & stat.S_IWOTH
+    if not mode & stat.S_ISGID:
+        assert not stat.S_IMODE((everybody / "a").stat().st_mode) & stat.S_IWGRP
+
+
 def test_folders_of_one_user_are_not_shared(tmp_path: Path) -> None:
     make_folder(tmp_path / "own" / "a")
     assert not stat.S_IMODE((tmp_path / "own" / "a").stat().st_mode) & stat.S_IWGRP

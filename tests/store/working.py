@@ -1,0 +1,106 @@
+"""What the crash harness runs and kills: two downloads and a source tree into a store.
+
+``python -m tests.store.working CACHE MIRRORS [BROKEN]``; ``BROKEN`` names a way to do it wrong on purpose.
+"""
+
+import hashlib
+import random
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from hublock.core.digest import Digest
+from hublock.core.tree import Listing, SourceFile
+from hublock.net import transfer
+from hublock.net.download import Downloader, Wanted
+from hublock.net.transport import HttpTransport
+from hublock.settings import Settings
+from hublock.store import store as store_module
+from hublock.store import trees
+from hublock.store.incoming import Incoming
+from hublock.store.layout import Layout
+from hublock.store.store import Store
+
+BLOBS = {f"https://a.org/{size}.pth": random.Random(size).randbytes(size) for size in (10, 600_000)}
+FILES = (
+    SourceFile(path="hubconf.py", mode="100644", data=b"dependencies = []\n"),
+    SourceFile(path="net/model.py", mode="100644", data=b"x = 1\n" * 10_000),
+    SourceFile(path="net/deep/run.sh", mode="100755", data=b"#!/bin/sh\n"),
+    SourceFile(path="link", mode="120000", data=b"net/model.py"),
+)
+TREE = Listing.of(trees._entry(file) for file in FILES).digest
+
+
+def digest_of(data: bytes) -> Digest:
+    return Digest("sha256", hashlib.sha256(data).hexdigest())
+
+
+def work(cache: Path, mirrors: str) -> None:
+    settings = Settings.from_mapping({"HUBLOCK_CACHE_DIR": str(cache), "HUBLOCK_MIRRORS": mirrors})
+    transfer.WORTH_FACTS = 1
+    store = Store(cache)
+    downloader = Downloader(HttpTransport(settings), store, jobs=1)
+    for url, data in BLOBS.items():
+        downloader.fetch(Wanted(url=url, digest=digest_of(data), size=len(data)))
+    if store.tree(TREE) is None:
+        store.add_tree(FILES, expected=TREE)
+    store.note(TREE, "entrypoints.json", b"[]")
+
+
+def judge(cache: Path, *, complete: bool) -> None:
+    """Check that whatever has a name is whole, and, if ``complete``, that everything is there and nothing is left."""
+    root = cache / "v1"
+    for path in root.glob("blobs/sha256/*/*"):
+        if path.suffix != ".stamp":
+            assert digest_of(path.read_bytes()).hex == path.name, f"{path} is not what its name says"
+    store = Store(cache)
+    for path in root.glob("trees/git-sha256/*/*"):
+        for deep in (False, True):
+            store.check_tree(Digest("git-sha256", path.name), deep=deep)
+    if complete:
+        for data in BLOBS.values():
+            for deep in (False, True):
+                store.check_blob(digest_of(data), size=len(data), deep=deep)
+        assert store.tree(TREE) is not None
+        assert store.read_note(TREE, "entrypoints.json") == b"[]"
+        assert list((root / "partial").iterdir()) == []
+
+
+def in_place(self: Incoming, digest: Digest) -> Path:
+    """Write a file under its final name, piece by piece."""
+    final = self._layout.blob(digest)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    data = self.path.read_bytes()
+    with final.open("wb", buffering=0) as file:
+        for at in range(0, len(data), 1 << 16):
+            file.write(data[at : at + (1 << 16)])
+    self.path.unlink()
+    return final
+
+
+def early_name(folder: Path, files: Iterable[SourceFile]) -> Listing:
+    """Give a tree its name before its files are complete."""
+    final = Layout(folder.parents[2]).tree(TREE)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    (final / "tree").mkdir(parents=True)
+    listing = Listing.of(trees._entry(file) for file in FILES)
+    (final / "listing").write_bytes(listing.to_bytes())
+    for file in files:
+        if file.mode == "120000":
+            trees._write_link(final / "tree", file)
+        else:
+            trees._write_file(final / "tree", file)
+    return listing
+
+
+def break_it(how: str) -> None:
+    if how == "in-place":
+        Incoming.publish = in_place  # type: ignore[method-assign]
+    elif how == "early-name":
+        store_module.write_tree = early_name  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    break_it(sys.argv[3] if len(sys.argv) > 3 else "")
+    work(Path(sys.argv[1]), sys.argv[2])
+    print("done")
