@@ -274,12 +274,19 @@ class _Machine:
         self.stack += [top, top]
 
     def _global(self, name: str) -> None:
-        module, attribute = (_decode(self.data.line()) for _ in range(2))
+        try:
+            module, attribute = (_decode(self.data.line()) for _ in range(2))
+        except Truncated:
+            # pickle.py takes the rest for a line
+            self.result.unknown = True
+            self.result.called = self.result.called or (name == "INST" and _MARK in self.stack)
+            raise
+        # named first: pickle.py imports before it looks for the mark
+        self._name(module, attribute)
         if name == "INST":
             while self._take() is not _MARK:
                 pass
             self.result.called = True
-        self._name(module, attribute)
         self.stack.append(None)
 
     def _stack_global(self, _: str) -> None:

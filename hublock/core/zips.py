@@ -12,7 +12,6 @@ _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _STORED_OR_DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ENCRYPTED = 0x1
 
 
 class AmbiguousZip(Exception):
@@ -24,7 +23,7 @@ def read_directory(stream: IO[bytes], archive: zipfile.ZipFile, *, limit: int) -
 
     Raises:
         AmbiguousZip: something lies before, behind or between what it should hold, names meet when case is ignored (as
-            miniz does), or a member is encrypted, oddly packed or oddly named.
+            miniz does), or a member is oddly packed or oddly named.
     """
     members = archive.infolist()
     if not 0 < len(members) <= limit or _end_of_directory(stream, len(members)) != archive.start_dir:
@@ -38,7 +37,6 @@ def read_directory(stream: IO[bytes], archive: zipfile.ZipFile, *, limit: int) -
 def _is_plain(member: zipfile.ZipInfo) -> bool:
     return (
         member.compress_type in _STORED_OR_DEFLATED
-        and not member.flag_bits & _ENCRYPTED
         and member.filename == member.orig_filename
         and "\\" not in member.filename
         and (member.compress_type != zipfile.ZIP_STORED or member.compress_size == member.file_size)

@@ -57,6 +57,7 @@ def _serve(reading: int, writing: int) -> None:
     assert job is not None
     isolation = confine(Policy(readable=_paths(job["readable"]), writable=_paths(job["writable"])))
     sys.path[:] = job["import_path"]
+    _import_our_own()
     before = set(sys.modules)
     repository = read_repository(job["repository"])
     try:
@@ -69,6 +70,12 @@ def _serve(reading: int, writing: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     channel.send(last)
+
+
+def _import_our_own() -> None:
+    """Import what only we ourselves may need later, lest it counts as the entry point's."""
+    import packaging.requirements
+    import packaging.utils  # noqa: F401
 
 
 def _paths(words: list[str]) -> tuple[Path, ...]:

@@ -160,6 +160,9 @@ MALICIOUS: dict[str, bytes] = {
     "global": EVIL,
     "protocol 0": b"cposix\nsystem\n(S'id'\ntR.",
     "inst": b"(S'id'\niposix\nsystem\n.",
+    "inst without a mark": b"\x80\x02iposix\nsystem\n.",
+    "cut within a name that is called": b"(S'id'\niposix\nsystemX",
+    "cut within a name": b"\x80\x02cposix\nsystemX",
     "obj": b"(cposix\nsystem\nS'id'\no.",
     "stack global": stack_global("posix", "system"),
     "stack global from text opcodes": b"S'posix'\nVsystem\n\x93(S'id'\ntR.",
@@ -178,7 +181,17 @@ MALICIOUS: dict[str, bytes] = {
     "long extension code": b"\x80\x02\x84\x01\0\0\0)R.",
     # names that are made up at run time
     "computed name": b"\x80\x04" + short("os") + b"cposix\ngetcwd\n)R\x93)R.",
-    "memo with gaps": b"\x80\x04" + short("os") + b"q\x09\x94" + short("system") + b"\x93h\x01h\x09\x93)R.",
+    "memo with gaps": b"\x80\x04"
+    + short("collections")
+    + b"q\x010"
+    + short("posix")
+    + b"\x940"
+    + short("OrderedDict")
+    + b"q\x020"
+    + short("system")
+    + b"\x940h\x01h\x02\x93"
+    + short("id")
+    + b"\x85R.",
     "escaped text": b"S'o\\x73'\nS'system'\n\x93(S'id'\ntR.",
     "dotted": stack_global("torch", "serialization.os.system"),
     "dotted builtins": stack_global("pathlib", "os.popen"),
@@ -189,6 +202,7 @@ MALICIOUS: dict[str, bytes] = {
     "broken behind the call": EVIL[:-1] + b"\xff\xff",
     "cut behind the call": EVIL[:-1],
     "protocol 0 broken behind the call": b"cposix\nsystem\n(S'id'\ntRgarbage",
+    "protocol 0 broken behind the call of a class": b"cmodels\nrun\n(S'id'\ntRgarbage",
     "stack underflow behind the call": EVIL[:-1] + b"0000.",
     "non-ascii text before the call": b"S'\xff'\n0cposix\nsystem\n(S'id'\ntR.",
     "protocol in the middle": b"\x80\x02N0\x80\x04" + short("nt") + short("system") + b"\x93)R.",

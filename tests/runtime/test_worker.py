@@ -430,6 +430,11 @@ class TestNothingOutlivesIt:
         )
         assert trace(Job(repository=tree, entrypoint="net"), shelf, timeout=3).state is None
 
+    def test_a_child_that_never_stops_asking_is_stopped(self, repository: MakeRepository, shelf: Shelf) -> None:
+        tree = repository(FETCH_THEN.format("pass").replace("start()\n", "pass\n"))
+        with pytest.raises(IncompleteTrace, match="still running after 1 s"):
+            trace(Job(repository=tree, entrypoint="net"), shelf, timeout=1)
+
     def test_it_dies_with_its_parent(self, tmp_path: Path, repository: MakeRepository) -> None:
         tree = repository(FETCH_THEN.format("time.sleep(600)"), name="owner/orphan")
         with parent(tree, tmp_path) as process:
