@@ -1,8 +1,9 @@
 """What the crash harness runs and kills: two downloads and a source tree into a store.
 
-``python -m tests.store.working CACHE MIRRORS [BROKEN]``; ``BROKEN`` names a way to do it wrong on purpose.
+``python -m tests.store.working CACHE MIRRORS [BROKEN]``; ``BROKEN`` names what is broken on purpose.
 """
 
+import fcntl
 import hashlib
 import random
 import sys
@@ -98,6 +99,9 @@ def break_it(how: str) -> None:
         Incoming.publish = in_place  # type: ignore[method-assign]
     elif how == "early-name":
         store_module.write_tree = early_name  # type: ignore[attr-defined]
+    elif how == "no-locks":
+        # as on file systems whose locks do nothing
+        fcntl.flock = lambda handle, operation: None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""Many processes on one cold store, some of them killed."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.forge import Forge
+from tests.store import working
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[Forge]:
+    with Forge(tmp_path / "forge") as forge:
+        for url, data in working.BLOBS.items():
+            forge.serve(url, data)
+        yield forge
+
+
+def crowd(forge: Forge, cache: Path, *, size: int, killed: int = 0, broken: str = "") -> list[str]:
+    """Let ``size`` processes do the same work at once, kill ``killed`` of them, and return the errors of the others."""
+    command = [sys.executable, "-m", "tests.store.working", str(cache), forge.mirrors, *([broken] if broken else [])]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(size)
+    ]
+    victims = processes[:killed]
+    for victim in victims:
+        try:
+            # somewhere amid the work; the seed makes no promise about where
+            victim.wait(0.3 + random.Random(victim.pid).random() * 0.5)
+        except subprocess.TimeoutExpired:
+            victim.kill()
+    ended = [(process, *process.communicate(timeout=120)) for process in processes]
+    working.judge(cache, complete=False)
+    return [errors for process, said, errors in ended if process not in victims and said != "done\n"]
+
+
+def test_a_crowd_on_a_cold_store_fetches_each_file_once(forge: Forge, tmp_path: Path) -> None:
+    assert crowd(forge, tmp_path / "cache", size=8) == []
+    working.judge(tmp_path / "cache", complete=True)
+    assert [request.path for request in forge.requests].count("/600000.pth") == 1
+    assert len(forge.requests) == len(working.BLOBS)
+
+
+def test_killed_members_of_a_crowd_hold_up_nobody(forge: Forge, tmp_path: Path) -> None:
+    assert crowd(forge, tmp_path / "cache", size=8, killed=3) == []
+    working.work(tmp_path / "cache", forge.mirrors)
+    assert len(forge.requests) <= len(working.BLOBS) + 3
+
+
+def test_a_crowd_without_locks_does_more_work_and_nothing_wrong(forge: Forge, tmp_path: Path) -> None:
+    assert crowd(forge, tmp_path / "cache", size=8, broken="no-locks") == []
+    working.judge(tmp_path / "cache", complete=True)
+    assert len(forge.requests) > len(working.BLOBS)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("broken", ["", "no-locks"])
+def test_crowds_never_leave_anything_wrong(forge: Forge, tmp_path: Path, broken: str) -> None:
+    for turn in range(20):
+        forge.requests.clear()
+        cache = tmp_path / str(turn)
+        assert crowd(forge, cache, size=16, killed=turn % 5, broken=broken) == []
+        working.work(cache, forge.mirrors)
+        if not broken:
+            assert len(forge.requests) <= len(working.BLOBS) + turn % 5
