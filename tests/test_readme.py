@@ -24,13 +24,20 @@ def blocks(language: str) -> list[str]:
     return [text for name, text in BLOCKS if name == language]
 
 
-def commands() -> list[str]:
-    return [line.removeprefix("$ ") for text in blocks("console") for line in text.splitlines() if line[:2] == "$ "]
+def commands(text: str = README) -> list[str]:
+    """The commands of a document: lines that begin with a prompt."""
+    return re.findall(r"^\$ (.*)$", text, re.MULTILINE)
 
 
-def hublock_commands() -> list[list[str]]:
-    words = (shlex.split(line, comments=True) for line in commands())
-    return [line[1:] for line in words if line[0] == "hublock"]
+def hublock_commands(text: str = README) -> list[list[str]]:
+    words = (shlex.split(line, comments=True) for line in commands(text))
+    return [line[line.index("hublock") + 1 :] for line in words if "hublock" in line and "pip" not in line]
+
+
+def other_commands() -> list[list[str]]:
+    """Those of the other documents."""
+    files = [ROOT / "CONTRIBUTING.md", *(ROOT / "examples").rglob("README.md")]
+    return [words for file in files for words in hublock_commands(file.read_text(encoding="utf-8"))]
 
 
 def test_every_language_of_a_block_is_known() -> None:
@@ -38,7 +45,7 @@ def test_every_language_of_a_block_is_known() -> None:
     assert README.count("```") == 2 * len(BLOCKS)
 
 
-@pytest.mark.parametrize("words", hublock_commands(), ids=" ".join)
+@pytest.mark.parametrize("words", [*hublock_commands(), *other_commands()], ids=" ".join)
 def test_a_shown_command_is_one(words: list[str]) -> None:
     assert build_parser().parse_args(words).run is not None
 
