@@ -12,6 +12,7 @@ from hublock.core.pickles import scan
 from hublock.core.reference import Reference
 from hublock.errors import TreeMismatch
 from hublock.net.git import Remote, open_remote
+from hublock.net.locked import fetch_locked
 from hublock.runtime.repository import Repository
 from hublock.store.store import StoredTree
 
@@ -81,8 +82,9 @@ def fetch_pinned(repo: Repo, context: Context, *, base: Path) -> StoredTree:
             return context.store.check_tree(repo.digest, deep=False)
         except TreeMismatch as error:
             context.progress.warn(f"{error.message}; fetching {repo.id} again")
-    snapshot = remote_of(Reference.parse(repo.id), context, base).fetch(repo.commit, progress=context.progress)
-    return context.store.add_tree(snapshot.files, expected=repo.digest)
+    reference, transport = Reference.parse(repo.id), context.transport
+    files = fetch_locked(reference, repo.commit, repo.digest, transport, base=base, progress=context.progress)
+    return context.store.add_tree(files, expected=repo.digest)
 
 
 def pin_once(

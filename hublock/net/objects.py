@@ -15,6 +15,8 @@ _MODES = {FILE: FILE, "100664": FILE, EXECUTABLE: EXECUTABLE, LINK: LINK}
 """What a tree may say of a file, and what it means; 100664 is of git before 2005."""
 _COMMIT = re.compile(rb"tree ([0-9a-f]{40,64})\n((?:parent [0-9a-f]{40,64}\n)*)author ")
 _COMMITTED = re.compile(rb"^committer [^\n]* (-?\d{1,12}) [+-]\d{1,5}$", re.MULTILINE)
+UNKNOWN = "?"
+"""The URL of a submodule that ``.gitmodules`` does not tell."""
 
 Objects = Mapping[str, tuple[str, bytes]]
 """Id -> kind and data."""
@@ -85,7 +87,7 @@ def read_tree(objects: Objects, root: str) -> tuple[list[SourceFile], tuple[Subm
     modules = next((file.data for file in files if file.path == ".gitmodules" and file.mode == FILE), b"")
     urls = _submodule_urls(modules)
     return files, tuple(
-        Submodule(path=path, url=urls.get(path, ""), commit=commit) for path, commit in sorted(gitlinks.items())
+        Submodule(path=path, url=urls.get(path, UNKNOWN), commit=commit) for path, commit in sorted(gitlinks.items())
     )
 
 
@@ -134,5 +136,8 @@ def _submodule_urls(modules: bytes) -> dict[str, str]:
 
 
 def _public(url: str) -> str:
-    """Return ``url`` as a lock may hold it."""
-    return re.sub(r"^([a-z+]+://)[^/@]*:[^/@]*@", r"\1", url) if url.isprintable() else ""
+    """Return ``url`` as a lock may hold it: one word, no password, and a user name only for ssh."""
+    if re.search(r"[\x00-\x20\x7f]", url) or not url:
+        return UNKNOWN
+    url = re.sub(r"^(https?://)[^/?#]*@", r"\1", url)
+    return re.sub(r"^([a-z+]+://[^/?#:@]*):[^/?#]*@", r"\1@", url)

@@ -78,14 +78,34 @@ def test_a_repository_in_the_sha256_format_gives_the_same_digest(forge: Forge) -
 
 
 def test_submodules_are_recorded_and_left_empty(forge: Forge, repo: ForgeRepo) -> None:
-    modules = '[submodule "x"]\n\tpath = third/party\n\turl = https://me:secret@example.org/x.git\n'
+    modules = '[submodule "x"]\n\tpath = third/party\n\turl = https://example.org/x.git\n'
     repo.commit({".gitmodules": modules, "third/party": Gitlink("1" * 40), "other": Gitlink("2" * 40)})
     found = fetch(forge, "someone/model")
     assert [(sub.path, sub.url, sub.commit) for sub in found.submodules] == [
-        ("other", "", "2" * 40),
+        ("other", "?", "2" * 40),
         ("third/party", "https://example.org/x.git", "1" * 40),
     ]
     assert not [path for path in contents(found.files) if path.startswith("third")]
+
+
+@pytest.mark.parametrize(
+    ("written", "recorded"),
+    [
+        ("https://me:secret@example.org/x.git", "https://example.org/x.git"),
+        ("https://secret@example.org/x.git", "https://example.org/x.git"),
+        ("ssh://git@example.org/x.git", "ssh://git@example.org/x.git"),
+        ("ssh://git:secret@example.org/x.git", "ssh://git@example.org/x.git"),
+        ("git@example.org:x.git", "git@example.org:x.git"),
+        ("../x.git", "../x.git"),
+        ("has space", "?"),
+        ("", "?"),
+    ],
+)
+def test_the_url_of_a_submodule_is_recorded_without_secrets(
+    forge: Forge, repo: ForgeRepo, written: str, recorded: str
+) -> None:
+    repo.commit({".gitmodules": f'[submodule "x"]\n\tpath = x\n\turl = {written}\n', "x": Gitlink("1" * 40)})
+    assert [sub.url for sub in fetch(forge, "someone/model").submodules] == [recorded]
 
 
 @pytest.mark.parametrize(
