@@ -11,13 +11,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hublock.errors import MissingDependency
 from hublock.runtime.ownership import find_top
 from hublock.runtime.repository import MARKER, Repository
 from hublock.runtime.swap import swap
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _log = logging.getLogger(__name__)
 _COMPILED = (".so", ".pyd", ".dylib")

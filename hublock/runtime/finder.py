@@ -48,22 +48,23 @@ class Finder:
         return spec
 
     def register(self, repository: Repository) -> Space:
-        """Serve ``repository``; the first registration of a tree stays for the life of the process.
+        """Serve ``repository``; once a tree's code has been imported, its registration stays for good.
 
         Raises:
             TreeMismatch: its listing is not that of its digest.
         """
         name = namespace(repository)
         with self._lock:
-            if name not in self._spaces:
+            known = self._spaces.get(name)
+            moved = known is not None and known.sources.repository.root != repository.root
+            if known is None or (moved and name not in sys.modules):
                 if repository.listing.digest != repository.digest:
                     raise TreeMismatch(
                         f"the listing of {repository.id} is that of {repository.listing.digest}, "
                         f"not of the locked {repository.digest}",
                         hint="hublock sync",
                     )
-                self._spaces[name] = Space(repository)
-            known = self._spaces[name]
+                known = self._spaces[name] = Space(repository)
         if known.sources.repository.digest != repository.digest:
             raise TreeMismatch(f"two trees share the name {name}: their digests begin alike", hint="hublock verify")
         return known

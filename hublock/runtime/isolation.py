@@ -33,7 +33,7 @@ def install(lookup: Lookup | None = None) -> None:
 
 
 def register(repository: Repository) -> None:
-    """Make ``repository`` importable under its namespace; the first registration of a tree stays.
+    """Make ``repository`` importable under its namespace; once its code was imported, another root changes nothing.
 
     Raises:
         TreeMismatch: its listing is not that of its digest.

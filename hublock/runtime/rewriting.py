@@ -5,8 +5,12 @@ statements change; every line and column stays, so tracebacks, ``inspect`` and T
 """
 
 import ast
+import re
 from collections.abc import Callable
 from types import CodeType
+
+_INNER_IMPORT = re.compile(rb"^(?!from\b|import\b).*?\b(?:from|import)\b([^\n;#(]*)", re.MULTILINE)
+_TOP = re.compile(rb"(?<![\w.])[A-Za-z_]\w*")
 
 Redirect = Callable[[str], str | None]
 """Absolute module name -> the full name under which this tree serves it; None if it is not the tree's."""
@@ -19,10 +23,23 @@ def compile_source(source: bytes, filename: str, redirect: Redirect) -> CodeType
         SyntaxError: as the compiler does.
         ValueError: the source holds null bytes.
     """
-    module = ast.parse(source, filename)
-    rewrite(module, redirect)
-    code: CodeType = compile(module, filename, "exec", dont_inherit=True)
+    parsed: bytes | ast.Module = source
+    if _may_import_its_own(source, redirect):
+        parsed = ast.parse(source, filename)
+        rewrite(parsed, redirect)
+    code: CodeType = compile(parsed, filename, "exec", dont_inherit=True)
     return code
+
+
+def _may_import_its_own(source: bytes, redirect: Redirect) -> bool:
+    """Tell by a glance whether a function, or any block, may hold an import to redirect.
+
+    A detour over the syntax tree costs two compilations. The other imports, and what a glance overlooks (a continued
+    line, a name that is not ASCII), are answered by the module's own ``__import__`` when they run; in functions that
+    does not do, since torch.compile asks no ``__import__``.
+    """
+    words = {word for line in _INNER_IMPORT.findall(source) for word in _TOP.findall(line)}
+    return any(redirect(word.decode()) for word in words)
 
 
 def rewrite(module: ast.Module, redirect: Redirect) -> None:

@@ -36,8 +36,7 @@ class Space:
         self._shims = Shims(self, [str(repository.root), *sys.path])
         self._builtins = {**vars(builtins), "__import__": self.import_}
         self._companions: dict[str, Path] = {}
-        self._found: dict[str, tuple[Found, ...]] = {}
-        self._found_on: tuple[object, ...] = ()
+        self._found: dict[tuple[str, ...], tuple[Found, ...]] = {}
 
     def redirect(self, name: str) -> str | None:
         """Return the full name under which the repository serves the absolute module ``name``; None if it does not."""
@@ -45,21 +44,16 @@ class Space:
 
     def owns(self, top: str) -> bool:
         """Tell whether the top-level name ``top`` is the tree's: a bare folder never hides an installed package."""
-        if top in RESERVED:
-            return False
-        found = self.search(top)
-        if not found:
-            return f"{self.name}.{top}" in sys.modules
-        return found[0].kind != "folder" or not installed(top)
+        return top not in RESERVED and (bool(self._search(top)) or f"{self.name}.{top}" in sys.modules)
 
-    def search(self, top: str) -> tuple[Found, ...]:
+    def _search(self, top: str) -> tuple[Found, ...]:
         """Find a top-level name in the roots: one module or package, else all bare folders of that name."""
-        path = tuple(self._shims.path)
-        if path != self._found_on:
-            self._found, self._found_on = {}, path
-        if top not in self._found:
-            self._found[top] = self._search_in(self._roots(), top)
-        return self._found[top]
+        key = top, *self._shims.path
+        if key not in self._found:
+            found = self._search_in(self._roots(), top)
+            hidden = bool(found) and found[0].kind == "folder" and installed(top)
+            self._found[key] = () if hidden else found
+        return self._found[key]
 
     def _roots(self) -> list[str]:
         entries: list[object] = [*self._shims.path]
@@ -80,7 +74,7 @@ class Space:
             folders = [self.sources.inside(entry) for entry in parent_path or ()]
             found = self._search_in([folder for folder in folders if folder is not None], stock.rpartition(".")[2])
         else:
-            found = self.search(stock) or self._adopt(stock)
+            found = self._search(stock) or self._adopt(stock)
         return spec_for(fullname, found, self) if found else None
 
     def _adopt(self, top: str) -> tuple[Found, ...]:
@@ -91,7 +85,7 @@ class Space:
         folders = set(self.sources.folders_that_hold(top))
         if len(folders) == 1:
             self._shims.path.append(self.sources.on_disk(folders.pop()))
-        return self.search(top)
+        return self._search(top)
 
     def begin(self) -> None:
         """Import the installed packages whose compiled half the tree needs."""
@@ -133,7 +127,7 @@ class Space:
         target = self.redirect(name)
         if target is not None:
             leaf = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
-            return leaf if fromlist else sys.modules[f"{self.name}.{top}"]
+            return leaf if fromlist else importlib.import_module(f"{self.name}.{top}")
         found = builtins.__import__(name, globals, locals, fromlist or (), 0)
         return self._shims.get(name if fromlist else top) or found
 

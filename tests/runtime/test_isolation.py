@@ -150,6 +150,14 @@ def test_the_hubconf_is_imported_once(tmp_path: Path) -> None:
     assert import_hubconf(repository) is import_hubconf(repository)
 
 
+def test_a_copy_serves_a_tree_that_was_not_imported_yet(tmp_path: Path) -> None:
+    files = {"hubconf.py": "", "models.py": ""}
+    first, copy, late = (make_repository(tmp_path / word, files, identity="owner/copied") for word in "abc")
+    isolation.register(first)
+    assert import_hubconf(copy).__file__ == str(tmp_path / "b" / "hubconf.py")
+    assert import_hubconf(late).__file__ == str(tmp_path / "b" / "hubconf.py")
+
+
 def test_a_tree_without_hubconf_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"owner/repo has no hubconf\.py"):
         import_hubconf(make_repository(tmp_path, {"model.py": ""}, identity="owner/repo"))
