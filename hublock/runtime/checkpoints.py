@@ -99,7 +99,7 @@ def _can_be_read(f: Any) -> bool:
 def _load_tensors(
     scope: Scope, original: Function, found: Found, f: Any, map_location: Any, options: dict[str, Any]
 ) -> Any:
-    options = {**options, "weights_only": True}
+    options = {**_without_pickle_options(options), "weights_only": True}
     if scope.mmap and options.get("mmap") is None and found.blob and _may_map(found.blob):
         f, options["mmap"] = str(found.blob), True
     try:
@@ -111,6 +111,14 @@ def _load_tensors(
         )
         scope.refusals.append(Refusal(what=f"file:{found.name}", error=refused))
         raise refused from error
+
+
+def _without_pickle_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Drop what only ``pickle`` understands; an encoding says nothing more where names are ASCII, as tensors' are."""
+    kept = {"mmap", "weights_only"}
+    if str(options.get("encoding", "utf-8")).lower() not in ("ascii", "latin1", "latin-1", "utf-8", "utf8"):
+        kept.add("encoding")
+    return {name: value for name, value in options.items() if name in kept}
 
 
 def _may_map(path: Path) -> bool:

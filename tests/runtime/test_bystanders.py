@@ -15,9 +15,6 @@ from hublock.runtime import torchhub
 from tests.runtime.answering import Shelf, ones
 from tests.runtime.conftest import MakeRepository
 
-URL = "https://example.org/models/net.pth"
-OTHER = "https://example.net/elsewhere/net.pth"
-
 
 class TestBystanders:
     def test_functions_keep_identity_and_signature(self) -> None:
@@ -173,3 +170,26 @@ class TestBystanders:
         assert sys.argv is before
         assert sys.argv == arguments
         assert not hasattr(torch.hub, "changed_by_a_load")
+
+    def test_a_load_within_a_load_is_a_load_of_its_own(self, shelf: Shelf, repository: MakeRepository) -> None:
+        shelf.put("https://example.org/inner.pth", ones(3))
+        inner = repository("""
+            import os, torch
+            def model(url):
+                os.environ["SET_BY"] = "inner"
+                return len(torch.hub.load_state_dict_from_url(url)["w"]), torch.hub.get_dir()
+        """)
+        outer = repository("""
+            import os, sys, torch
+            def model(callback):
+                os.environ["SET_BY"] = "outer"
+                before = torch.hub.get_dir()
+                size, folder = callback()
+                return size, folder != before == torch.hub.get_dir(), os.environ["SET_BY"], sys.argv
+        """)
+
+        def callback() -> Any:
+            return torchhub.run(inner, "model", ["https://example.org/inner.pth"], answers=shelf)
+
+        assert torchhub.run(outer, "model", [callback], answers=shelf) == (3, True, "outer", [""])
+        assert "SET_BY" not in os.environ

@@ -179,6 +179,22 @@ class TestHowItIsUnpickled:
             torchhub.run(repo, "model", [URL], answers=shelf)
         assert RAN == []
 
+    def test_options_for_pickle_are_no_hindrance(self, shelf: Shelf, repository: MakeRepository) -> None:
+        shelf.put(URL, ones(3))
+        repo = repository(
+            FETCH
+            + """
+    def model(url, **options):
+        path = os.path.join(torch.hub.get_dir(), "x.pth")
+        torch.hub.download_url_to_file(url, path)
+        return len(torch.load(path, weights_only=False, **options)["w"])
+            """
+        )
+
+        assert torchhub.run(repo, "model", [URL], {"encoding": "latin1", "fix_imports": True}, answers=shelf) == 3
+        with pytest.warns(UserWarning, match="pickle_load_args"):
+            assert torchhub.run(repo, "model", [URL], {"encoding": "bytes"}, answers=shelf) == 3
+
     def test_a_file_whose_globals_were_consented_to_is_loaded_as_the_code_asks(
         self, shelf: Shelf, repository: MakeRepository
     ) -> None:
