@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from hublock.core.reference import Reference
 from hublock.errors import InputError, RefNotFound, RepositoryNotFound, TransferError
+from hublock.net.git import open_remote
+from hublock.net.transport import HttpTransport
+from hublock.settings import Settings
 from tests.forge import EPOCH, Forge, ForgeRepo, git, git_environment
 from tests.net import packs
 from tests.net.remotes import fetch, remote, resolve
@@ -464,3 +468,29 @@ class TestTokens:
         with pytest.raises(TransferError):
             resolve(forge, "someone/model")
         assert not forge.seen("evil.example.org")
+
+
+class TestTheLine:
+    """Git goes by the same transport as everything else, so it knows the same limits and detours."""
+
+    def test_a_host_that_falls_silent_is_given_up(self, forge: Forge, repo: ForgeRepo) -> None:
+        greeting = "https://github.com/someone/model.git/info/refs?service=git-upload-pack"
+        kind = {"Content-Type": "application/x-git-upload-pack-advertisement"}
+        forge.serve(greeting, b"000eversion 2\n" * 9, stall=20, headers=kind)
+        transport = HttpTransport(forge.settings(), idle_timeout=0.2)
+        with pytest.raises(TransferError):
+            open_remote(Reference.parse("someone/model"), transport, base=Path("/")).resolve(None)
+
+    def test_a_mirror_serves_git_and_is_not_recorded(self, forge: Forge, repo: ForgeRepo) -> None:
+        forge.adopt("mirrors/github/someone/model", repo.path, host="mirror.example.org")
+        rule = f"https://github.com/={forge.url}mirror.example.org/mirrors/github/"
+        settings = Settings.from_mapping({"HUBLOCK_CACHE_DIR": "/nonexistent", "HUBLOCK_MIRRORS": rule})
+        here = open_remote(Reference.parse("someone/model"), HttpTransport(settings), base=Path("/"))
+        found = here.resolve(None)
+        assert (found.url, found.moved) == ("https://github.com/someone/model.git", None)
+        assert here.fetch(found.commit).commit == repo.git("rev-parse", "main")
+        assert {request.host for request in forge.requests} == {"mirror.example.org"}
+
+    def test_plain_http_beyond_loopback_is_refused(self, forge: Forge) -> None:
+        with pytest.raises(TransferError, match="plain http"):
+            resolve(forge, "git+http://example.org/model")
