@@ -1,4 +1,4 @@
-"""The process that traces: ``python -m hublock.runtime.child READ WRITE``, started by the worker and by nobody else."""
+"""The process that traces: ``python -m hublock.runtime.child READ WRITE SCRATCH``, started by the worker alone."""
 
 import os
 import random
@@ -33,14 +33,15 @@ class Ran:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve one job over the two pipes whose ends ``arguments`` name, in a process that the keeper watches over."""
-    reading, writing = map(_descriptor, arguments)
+    """Serve one job over two pipes, whose ends ``arguments`` name, in a process that the keeper watches over."""
+    *ends, scratch = arguments
+    reading, writing = map(_descriptor, ends)
     if sys.platform == "win32":
         _serve(reading, writing)
     else:
         for descriptor in (reading, writing):
             os.set_inheritable(descriptor, False)
-        keeper.keep(lambda: _serve(reading, writing), close=(reading, writing))
+        keeper.keep(lambda: _serve(reading, writing), close=(reading, writing), scratch=Path(scratch))
 
 
 def _descriptor(word: str) -> int:

@@ -1,12 +1,13 @@
 """The process between a parent and the child that traces: nothing that the child starts outlives it.
 
 Daemons that leave their group and session too: on Linux the keeper adopts orphans (PR_SET_CHILD_SUBREAPER, prctl(2)),
-elsewhere it reaches the child's process group. When the parent closes the keeper's standard input, or dies, all end.
-POSIX only.
+elsewhere it reaches the child's process group. All end when the parent says so on the keeper's standard input, or
+closes it because it died; then the keeper also removes what the parent can no longer remove. POSIX only.
 """
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,10 +22,14 @@ _PATIENCE = 10.0
 """Seconds for which processes that keep coming are killed."""
 
 
-def keep(child: Callable[[], None], *, close: tuple[int, ...]) -> NoReturn:
+END = b"."
+"""What a parent says that wants all to end and will clean up by itself."""
+
+
+def keep(child: Callable[[], None], *, close: tuple[int, ...], scratch: Path) -> NoReturn:
     """Run ``child`` in a process of its own and end as it ends, with the same status; never returns.
 
-    ``close`` are descriptors that belong to the child alone.
+    ``close`` are descriptors that belong to the child alone; ``scratch`` is removed if the parent dies.
     """
     adopts = adopt_orphans()
     keeper = os.getpid()
@@ -33,11 +38,14 @@ def keep(child: Callable[[], None], *, close: tuple[int, ...]) -> NoReturn:
         _be_child(child, keeper)
     for descriptor in close:
         os.close(descriptor)
-    threading.Thread(target=_follow_parent, args=(process,), daemon=True).start()
+    orphaned = threading.Event()
+    threading.Thread(target=_follow_parent, args=(process, orphaned), daemon=True).start()
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     _kill_group(process)
     if adopts:
         _kill_adopted()
+    if orphaned.is_set():
+        shutil.rmtree(scratch, ignore_errors=True)
     _end_as(status)
 
 
@@ -57,10 +65,10 @@ def _be_child(child: Callable[[], None], keeper: int) -> NoReturn:
         os._exit(status)
 
 
-def _follow_parent(process: int) -> None:
-    """Kill the child once nobody holds the other end of our standard input."""
-    while os.read(0, 1):
-        pass
+def _follow_parent(process: int, orphaned: threading.Event) -> None:
+    """Kill the child once the parent says so, or holds the other end of our standard input no more."""
+    if os.read(0, 1) != END:
+        orphaned.set()
     _kill(process)
 
 

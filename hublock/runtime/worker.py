@@ -26,6 +26,7 @@ from hublock.core.digest import Digest
 from hublock.core.hubconf import EntryPoint
 from hublock.errors import HublockError, IncompleteTrace, UnlockedDownload
 from hublock.runtime.answers import Answers
+from hublock.runtime.keeper import END
 from hublock.runtime.repository import Repository
 from hublock.runtime.scratch import Scratch
 from hublock.runtime.wire import (
@@ -158,8 +159,10 @@ class _Child:
         """Kill the child and everything it started."""
         process = self.process
         if process.stdin is not None:
-            # the keeper kills the tree when this end is closed
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                # the keeper kills the whole tree
+                process.stdin.write(END)
+                process.stdin.close()
         elif process.poll() is None:
             subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
         try:
@@ -176,7 +179,7 @@ def _started(job: Job, scratch: Scratch, output: "_Output") -> Iterator[_Child]:
     ours_in, theirs_out = os.pipe()
     channel = Channel(os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb"))
     try:
-        process = _popen((theirs_in, theirs_out), scratch.environment(_ours(), job.seed % 2**32), scratch.cwd)
+        process = _popen((theirs_in, theirs_out), scratch.environment(_ours(), job.seed % 2**32), scratch)
     finally:
         os.close(theirs_in)
         os.close(theirs_out)
@@ -195,7 +198,7 @@ def _ours() -> Mapping[str, str]:
     return os.environ  # noqa: TID251
 
 
-def _popen(ends: tuple[int, int], environment: Mapping[str, str], cwd: Path) -> "subprocess.Popen[bytes]":
+def _popen(ends: tuple[int, int], environment: Mapping[str, str], scratch: Scratch) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-P", "-B", "-u", "-m", "hublock.runtime.child"]
     if sys.platform == "win32":
         import msvcrt
@@ -204,22 +207,22 @@ def _popen(ends: tuple[int, int], environment: Mapping[str, str], cwd: Path) -> 
         for handle in handles:
             os.set_handle_inheritable(handle, True)
         return subprocess.Popen(
-            [*command, *map(str, handles)],
+            [*command, *map(str, handles), str(scratch.root)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
-            cwd=cwd,
+            cwd=scratch.cwd,
             startupinfo=subprocess.STARTUPINFO(lpAttributeList={"handle_list": handles}),
             creationflags=subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW,
         )
     return subprocess.Popen(
-        [*command, *map(str, ends)],
+        [*command, *map(str, ends), str(scratch.root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
-        cwd=cwd,
+        cwd=scratch.cwd,
         pass_fds=ends,
         start_new_session=True,
     )

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,13 @@ def gone(process: int) -> bool:
 
 
 def wait_until_gone(processes: list[int]) -> bool:
+    return wait_until(lambda: all(map(gone, processes)))
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        if all(map(gone, processes)):
+        if holds():
             return True
         time.sleep(0.02)
     return False
@@ -441,9 +445,11 @@ class TestNothingOutlivesIt:
             assert process.stdout is not None
             processes = [int(process.stdout.readline()) for _ in range(3)]
             assert not any(map(gone, processes))
+            assert len(list(tmp_path.glob("temporary/hublock-trace-*"))) == 1
             process.send_signal(signal.SIGKILL)
             process.wait()
             assert wait_until_gone(processes)
+            assert wait_until(lambda: not list(tmp_path.glob("temporary/hublock-trace-*")))
 
 
 PARENT = """
@@ -472,7 +478,12 @@ class parent:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PARENT, str(tree.root), str(folder / "parents-shelf")],
             stdout=subprocess.PIPE,
-            env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.defpath, "HOME": str(folder)},
+            env={
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "PATH": os.defpath,
+                "HOME": str(folder),
+                "TMPDIR": str(folder / "temporary"),
+            },
         )
 
     def __enter__(self) -> "subprocess.Popen[bytes]":
