@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hublock.errors import HublockError as HublockError
     from hublock.hub import (
+        activate as activate,
+    )
+    from hublock.hub import (
+        activated as activated,
+    )
+    from hublock.hub import (
         download_url_to_file as download_url_to_file,
     )
     from hublock.hub import (
@@ -45,6 +51,8 @@ __version__ = "0.1.0"
 __all__ = [
     "HublockError",
     "__version__",
+    "activate",
+    "activated",
     "download_url_to_file",
     "get_dir",
     "help",

@@ -6,16 +6,17 @@ locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: 
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hublock.actions import load as loading
 from hublock.actions import locate, offers
 from hublock.actions.project import read_named_lock
 from hublock.core.matching import locked_repo, match
-from hublock.errors import InputError, UnlockedDownload
+from hublock.errors import InputError, NotLocked, UnlockedDownload
 from hublock.runtime import isolation, torchhub
 from hublock.settings import Settings
 
@@ -39,6 +40,7 @@ def load(
     force_reload: bool = False,
     verbose: bool = True,
     skip_validation: bool = False,
+    verify: Literal["state"] | None = None,
     **kwargs: Any,
 ) -> Any:
     """Load a model from the lock, as ``torch.hub.load`` loads it from GitHub.
@@ -53,6 +55,7 @@ def load(
         force_reload: hash everything from disk again.
         verbose: accepted, without effect.
         skip_validation: accepted, without effect.
+        verify: ``state`` compares every parameter and buffer of the result with the fingerprint in the lock.
         **kwargs: passed to the entry point; beside a name they update the locked ones.
 
     Returns:
@@ -64,6 +67,8 @@ def load(
         IntegrityError: stored bytes are not the locked ones.
         EnvironmentMismatch: packages are missing or do not fit.
         UnlockedDownload: the entry point asked for what the lock does not name.
+        NotLocked: under ``verify="state"``, the lock has no fingerprint for these arguments.
+        DigestMismatch: under ``verify="state"``, the result has another fingerprint.
         ValueError: ``source`` is neither ``github`` nor ``local``.
     """
     if source not in ("github", "local"):
@@ -80,7 +85,10 @@ def load(
         return loading.load_folder(Path(repo_or_dir), model, args, kwargs, lock, store)
     found = match(lock, os.fspath(repo_or_dir), model, file=str(file))
     call = loading.Call(match=found, args=args, kwargs=kwargs)
-    return loading.load(call, lock, store, mmap=Settings.from_mapping(os.environ).mmap)
+    result = loading.load(call, lock, store, mmap=Settings.from_mapping(os.environ).mmap)
+    if verify == "state":
+        loading.check_state(result, call)
+    return result
 
 
 def list(
@@ -166,6 +174,48 @@ def get_dir() -> str:
 def set_dir(d: str | os.PathLike[str]) -> None:
     """Use the store in the folder ``d`` from now on, in this process."""
     locate.use_store(d)
+
+
+@contextmanager
+def activated(*, allow_local: bool = False) -> Iterator[None]:
+    """Answer every ``torch.hub`` call of this process from the lock inside the ``with`` block, however it was imported.
+
+    ``get_dir`` and ``set_dir`` stay torch's own. ``source="local"`` runs a folder that no lock vouches for: it is
+    refused unless ``allow_local``.
+
+    Raises:
+        MissingDependency: torch is not installed.
+    """
+    instead: dict[str, Callable[..., Any]] = {
+        "load": partial(_load_for_torch_hub, allow_local=allow_local),
+        "list": list,
+        "help": help,
+        "download_url_to_file": download_url_to_file,
+        "load_state_dict_from_url": load_state_dict_from_url,
+    }
+    with torchhub.activated(instead):
+        yield
+
+
+def activate(*, allow_local: bool = False) -> None:
+    """Answer every ``torch.hub`` call of this process from the lock from now on; for notebooks.
+
+    Raises:
+        MissingDependency: torch is not installed.
+    """
+    _active.enter_context(activated(allow_local=allow_local))
+
+
+_active = ExitStack()
+
+
+def _load_for_torch_hub(repo_or_dir: str, model: str, *args: Any, allow_local: bool, **kwargs: Any) -> Any:
+    if kwargs.get("source") == "local" and not allow_local:
+        raise NotLocked(
+            f"{repo_or_dir} is a folder of your own, for which no lock vouches",
+            hint="hublock run --allow-local, or hublock.activate(allow_local=True)",
+        )
+    return load(repo_or_dir, model, *args, **kwargs)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ FLOORS = {
     "hub": 5,
     "repos": 5,
     "cli": 5,
+    "startup": 6,
     "__main__": 6,
 }
 STRANGERS = {("net", "runtime"), ("runtime", "net"), ("hub", "cli"), ("cli", "hub"), ("repos", "cli"), ("cli", "repos")}
@@ -156,7 +157,7 @@ def test_only_faces_read_the_environment() -> None:
 
     # runtime keeps and empties the environment of foreign code, net.child hands it on to the user's git and ssh:
     # neither takes a setting from it
-    faces = {"hublock.hub", "hublock.repos", "hublock.cli.main"}
+    faces = {"hublock.hub", "hublock.repos", "hublock.cli.main", "hublock.startup.waiting"}
     assert {name for name in readers if room(name) != "runtime"} <= {*faces, "hublock.net.child"}
 
 

@@ -14,6 +14,8 @@ def test_the_public_names_are_these() -> None:
     assert sorted(hublock.__all__) == [
         "HublockError",
         "__version__",
+        "activate",
+        "activated",
         "download_url_to_file",
         "get_dir",
         "help",

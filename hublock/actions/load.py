@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hublock.core.arguments import evaluate
+from hublock.core.arguments import encode, evaluate, same
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo, Weights
 from hublock.core.matching import Match
-from hublock.errors import OfflineError
+from hublock.errors import DigestMismatch, InputError, NotLocked, OfflineError
 from hublock.runtime import environment, torchhub
 from hublock.runtime.answers import LockedAnswers
+from hublock.runtime.fingerprint import fingerprint
 from hublock.runtime.repository import Repository, namespace_of
 from hublock.store.store import Store
 
@@ -54,6 +55,42 @@ def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
     args, kwargs = arguments(call, repository)
     tolerated = sorted({what for model in match.models for what in model.tolerated})
     return torchhub.run(repository, match.entrypoint, args, kwargs, answers=answers, tolerated=tolerated, mmap=mmap)
+
+
+def check_state(result: object, call: Call) -> None:
+    """Compare every parameter and buffer of a loaded model with the fingerprint in the lock.
+
+    Raises:
+        NotLocked: the lock has no fingerprint for this call: its arguments are not the locked ones, or the entry point
+            initialises at random.
+        DigestMismatch: the fingerprint is another one.
+    """
+    match = call.match
+    models = (match.named,) if match.named and not call.args and not call.kwargs else match.models
+    states = {model.state for model in models if model.state and (model is match.named or _called_as(model, call))}
+    if not states:
+        raise NotLocked(
+            f"the lock has no state for this call of {match.repo.id} {match.entrypoint}",
+            hint=f"hublock add {match.repo.id} {match.entrypoint} with these arguments",
+        )
+    state = fingerprint(result)
+    if state not in states:
+        expected = " or ".join(sorted(map(str, states)))
+        raise DigestMismatch(
+            f"{match.repo.id} {match.entrypoint} was loaded with the state {state}, not the locked {expected}",
+            hint="hublock verify --deep",
+        )
+
+
+def _called_as(model: Model, call: Call) -> bool:
+    try:
+        args, kwargs = (
+            [encode(value) for value in call.args],
+            {key: encode(v) for key, v in (call.kwargs or {}).items()},
+        )
+    except InputError:
+        return False
+    return same(list(model.args), args) and same(dict(model.kwargs), kwargs)
 
 
 def verified(repo: Repo, store: Store, *, private: bool = False) -> Repository:

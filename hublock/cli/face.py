@@ -1,5 +1,6 @@
 """What a command is given: somewhere to speak, the settings, and the way to the project."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,8 @@ class Face:
     settings: Settings
     cwd: Path
     home: Path
+    environ: Mapping[str, str]
+    """The environment, for programs that a command starts."""
 
     @cached_property
     def context(self) -> "Context":

@@ -15,6 +15,7 @@ import hublock.cli.init
 import hublock.cli.list
 import hublock.cli.lock
 import hublock.cli.remove
+import hublock.cli.run
 import hublock.cli.sync
 import hublock.cli.verify
 from hublock.cli.console import Console
@@ -29,6 +30,7 @@ COMMANDS = (
     hublock.cli.lock,
     hublock.cli.sync,
     hublock.cli.verify,
+    hublock.cli.run,
     hublock.cli.list,
     hublock.cli.help,
 )
@@ -119,7 +121,7 @@ def _face(arguments: argparse.Namespace, console: Console, environ: Mapping[str,
     settings = Settings.from_mapping(environ, mirrors=_configured_mirrors())
     if arguments.project:
         settings = replace(settings, project=arguments.project.absolute())
-    return Face(console=console, settings=settings, cwd=Path.cwd(), home=home(environ))
+    return Face(console=console, settings=settings, cwd=Path.cwd(), home=home(environ), environ=environ)
 
 
 def _configured_mirrors() -> dict[str, str]:

@@ -1,0 +1,69 @@
+"""Wait until a program imports torch, then answer its torch.hub from the lock."""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+ALLOW_LOCAL = "HUBLOCK_RUN_ALLOW_LOCAL"
+STATUS = "HUBLOCK_RUN_STATUS"
+"""The file in which the script that `hublock run` started leaves hublock's own exit code."""
+PARENT = "HUBLOCK_RUN_PARENT"
+"""The process that waits for that file: only its direct child writes."""
+
+
+def begin() -> None:
+    """Prepare this process; torch is not imported before the program imports it."""
+    sys.meta_path.insert(0, _AfterTorch())
+    if os.environ.get(PARENT) == str(os.getppid()):
+        sys.excepthook = _tell
+
+
+class _AfterTorch(importlib.abc.MetaPathFinder):
+    """Finds nothing itself; wraps the loader that the other finders give for torch."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "torch" or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Activating(spec.loader)
+        return spec
+
+
+class _Activating(importlib.abc.Loader):
+    """Runs torch as its own loader does, and activates hublock after it."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        from hublock import hub
+
+        hub.activate(allow_local=os.environ.get(ALLOW_LOCAL) == "1")
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an uncaught error as Python does; leave the exit code of one of hublock's own for `hublock run`."""
+    from hublock.errors import HublockError
+
+    sys.__excepthook__(kind, error, trace)
+    if isinstance(error, HublockError):
+        Path(os.environ[STATUS]).write_text(str(error.exit_code), encoding="ascii")
