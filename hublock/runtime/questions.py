@@ -1,0 +1,79 @@
+"""How a parent answers the questions of a trace child, none of which it takes for well-formed."""
+
+import base64
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hublock.runtime.answers import Answers
+from hublock.runtime.scratch import Scratch
+from hublock.runtime.wire import BadMessage, Message, write_file, write_repository
+
+
+def answer(question: Message, answers: Answers, scratch: Scratch) -> Any:
+    """Return what ``answers`` has to say to ``question``, as JSON; files and trees lie where the child may read them.
+
+    Raises:
+        BadMessage: it is no question.
+        HublockError: what ``answers`` refused it with.
+    """
+    word = question.get("ask")
+    words = _WORDS.get(word) if isinstance(word, str) else None
+    if words is None or not all(isinstance(question.get(name), str) for name in words):
+        raise BadMessage("no question")
+    return _QUESTIONS[str(word)](answers, scratch, question)
+
+
+def _fetch(answers: Answers, scratch: Scratch, question: Message) -> Any:
+    return write_file(
+        scratch.visible(answers.fetch(question["url"], hash_prefix=_optional(question.get("hash_prefix"))))
+    )
+
+
+def _optional(word: object) -> str | None:
+    return word if isinstance(word, str) else None
+
+
+def _repo(answers: Answers, scratch: Scratch, question: Message) -> Any:
+    return write_repository(scratch.copied(answers.repo(question["reference"])))
+
+
+def _reply(answers: Answers, _: Scratch, question: Message) -> Any:
+    reply = answers.reply(question["method"], question["url"])
+    return None if reply is None else [reply[0], base64.b64encode(reply[1]).decode("ascii")]
+
+
+def _hf(answers: Answers, scratch: Scratch, question: Message) -> Any:
+    commit, file = answers.hf(question["repo"], question["type"], question["revision"], question["file"])
+    return [commit, write_file(scratch.visible(file))]
+
+
+def _hf_files(answers: Answers, _: Scratch, question: Message) -> Any:
+    commit, files = answers.hf_files(question["repo"], question["type"], question["revision"])
+    return [commit, list(files)]
+
+
+def _input(answers: Answers, _: Scratch, question: Message) -> Any:
+    path = Path(question["path"])
+    try:
+        # a pipe or device of the child's making would hold us up
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return None
+    file = answers.input(path) if regular else None
+    return None if file is None else write_file(file)
+
+
+def _pickle_of(answers: Answers, _: Scratch, question: Message) -> Any:
+    return answers.pickle_of(question["repo"], question["path"])
+
+
+_QUESTIONS: dict[str, Callable[[Answers, Scratch, Message], Any]] = {
+    "fetch": _fetch, "repo": _repo, "reply": _reply, "hf": _hf, "hf_files": _hf_files, "input": _input,
+    "pickle_of": _pickle_of,
+}  # fmt: skip
+_WORDS = {
+    "fetch": ("url",), "repo": ("reference",), "reply": ("method", "url"), "hf": ("repo", "type", "revision", "file"),
+    "hf_files": ("repo", "type", "revision"), "input": ("path",), "pickle_of": ("repo", "path"),
+}  # fmt: skip
