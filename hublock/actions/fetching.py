@@ -14,7 +14,7 @@ from hublock.core.digest import Digest
 from hublock.core.inventory import HUGGING_FACE, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
-from hublock.core.pickles import EXECUTION_GLOBALS, judge
+from hublock.core.pickles import UNREADABLE, executes, judge
 from hublock.core.reference import Reference
 from hublock.errors import InputError, TransferError, UnsafePickle
 from hublock.net.download import Wanted
@@ -239,7 +239,7 @@ class FetchingAnswers:
     def _demand_consent(self, what: str, pickle: Pickle) -> None:
         lacking = judge(pickle, {*self._wanted.allow_pickle, *self._consent})
         if self._allow_pickle:
-            fine = [name for name in lacking if not name_executes(name)]
+            fine = [name for name in lacking if not executes(name)]
             self._consent.update(fine)
             lacking = tuple(name for name in lacking if name not in fine)
         if lacking:
@@ -278,13 +278,13 @@ def check_url(url: str, context: Context) -> None:
         context.progress.warn(f"{parts.scheme}://{parts.netloc}{parts.path} is a signed URL, which will not last")
 
 
-def name_executes(name: str) -> bool:
-    """Tell whether a pickle global is an execution primitive, which only a consent by name admits."""
-    return any(name == item or name.startswith(f"{item}.") for item in EXECUTION_GLOBALS)
-
-
 def _unsafe(wanted: WantedModel, what: str, names: tuple[str, ...]) -> UnsafePickle:
-    dangerous = [name for name in names if name_executes(name)]
+    if UNREADABLE in names:
+        return UnsafePickle(
+            f"{what} cannot be judged: its pickle breaks off, or could be read in two ways",
+            hint="ask its author for a file that torch.load(weights_only=True) reads",
+        )
+    dangerous = [name for name in names if executes(name)]
     if dangerous:
         hint = f"do not load it; whoever must writes allow-pickle = {dangerous} under [models.{wanted.name}]".replace(
             "'", '"'

@@ -107,8 +107,12 @@ _OTHERS = _words(
     " tqdm.contrib urllib2"
     " urllib3 virtualenv wandb wheel yaml zmq"
 )
+UNREADABLE = "<unreadable>"
+"""Stands among the globals of what could not be followed to its end, or could be read in two ways."""
+
 EXECUTION_GLOBALS = frozenset(
     {
+        UNREADABLE,
         *(sys.stdlib_module_names - _DATA_MODULES),
         *(f"builtins.{name}" for name in _BUILTINS),
         *_OTHERS,

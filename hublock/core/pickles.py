@@ -27,12 +27,11 @@ from typing import IO, BinaryIO
 
 from hublock.core.lockfile import Pickle
 from hublock.core.opcodes import Reader, Run, Truncated, Unclear, run
-from hublock.core.pickleglobals import EXECUTION_GLOBALS, TENSOR_GLOBALS, executes
+from hublock.core.pickleglobals import EXECUTION_GLOBALS, TENSOR_GLOBALS, UNREADABLE, executes
 from hublock.core.zips import AmbiguousZip, read_directory
 
-__all__ = ["EXECUTION_GLOBALS", "TENSOR_GLOBALS", "executes", "judge", "scan"]
+__all__ = ["EXECUTION_GLOBALS", "TENSOR_GLOBALS", "UNREADABLE", "executes", "judge", "scan"]
 
-UNREADABLE = "<unreadable>"
 LEGACY_TAR = "<legacy tar>"
 TORCH_PACKAGE = "<torch.package>"
 OPCODES = "<opcodes that weights_only refuses>"

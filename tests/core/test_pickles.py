@@ -354,6 +354,7 @@ class TestConsent:
 
     def test_nobody_can_consent_to_what_is_unreadable(self) -> None:
         assert judge((UNREADABLE, "a.b"), {UNREADABLE, "a.b"}) == (UNREADABLE,)
+        assert executes(UNREADABLE)
 
     def test_what_executes_needs_its_very_name(self) -> None:
         assert judge(("os.system",), {"os.system"}) == ()
