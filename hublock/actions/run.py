@@ -1,40 +1,41 @@
-"""Run a script whose torch.hub calls, and those of every Python it starts, are answered from the lock."""
+"""Run a program so that the torch.hub calls of every Python in it are answered from the lock."""
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hublock.actions.project import Project, read_named_lock
+from hublock.actions.project import Project
 
 OFFSET = 120
-"""Added to hublock's own exit code, so that a script's status is told from it."""
+"""Added to hublock's own exit code, so that a program's status is told from it."""
 
 
-def run_script(
-    words: Sequence[str], project: Project, environ: Mapping[str, str], *, startup: Path, allow_local: bool = False
+def run_program(
+    words: Sequence[str],
+    project: Project,
+    environ: Mapping[str, str],
+    *,
+    startup: Path,
+    allow_local: bool = False,
+    record: bool = False,
 ) -> int:
-    """Run ``python WORDS…`` and return its status, or 120 + hublock's exit code where hublock stopped it.
+    """Run a program and return its status, or 120 + hublock's exit code where hublock stopped it.
 
     Args:
-        words: a script and its arguments, or ``-m``, a module and its arguments.
-        project: whose lock answers; the script may change the current folder.
-        environ: what the script inherits.
+        words: the program and its arguments.
+        project: whose lock answers; the program may change the current folder.
+        environ: what the program inherits.
         startup: the folder of the ``sitecustomize`` that answers in every Python below.
         allow_local: whether ``source="local"`` may run folders that no lock vouches for.
-
-    Raises:
-        NotLocked: the project has no lock.
-        InvalidLock: the lock is not valid.
+        record: lock what the lock does not have, instead of refusing it.
     """
-    read_named_lock(project.lock)
     with tempfile.TemporaryDirectory(prefix="hublock-run-") as folder:
         status = Path(folder) / "status"
-        inherited = environ.get("PYTHONPATH")
+        inherited = environ.get("PYTHONPATH", "")
         done = subprocess.run(
-            [sys.executable, *words],
+            words,
             check=False,
             env={
                 **environ,
@@ -43,6 +44,8 @@ def run_script(
                 "HUBLOCK_RUN_STATUS": str(status),
                 "HUBLOCK_RUN_PARENT": str(os.getpid()),
                 "HUBLOCK_RUN_ALLOW_LOCAL": "1" if allow_local else "0",
+                "HUBLOCK_RUN_RECORD": "1" if record else "0",
+                "HUBLOCK_RUN_WITHOUT": inherited,
             },
         )
         if done.returncode == 1 and status.exists():

@@ -16,12 +16,16 @@ EXAMPLES = """\
   hublock list                          the models of this project
   hublock list pytorch/vision:v0.20.1   the entry points of a repository
   hublock list .                        those of the hubconf.py in this folder
+  hublock list pytorch/vision --weights estimate the files it fetches, running nothing
   hublock list --format json"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("reference", nargs="?", metavar="REF", help="owner/repo[:ref], git+https://…[@ref] or a folder")
+    parser.add_argument(
+        "--weights", action="store_true", help="estimate, without running anything, which files it fetches"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="how the list is printed")
 
 
@@ -29,12 +33,31 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     if arguments.reference is None:
         return _list_models(arguments, face)
+    if arguments.weights:
+        return _list_weights(arguments, face)
     offer = offer_of(arguments.reference, face)
     if arguments.format == "json":
         rows = [{"name": e.name, "signature": e.signature, "doc": e.doc} for e in offer.entrypoints]
         face.console.json({"repository": offer.name, "estimated": offer.estimated, "entrypoints": rows})
     else:
         print_offer(offer, face.console)
+    return 0
+
+
+def _list_weights(arguments: argparse.Namespace, face: Face) -> int:
+    from hublock.actions.describe import sources_of
+    from hublock.core.hints import find_urls
+    from hublock.core.reference import Reference
+
+    project = face.new_project
+    sources = sources_of(Reference.parse(arguments.reference), project.read_lock(), face.context, base=project.folder)
+    urls = find_urls(sources)
+    if arguments.format == "json":
+        face.console.json({"repository": arguments.reference, "estimated": True, "urls": list(urls)})
+        return 0
+    for url in urls:
+        face.console.data(url)
+    face.console.say("an estimate from reading the code: `hublock add` runs it and knows")
     return 0
 
 

@@ -1,22 +1,26 @@
 """``hublock lock``."""
 
 import argparse
+import sys
 
 from hublock.cli import tracing
 from hublock.cli.face import Face
+from hublock.cli.run import STARTUP
 from hublock.errors import StaleLock
 
 SUMMARY = "answer in hub.lock what the manifest wants; never move a pin"
 EXAMPLES = """\
   hublock lock
   hublock lock --check             change nothing, exit 1 if the lock is stale
-  hublock lock --retrace resnet18  on another machine: add the files it fetches there"""
+  hublock lock --retrace resnet18  on another machine: add the files it fetches there
+  hublock lock -- python train.py  add what a script's own torch.hub calls ask for"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--check", action="store_true", help="only say whether the lock answers the manifest")
     parser.add_argument("--retrace", action="append", default=[], metavar="NAME", help="trace a locked model again")
+    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="a program whose torch.hub calls are locked")
     tracing.configure(parser)
 
 
@@ -24,6 +28,8 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     from hublock.actions.lock import check_lock, lock_project
 
+    if arguments.command:
+        return _record(arguments.command, face)
     project = face.project
     if arguments.check:
         reasons = check_lock(project)
@@ -35,3 +41,13 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     tracing.report(done, face.console)
     face.console.say(f"{project.lock.name} {'was updated' if done.changed else 'is current'}")
     return 0
+
+
+def _record(words: list[str], face: Face) -> int:
+    from hublock.actions.run import OFFSET, run_program
+
+    program = [sys.executable, *words[1:]] if words[0] in ("python", "python3") else words
+    code = run_program(program, face.new_project, face.environ, startup=STARTUP, record=True)
+    if code and code < OFFSET:
+        face.console.warn(f"{words[0]} ended with status {code}: what it had asked for until then is locked")
+    return code

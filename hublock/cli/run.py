@@ -1,10 +1,14 @@
 """``hublock run``."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from hublock.cli.face import Face
 from hublock.errors import InputError
+
+STARTUP = Path(__file__).parent.parent / "startup"
+"""The folder whose sitecustomize every Python below finds first."""
 
 SUMMARY = "run a script whose torch.hub calls are answered from hub.lock"
 EXAMPLES = """\
@@ -24,12 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
-    from hublock.actions.run import run_script
+    from hublock.actions.project import read_named_lock
+    from hublock.actions.run import run_program
 
     words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
     if arguments.module:
         words = ["-m", arguments.module, *words]
     if not words:
         raise InputError("which script should run?", hint="hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…")
-    startup = Path(__file__).parent.parent / "startup"
-    return run_script(words, face.project, face.environ, startup=startup, allow_local=arguments.allow_local)
+    read_named_lock(face.project.lock)
+    program = [sys.executable, *words]
+    return run_program(program, face.project, face.environ, startup=STARTUP, allow_local=arguments.allow_local)

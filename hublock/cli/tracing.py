@@ -48,7 +48,7 @@ def _report_model(locked: "LockedModel", console: Console) -> None:
     console.say(f"          {what}; {how}")
     for nested in model.repos:
         console.say(f"          loads {nested}, locked with it")
-    if not files:
+    if not files and model.state is None:
         chooses = [name for name in locked.parameters if any(word in name.lower() for word in WEIGHTS_WORDS)]
         advice = f"; {' and '.join(chooses)} may choose weights" if chooses else ""
         console.warn(f"{locked.call} fetched nothing{advice}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 ALLOW_LOCAL = "HUBLOCK_RUN_ALLOW_LOCAL"
+RECORD = "HUBLOCK_RUN_RECORD"
 STATUS = "HUBLOCK_RUN_STATUS"
 """The file in which the script that `hublock run` started leaves hublock's own exit code."""
 PARENT = "HUBLOCK_RUN_PARENT"
@@ -55,9 +56,14 @@ class _Activating(importlib.abc.Loader):
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
-        from hublock import hub
+        if os.environ.get(RECORD) == "1":
+            from hublock.startup import recording
 
-        hub.activate(allow_local=os.environ.get(ALLOW_LOCAL) == "1")
+            recording.activate()
+        else:
+            from hublock import hub
+
+            hub.activate(allow_local=os.environ.get(ALLOW_LOCAL) == "1")
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -174,3 +174,10 @@ def test_both_manifest_homes_work(served: Forge, run: Run, project: Path) -> Non
     assert '[tool.hublock.models.net]\nrepo = "someone/net:v1"' in text
     assert not (project / "hub.toml").exists()
     assert run("lock", "--check").code == 0
+
+
+def test_an_estimate_of_the_files_needs_no_run(served: Forge, run: Run) -> None:
+    assert str(run("list", "someone/net", "--weights")) == (
+        "exit 0\n--- stdout\nhttps://example.org/net.pth\n--- stderr\n"
+        "an estimate from reading the code: `hublock add` runs it and knows\n"
+    )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.forge import Forge
 from tests.stories.conftest import Done, Run
 
 OLD = """\
@@ -94,3 +95,35 @@ except hublock.HublockError as error:
 """)
 
     assert done.out == "Net\nNotLocked\nNotLocked\nNotLocked\n", done
+
+
+def test_what_a_script_asks_torch_hub_for_can_be_locked_by_running_it(served: Forge, run: Run, project: Path) -> None:
+    (project / "old.py").write_text(
+        "import sys, torch\n"
+        "model = torch.hub.load('someone/net:v1', 'net', pretrained=True, trust_repo=True)\n"
+        "print(sorted(torch.hub.load_state_dict_from_url('https://example.org/net.pth')), sys.argv[1:])\n"
+        "torch.hub.download_url_to_file('https://example.org/labels.txt', 'labels.txt')\n"
+        "torch.hub.load('someone/net:v1', 'net', pretrained=True)\n"
+    )
+
+    served.serve("https://example.org/labels.txt", b"cat")
+
+    done = run("lock", "--", "python", "old.py", "-x")
+
+    assert str(done) == (
+        "exit 0\n--- stdout\n['layer.bias', 'layer.weight'] ['-x']\n--- stderr\n"
+        "   Locked net: net(pretrained=True) of someone/net:v1 at <commit> of 2023-11-14\n"
+        "          1 file, 1.8 KiB; traced within <isolation>, confirmed\n"
+        "   Locked labels: https://example.org/labels.txt\n"
+    )
+    assert run("lock", "--check").code == 0
+
+
+def test_a_script_that_asks_for_what_cannot_be_locked_is_stopped(served: Forge, run: Run, project: Path) -> None:
+    (project / "old.py").write_text("import torch\ntorch.hub.load('someone/nowhere', 'net')\n")
+
+    done = run("lock", "--", "python", "old.py")
+
+    assert done.code == 126
+    assert "error: github.com does not show someone/nowhere" in done.err
+    assert "IncompleteTrace: someone/nowhere net could not be locked (exit code 2)" in done.err

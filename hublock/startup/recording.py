@@ -1,0 +1,123 @@
+"""While ``hublock lock -- COMMAND`` runs a script: what it asks torch.hub for is locked first, then answered.
+
+The locking runs in a process of its own (this module as a program), so that the script's process never holds the way
+to the network.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from hublock.errors import HublockError, IncompleteTrace, NotLocked, UnlockedDownload
+
+WITHOUT = "HUBLOCK_RUN_WITHOUT"
+"""The PYTHONPATH as it was before `hublock lock` put its own folder first."""
+
+
+def activate() -> None:
+    """Answer every torch.hub call of this process from the lock; what is not in it is locked first."""
+    from hublock import hub
+    from hublock.runtime import torchhub
+
+    def load(repo_or_dir: str, model: str, *args: Any, **kwargs: Any) -> Any:
+        wish = _wish(repo_or_dir, model, args, kwargs)
+        return _locked_first(lambda: hub.load(repo_or_dir, model, *args, **kwargs), wish)
+
+    def fetching(function: Callable[..., Any]) -> Callable[..., Any]:
+        def fetch(url: str, *args: Any, **kwargs: Any) -> Any:
+            return _locked_first(lambda: function(url, *args, **kwargs), {"url": url})
+
+        return fetch
+
+    instead: dict[str, Callable[..., Any]] = {
+        "load": load,
+        "list": hub.list,
+        "help": hub.help,
+        "download_url_to_file": fetching(hub.download_url_to_file),
+        "load_state_dict_from_url": fetching(hub.load_state_dict_from_url),
+    }
+    _active.enter_context(torchhub.activated(instead))
+
+
+_active = ExitStack()
+
+
+def _wish(repo: str, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    from hublock.core.arguments import encode
+
+    ours = {"source", "trust_repo", "force_reload", "verbose", "skip_validation"}
+    return {
+        "reference": repo,
+        "entrypoint": model,
+        "args": [encode(value) for value in args],
+        "kwargs": {key: encode(value) for key, value in kwargs.items() if key not in ours},
+    }
+
+
+def _locked_first(answer: Callable[[], Any], wish: Mapping[str, Any]) -> Any:
+    try:
+        return answer()
+    except (NotLocked, UnlockedDownload):
+        done = subprocess.run(
+            [sys.executable, "-m", "hublock.startup.recording"],
+            input=json.dumps(wish),
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.environ.get(WITHOUT, "")},
+        )
+        if done.returncode:
+            what = wish.get("url") or f"{wish['reference']} {wish['entrypoint']}"
+            raise IncompleteTrace(
+                f"{what} could not be locked (exit code {done.returncode})", hint="see the error above"
+            ) from None
+        return answer()
+
+
+def main() -> int:
+    """Lock the wish on standard input, in the project that ``HUBLOCK_PROJECT`` names."""
+    from hublock.actions.add import Wish, add_models, add_weights
+    from hublock.actions.context import Context
+    from hublock.actions.project import Project
+    from hublock.actions.trace import TraceOptions
+    from hublock.cli import tracing
+    from hublock.cli.console import Console
+    from hublock.settings import Settings
+
+    console = Console(sys.stdout, sys.stderr, os.environ)
+    wish = json.loads(sys.stdin.read())
+    try:
+        context = Context(settings=Settings.from_mapping(os.environ), progress=console)
+        project = Project.at(Path(os.environ["HUBLOCK_PROJECT"]))
+        taken = project.read_manifest(project.manifest_text()).names
+        if "url" in wish:
+            name = _free(Path(wish["url"]).stem, taken)
+            add_weights(name, wish["url"], project, context)
+            console.done("Locked", f"{name}: {wish['url']}")
+            return 0
+        asked = Wish(
+            reference=wish["reference"],
+            entrypoints=(wish["entrypoint"],),
+            name=_free(wish["entrypoint"], taken),
+            args=tuple(wish["args"]),
+            kwargs=wish["kwargs"],
+        )
+        added = add_models(asked, project, context, options=TraceOptions())
+    except HublockError as error:
+        console.error(error)
+        return error.exit_code
+    if added.locking:
+        tracing.report(added.locking, console)
+    return 0
+
+
+def _free(name: str, taken: tuple[str, ...]) -> str:
+    return next(free for free in (name, *(f"{name}-{number}" for number in range(2, 1000))) if free not in taken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""URLs read from code."""
+
+from hublock.core.hints import find_urls
+
+SOURCES = {
+    "hubconf.py": b'''"""See https://example.org/docs/page.pth for more."""
+from models.net import build
+import broken
+BASE = "https://example.org/releases"
+URLS = {"small": "https://example.org/small.pth", "home": "https://example.org/index.html"}
+def entry(name):
+    """https://example.org/docstring.pth"""
+    return load(f"https://example.org/{name}-v1.pth"), f"{BASE}/big.pth"
+''',
+    "models/__init__.py": b"from . import other",
+    "models/net.py": b'from .inner.deep import x\nweights = "https://example.org/net.pt?raw=true"\n',
+    "models/other.py": b'"https://example.org/doc.bin"\nurl = "https://example.org/other.bin"\n',
+    "models/inner/deep.py": b'url = "http://example.org/deep.ckpt"',
+    "broken.py": b"def (",
+    "unused.py": b'url = "https://example.org/unused.pth"',
+}
+
+
+def test_urls_of_everything_hubconf_imports_are_found_with_holes_for_what_is_computed() -> None:
+    assert find_urls(SOURCES) == (
+        "http://example.org/deep.ckpt",
+        "https://example.org/net.pt?raw=true",
+        "https://example.org/other.bin",
+        "https://example.org/small.pth",
+        "https://example.org/{…}-v1.pth",
+    )
+
+
+def test_a_tree_without_hubconf_has_none() -> None:
+    assert find_urls({"other.py": b'url = "https://example.org/x.pth"'}) == ()
