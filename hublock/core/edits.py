@@ -71,6 +71,16 @@ def rewrite(text: str, path: Path, values: Values | None) -> str:
     return document.as_string()
 
 
+def exchange(text: str, path: Path, values: Values | None) -> str:
+    """Cut a table that stands in dotted keys, and put it under a header of its own.
+
+    Raises:
+        LookupError: the table is not there.
+    """
+    cut = rewrite(text, path, None)
+    return cut if values is None else splice(cut, path, values)
+
+
 def line_ending(text: str) -> str:
     """Return how the lines of ``text`` end: CRLF if all of them do."""
     return "\r\n" if "\n" in text and text.count("\n") == text.count("\r\n") else "\n"

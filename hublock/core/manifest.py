@@ -97,19 +97,30 @@ def edit_manifest(
     before = parse_manifest(text, file=file, embedded=embedded)
     kind, name, expected = _goal(before, add, remove, file)
     path = ("tool", "hublock", kind, name) if embedded else (kind, name)
-    for way in (edits.splice, edits.rewrite):
+    values = None if add is None else _written(add)
+    if values is not None:
+        _check_value(file, path, values, embedded=embedded)
+    for way in (edits.splice, edits.rewrite, edits.exchange):
         try:
-            after = way(text, path, None if add is None else _written(add))
-            if _agree(parse_manifest(after, file=file, embedded=embedded), expected) and _rest(
-                after, embedded
-            ) == _rest(text, embedded):
-                return after
+            after = way(text, path, values)
+            found = parse_manifest(after, file=file, embedded=embedded)
         except (LookupError, ValueError, InvalidManifest):
             continue
+        if _agree(found, expected) and _rest(after, embedded) == _rest(text, embedded):
+            return after
     raise InvalidManifest(
         f"{file}: {kind}.{name}: is laid out in a way that cannot be edited safely",
         hint="edit the file by hand, then hublock lock",
     )
+
+
+def _check_value(file: str, path: tuple[str, ...], values: dict[str, Any], *, embedded: bool) -> None:
+    """Refuse what would not be read back, wherever it stood."""
+    try:
+        alone = edits.splice("", path, values)
+    except ValueError as error:
+        raise InvalidManifest(f"{file}: {'.'.join(path)}: cannot be written, because {error}", hint=HINT) from None
+    parse_manifest(alone, file=file, embedded=embedded)
 
 
 def _goal(
@@ -119,6 +130,13 @@ def _goal(
     name = add.name if add else remove
     models = tuple(model for model in before.models if model.name != name)
     weights = tuple(row for row in before.weights if row.name != name)
+    if add and len(models) + len(weights) < len(before.models) + len(before.weights):
+        other = "weights" if isinstance(add, WantedModel) else "models"
+        if any(row.name == name for row in getattr(before, other)):
+            raise InvalidManifest(
+                f"{file}: {other}.{name}: has that name already",
+                hint=f"hublock remove {name}, or add under another --name",
+            )
     if isinstance(add, WantedModel):
         return "models", add.name, replace(before, models=(*models, add))
     if isinstance(add, WantedWeights):

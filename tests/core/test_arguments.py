@@ -190,6 +190,11 @@ def test_values_that_stand_for_the_same_are_the_same(left: Value, right: Value) 
     assert same(left, right)
 
 
+def test_what_is_no_literal_is_the_same_as_itself_only() -> None:
+    assert same({"python": "open()"}, {"python": "open()"})
+    assert not same({"python": "open()"}, {"python": "exit()"})
+
+
 @given(VALUES)
 def test_a_value_is_the_same_as_itself(value: Value) -> None:
     assert same(value, value)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hublock.core import edits
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest, parse_manifest
 from hublock.errors import InvalidManifest
 from tests.core.strategies import ENTRYPOINTS, KEYWORDS, NAMES, REFERENCES, VALUES, words
@@ -213,10 +214,13 @@ ODD = {
     "inline": 'models = { a = { repo = "o/r" } }  # all\n',
     "inline under a header": '[models]  # all\na = { repo = "o/r" }  # one\n',
     "dotted": 'models.a.repo = "o/r"  # all\n',
+    "dotted, with a table below": 'models.a.repo = "o/r"  # all\n[models.a.kwargs]\nx = 1\n',
+    "several dotted": 'models.a.repo = "o/r"\nmodels.b.repo = "o/r"  # all\n',
     "dotted under a header": '[models]\na.repo = "o/r"  # all\n',
     "out of order": '[models.a]\nrepo = "o/r"\n[weights.w]\nurl = "https://h/w"  # all\n[models.b]\nrepo = "o/r"\n',
     "header-like strings": '[models.a]\nrepo = "o/r"\nargs = ["""\n[models.x]\n# all""", \'\'\'\n[models.y]\'\'\']\n',
     "header-like rows": '[models.a]\nrepo = "o/r"\nargs = [\n[1],  # all\n["x"]\n]\n',
+    "strings with other line separators": '[models.a]\nrepo = "o/r"\nargs = ["\u2028[models.x]\x85"]\n# all\n',
     "spaced header": '  [ models . "a" ]  # all\nrepo = "o/r"\n',
     "no last line end": '# all\n[models.a]\nrepo = "o/r"',
 }
@@ -258,6 +262,12 @@ def test_edits_every_layout_of_a_pyproject_and_keeps_the_rest(text: str) -> None
     assert rest(removed) == rest(text)
 
 
+def test_only_lf_ends_a_line() -> None:
+    text = '[models.a]\nrepo = "o/r"\nargs = ["\u2028\x85\x0b"]\n\n[models.b]\nrepo = "o/r"\n'.replace("\x0b", "\u2029")
+    assert edits.splice(text, ("models", "a"), None) == '[models.b]\nrepo = "o/r"\n'
+    assert edits.splice(text, ("models", "b"), None) == text.partition("\n[models.b]")[0]
+
+
 def test_refuses_to_remove_what_is_not_there_and_offers_the_nearest() -> None:
     with pytest.raises(InvalidManifest) as caught:
         edit_manifest(COMMENTED.replace("models.a", "models.resnet18"), embedded=False, remove="resnet")
@@ -266,19 +276,52 @@ def test_refuses_to_remove_what_is_not_there_and_offers_the_nearest() -> None:
 
 
 def test_refuses_to_write_what_could_not_be_read_again() -> None:
-    for wrong in (
-        WantedModel(name="a/b", repo="o/r", entrypoint="a"),
-        WantedModel(name="n", repo="/abs", entrypoint="n"),
-        WantedModel(name="n", repo="o/r", entrypoint="n", args=(float("nan"),)),
-        WantedModel(name="n", repo="o/r", entrypoint="n", args=("\udc80",)),
-        WantedWeights(name="n", url="https://me:secret@h/x"),
-    ):
-        with pytest.raises(InvalidManifest):
-            edit_manifest("", embedded=False, add=wrong)
+    wrong: list[tuple[WantedModel | WantedWeights, str]] = [
+        (WantedModel(name="a/b", repo="o/r", entrypoint="a"), 'models."a/b": expected a name'),
+        (WantedModel(name="n", repo="/abs", entrypoint="n"), 'models.n.repo: "/abs" is an absolute path'),
+        (WantedModel(name="n", repo="o/r", entrypoint="n", args=(float("nan"),)), "models.n.args[0]: nan cannot"),
+        (
+            WantedModel(name="n", repo="o/r", entrypoint="n", args=("\udc80",)),
+            "models.n: cannot be written, because TOML",
+        ),
+        (WantedWeights(name="n", url="https://me:secret@h/x"), "weights.n.url: the URL holds a user name or password"),
+    ]
+    for value, start in wrong:
+        with pytest.raises(InvalidManifest) as caught:
+            edit_manifest(COMMENTED, embedded=False, add=value)
+        assert caught.value.message.startswith(f"hub.toml: {start}")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text, path, values: (
+            text.replace("[tool.ruff]", "[tool.rough]") + '[tool.hublock.weights.backbone]\nurl="x"'
+        ),
+        lambda text, path, values: edits.splice(text, path, values).replace("[tool.ruff]", "[tool.rough]"),
+        lambda text, path, values: edits.splice(text, path, {"url": "https://example.org/another.pth"}),
+        lambda text, path, values: text,
+        lambda text, path, values: edits.splice(text, path, values) + "[",
+    ],
+)
+def test_refuses_an_edit_that_did_more_or_less_than_was_asked(damage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "[tool.ruff]\nline-length = 9\n"
+    expected = edit_manifest(text, embedded=True, add=BACKBONE)
+    damaged = damage(text, ("tool", "hublock", "weights", "backbone"), {"url": BACKBONE.url})
+    assert damaged != expected
+    splice = edits.splice
+    monkeypatch.setattr(edits, "splice", lambda given, *how: damaged if given == text else splice(given, *how))
+    monkeypatch.setattr(edits, "rewrite", lambda *_: damaged)
+    monkeypatch.setattr(edits, "exchange", lambda *_: damaged)
+    with pytest.raises(InvalidManifest) as caught:
+        edit_manifest(text, embedded=True, add=BACKBONE)
+    assert caught.value.message == (
+        "pyproject.toml: weights.backbone: is laid out in a way that cannot be edited safely"
+    )
 
 
 def test_refuses_a_name_that_the_other_kind_has() -> None:
-    with pytest.raises(InvalidManifest):
+    with pytest.raises(InvalidManifest, match=r"hub.toml: models.a: has that name already"):
         edit_manifest(COMMENTED, embedded=False, add=WantedWeights(name="a", url="https://h/a"))
 
 
