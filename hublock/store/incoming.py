@@ -112,7 +112,9 @@ class Incoming:
                 self.path.chmod(inherited_mode(self.path.parent))
 
     def _leavings(self) -> list[Path]:
-        found = [path for path in self._layout.partial.glob(f"{self._left.name}*") if path.suffix != ".facts"]
+        # not by a glob: that compiles a pattern for every file fetched
+        mine = [name for name in os.listdir(self._layout.partial) if name.startswith(self._left.name)]  # noqa: PTH208
+        found = [self._layout.partial / name for name in mine if not name.endswith(".facts")]
         return [path for path in found if left_behind(path)]
 
 

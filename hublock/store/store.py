@@ -250,10 +250,9 @@ class Store:
         if not layout.tag.exists():
             make_folder(layout.partial)
             write_whole(layout.tag, TAG, scratch=layout.partial)
-        for kind in ("tree", "small"):
-            for path in layout.partial.glob(f"{kind}-*"):
-                if left_behind(path):
-                    remove(path)
+        for name in os.listdir(layout.partial):  # noqa: PTH208 - for every file fetched: no globs, no paths
+            if name.startswith(("tree-", "small-")) and left_behind(layout.partial / name):
+                remove(layout.partial / name)
 
 
 def _absent(digest: Digest) -> OfflineError:
