@@ -7,23 +7,53 @@ from typing import Literal
 from hublock.errors import SEVERITY
 
 Rule = Literal[
+    "lock-missing",
+    "lock-invalid",
+    "manifest-invalid",
     "lock-stale",
     "lock-not-canonical",
+    "lock-differs",
     "tree-missing",
     "tree-damaged",
     "file-missing",
     "file-damaged",
+    "state-differs",
+    "upstream-branch-moved",
+    "upstream-tag-moved",
+    "upstream-rewritten",
+    "upstream-renamed",
+    "upstream-revision-moved",
+    "upstream-ref-gone",
+    "upstream-repository-gone",
+    "upstream-file-replaced",
+    "upstream-file-gone",
+    "upstream-unreachable",
 ]
 
-EXIT_CODES: dict[Rule, int] = {
-    "lock-stale": 1,
-    "lock-not-canonical": 1,
-    "tree-missing": 4,
-    "tree-damaged": 3,
-    "file-missing": 4,
-    "file-damaged": 3,
+RULES: dict[Rule, tuple[int, str]] = {
+    "lock-missing": (4, "There is no lock."),
+    "lock-invalid": (2, "The lock cannot be read."),
+    "manifest-invalid": (2, "The manifest cannot be read."),
+    "lock-stale": (1, "The lock does not answer the manifest."),
+    "lock-not-canonical": (1, "The lock is not as hublock writes it."),
+    "lock-differs": (1, "The lock differs from the one it is held against."),
+    "tree-missing": (4, "A source tree is not in the store."),
+    "tree-damaged": (3, "A stored source tree is not the locked one."),
+    "file-missing": (4, "A file is not in the store."),
+    "file-damaged": (3, "The stored bytes of a file are not the locked ones."),
+    "state-differs": (3, "A loaded model has another state than the locked one."),
+    "upstream-branch-moved": (1, "A branch has moved on from the locked commit."),
+    "upstream-tag-moved": (1, "A tag points to another commit than the locked one."),
+    "upstream-rewritten": (1, "A branch no longer holds the locked commit in its history."),
+    "upstream-renamed": (1, "A repository is called otherwise by now."),
+    "upstream-revision-moved": (1, "A Hugging Face revision has moved on from the locked commit."),
+    "upstream-ref-gone": (2, "A branch, tag or commit is gone."),
+    "upstream-repository-gone": (2, "A repository is gone, or is not shown to us."),
+    "upstream-file-replaced": (3, "A URL serves other bytes than the locked ones."),
+    "upstream-file-gone": (5, "A URL serves nothing any more."),
+    "upstream-unreachable": (5, "A host could not be asked."),
 }
-"""Each rule's exit code (0 fine, 1 differs, 3 integrity, 4 not in the store)."""
+"""Each rule's exit code, which is that of the error a command meets in its place, and what it means."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +67,15 @@ class Finding:
     """One sentence."""
     hint: str
     """The command that fixes it."""
+    file: str = ""
+    """The file it stands in; empty where there is none to point at."""
+    line: int | None = None
+    """Counted from 1; None where it cannot be told."""
 
     @property
     def exit_code(self) -> int:
         """The exit code this finding asks for."""
-        return EXIT_CODES[self.rule]
+        return RULES[self.rule][0]
 
 
 def exit_code(codes: Iterable[int]) -> int:

@@ -20,7 +20,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile
 from hublock.errors import RefNotFound, TransferError
 from hublock.net.child import disk_wire, ssh_wire
-from hublock.net.history import COMMITS_ONLY, TooLong, descendants, leading_ref
+from hublock.net.history import COMMITS_ONLY, History, TooLong, descendants, history, leading_ref
 from hublock.net.hosts import git_url, moved
 from hublock.net.objects import find, parse_commit, read_tree
 from hublock.net.pack import read_objects
@@ -102,6 +102,14 @@ class Remote(Protocol):
 
         Raises:
             TransferError: the host could not be reached.
+        """
+        ...
+
+    def history(self, commit: str, since: str) -> History:
+        """Say how ``commit`` stands to ``since``, an older one: whether it follows from it, and when both were made.
+
+        Raises:
+            TransferError: the host could not be reached, or has no such ``commit``.
         """
         ...
 
@@ -234,3 +242,8 @@ class _GitRemote:
             return commit in descendants(self._wire, [commit], ancestor)
         except TooLong:
             return None
+
+    def history(self, commit: str, since: str) -> History:
+        if not self._wire.advertise(("HEAD",)).filters:
+            return History(descends=True if commit == since else None)
+        return history(self._wire, commit, since)

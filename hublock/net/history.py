@@ -7,10 +7,12 @@ is told that we have the commit, so it sends only what lies above it.
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from hublock.errors import RemoteError, UnsafeArchive
-from hublock.net.objects import parse_commit
+from hublock.errors import RemoteError, TransferError, UnsafeArchive
+from hublock.net.objects import Commit, parse_commit
 from hublock.net.pack import read_objects
 from hublock.net.refs import own, ranked
 from hublock.net.wire import Advertised, Plan, Wire
@@ -18,6 +20,20 @@ from hublock.net.wire import Advertised, Plan, Wire
 MAX_HISTORY = 64 << 20
 """Bytes of commits: about 220,000 of them; the longest history of a hub repository takes 2 MB."""
 COMMITS_ONLY = "tree:0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """How two commits of one repository stand to each other; what the host cannot show is None."""
+
+    descends: bool | None = None
+    """Whether the older one is in the history of the newer one."""
+    commits: int | None = None
+    """How many lead from the older to the newer one, if it descends."""
+    committed: datetime | None = None
+    """When the newer one was made."""
+    before: datetime | None = None
+    """When the older one was made."""
 
 
 class TooLong(RemoteError):
@@ -49,8 +65,8 @@ def descendants(wire: Wire, tips: Sequence[str], commit: str) -> set[str]:
         TransferError: the server could not be reached.
     """
     children: dict[str, list[str]] = {}
-    for identity, parents in _commits_above(wire, tips, commit).items():
-        for parent in parents:
+    for identity, found in _commits_above(wire, tips, commit).items():
+        for parent in found.parents:
             children.setdefault(parent, []).append(identity)
     above, ahead = {commit}, [commit]
     while ahead:
@@ -61,8 +77,48 @@ def descendants(wire: Wire, tips: Sequence[str], commit: str) -> set[str]:
     return above
 
 
-def _commits_above(wire: Wire, tips: Sequence[str], commit: str) -> Mapping[str, tuple[str, ...]]:
-    """Return the parents of every commit that leads to ``tips`` and not to ``commit``."""
+def history(wire: Wire, commit: str, since: str) -> History:
+    """Return how ``commit`` stands to ``since``, an older one, on a server that can show commits alone.
+
+    Raises:
+        TransferError: the server could not be reached, or has no such ``commit``.
+    """
+    try:
+        above = _commits_above(wire, [commit], since)
+    except TooLong:
+        return History()
+    seen, ahead = {commit}, [commit]
+    while ahead:
+        parents = above[here].parents if (here := ahead.pop()) in above else ()
+        ahead += [parent for parent in parents if parent not in seen]
+        seen.update(parents)
+    descends = since in seen
+    return History(
+        descends=descends,
+        commits=len((seen - {since}) & above.keys()) if descends else None,
+        committed=above[commit].committed if commit in above else None,
+        before=_made(wire, since),
+    )
+
+
+def _made(wire: Wire, commit: str) -> datetime | None:
+    """Return when a commit was made; None if the server has lost it."""
+    with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
+        pack = Path(folder) / "pack"
+        try:
+            wire.fetch([commit], pack, Plan(depth=1, filter=COMMITS_ONLY))
+        except TransferError:
+            return None
+        found = {name: data for name, kind, data in read_objects(pack, _algorithm(commit)) if kind == "commit"}
+    return parse_commit(commit, found[commit]).committed if commit in found else None
+
+
+def _algorithm(commit: str) -> str:
+    return "sha1" if len(commit) == 40 else "sha256"
+
+
+def _commits_above(wire: Wire, tips: Sequence[str], commit: str) -> Mapping[str, Commit]:
+    """Return every commit that leads to ``tips`` and not to ``commit``."""
     wants = list(dict.fromkeys(tips))
     with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
         pack = Path(folder) / "pack"
@@ -70,9 +126,8 @@ def _commits_above(wire: Wire, tips: Sequence[str], commit: str) -> Mapping[str,
             wire.fetch(wants, pack, Plan(haves=[commit], filter=COMMITS_ONLY, limit=MAX_HISTORY))
         except UnsafeArchive:
             raise TooLong(f"the history takes more than {MAX_HISTORY >> 20} MiB") from None
-        algorithm = "sha1" if len(commit) == 40 else "sha256"
         return {
-            identity: parse_commit(identity, data).parents
-            for identity, kind, data in read_objects(pack, algorithm)
+            identity: parse_commit(identity, data)
+            for identity, kind, data in read_objects(pack, _algorithm(commit))
             if kind == "commit"
         }

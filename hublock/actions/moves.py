@@ -1,0 +1,81 @@
+"""Where the hosts have gone since a repository was locked; nothing is changed."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from hublock.actions.context import Context
+from hublock.actions.pin import remote_of
+from hublock.core.lockfile import Repo
+from hublock.core.reference import Reference
+from hublock.errors import HublockError
+from hublock.net.git import Remote, Resolved
+from hublock.net.history import History
+
+Trend = Literal["same", "ahead", "unproven", "rewritten", "retagged", "precise"]
+"""What became of a ref: it names the locked commit still; a descendant of it; a commit whose history the host cannot
+show; a commit that does not descend from it; as a tag, any other commit. ``precise``: the user named the commit."""
+
+T = TypeVar("T")
+S = TypeVar("S")
+TAGS = "refs/tags/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """One repository, as it is locked and as its ref is now."""
+
+    repo: Repo
+    remote: Remote
+    resolved: Resolved
+    trend: Trend
+    history: History
+
+    @property
+    def surprising(self) -> bool:
+        """Whether somebody took back what they had published: a tag that moved, a branch without its own past."""
+        return self.trend in ("rewritten", "retagged")
+
+
+def look(repo: Repo, context: Context, *, base: Path, precise: str | None = None) -> Move:
+    """Ask the host of ``repo`` what its ref names now, or for the commit ``precise``.
+
+    Raises:
+        RepositoryNotFound: the repository is gone, or is not shown to us.
+        RefNotFound: the ref or commit is gone.
+        InputError: the name of the ref became ambiguous.
+        TransferError: the host could not be reached.
+    """
+    reference = Reference.parse(repo.id)
+    remote = remote_of(reference, context, base)
+    nested = bool(repo.via) and not repo.models
+    resolved = remote.resolve(
+        precise or reference.ref, allow_unreachable=repo.allow_unreachable, nested=nested and precise is None
+    )
+    if resolved.commit == repo.commit:
+        return Move(repo=repo, remote=remote, resolved=resolved, trend="same", history=History())
+    history = remote.history(resolved.commit, repo.commit)
+    return Move(repo=repo, remote=remote, resolved=resolved, trend=_trend(resolved, history, precise), history=history)
+
+
+def _trend(resolved: Resolved, history: History, precise: str | None) -> Trend:
+    if precise:
+        return "precise"
+    if resolved.ref.startswith(TAGS):
+        return "retagged"
+    return {True: "ahead", False: "rewritten", None: "unproven"}[history.descends]  # type: ignore[return-value]
+
+
+def at_once(do: Callable[[T], S], items: Iterable[T], context: Context) -> list[S | HublockError]:
+    """Do the same with several things, some at a time, and return each result or failure in their order."""
+
+    def attempt(item: T) -> S | HublockError:
+        try:
+            return do(item)
+        except HublockError as error:
+            return error
+
+    with ThreadPoolExecutor(context.settings.jobs, thread_name_prefix="hublock-ask") as pool:
+        return list(pool.map(attempt, items))

@@ -1,0 +1,130 @@
+"""What a repository promises its callers, read as text, and how two versions of it differ: nothing runs.
+
+It is an estimate where hubconf.py makes its names at run time, and the weight URLs always are one: of what an entry
+point really fetches, the strings in the source name about half. Only a trace tells.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hublock.core.hubconf import LARGEST, read_hubconf
+from hublock.errors import InputError
+
+HUBCONF = "hubconf.py"
+_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".th", ".zip", ".onnx", ".safetensors", ".tar.gz")
+_URL = re.compile(r"https?://[^\s'\"<>]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contract:
+    """Entry points with their signatures, declared dependencies, and the weight URLs in the source."""
+
+    entrypoints: Mapping[str, str]
+    """Name -> signature, empty where only the name is known."""
+    dependencies: tuple[str, ...]
+    urls: tuple[str, ...]
+    """Every string of the source that looks like the URL of a checkpoint, sorted."""
+    estimated: bool
+    """Whether hubconf.py makes names at run time, so that some may be missing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signature:
+    """An entry point that is called otherwise than before."""
+
+    name: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContractChange:
+    """How one version of a repository differs from the one before, for its callers."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+    dependencies_added: tuple[str, ...] = ()
+    dependencies_removed: tuple[str, ...] = ()
+    urls_added: tuple[str, ...] = ()
+    urls_removed: tuple[str, ...] = ()
+    estimated: bool = False
+    """Whether either version makes names at run time and was only read."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether callers see no difference."""
+        return not (
+            self.added or self.removed or self.signatures
+            or self.dependencies_added or self.dependencies_removed
+            or self.urls_added or self.urls_removed
+        )  # fmt: skip
+
+
+def read_contract(sources: Mapping[str, bytes], *, name: str) -> Contract:
+    """Read the contract of a tree.
+
+    Args:
+        sources: path -> bytes of its Python files, hubconf.py among them.
+        name: how messages call the repository.
+
+    Raises:
+        InputError: there is no hubconf.py, or it cannot be parsed.
+    """
+    if HUBCONF not in sources:
+        raise InputError(f"{name} has no {HUBCONF}, so it is not a hub repository", hint="check the name and the ref")
+    hubconf = read_hubconf(sources[HUBCONF], file=f"{name}: {HUBCONF}")
+    return Contract(
+        entrypoints={entry.name: entry.signature for entry in hubconf.entrypoints},
+        dependencies=hubconf.dependencies,
+        urls=tuple(sorted({url for source in sources.values() for url in weight_urls(source)})),
+        estimated=hubconf.dynamic,
+    )
+
+
+def compare(old: Contract, new: Contract) -> ContractChange:
+    """Return what callers of ``old`` find changed in ``new``."""
+    shared = sorted(old.entrypoints.keys() & new.entrypoints.keys())
+    return ContractChange(
+        added=_missing(new.entrypoints, old.entrypoints),
+        removed=_missing(old.entrypoints, new.entrypoints),
+        signatures=tuple(
+            Signature(name=name, old=old.entrypoints[name], new=new.entrypoints[name])
+            for name in shared
+            if old.entrypoints[name] != new.entrypoints[name]
+        ),
+        dependencies_added=_missing(new.dependencies, old.dependencies),
+        dependencies_removed=_missing(old.dependencies, new.dependencies),
+        urls_added=_missing(new.urls, old.urls),
+        urls_removed=_missing(old.urls, new.urls),
+        estimated=old.estimated or new.estimated,
+    )
+
+
+def weight_urls(source: bytes) -> set[str]:
+    """Return the strings in a Python source that look like the URL of a checkpoint; none where it does not parse."""
+    if len(source) > LARGEST or b"http" not in source:
+        return set()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return {url for text in texts for url in _URL.findall(text) if _names_weights(url)}
+
+
+def _names_weights(url: str) -> bool:
+    try:
+        return urlsplit(url).path.lower().endswith(_ENDINGS)
+    except ValueError:
+        return False
+
+
+def _missing(these: Iterable[str], those: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(these) - set(those)))

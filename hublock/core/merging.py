@@ -1,0 +1,246 @@
+"""Merging two locks by entry.
+
+A model was traced at one commit of its repository, so a repository whose pin moved on one side is taken whole, with
+its models, and only if the other side left it alone. Everything else is merged row by row.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from hublock.core.canonical import dump_lock
+from hublock.core.conflicts import marked
+from hublock.core.digest import Digest
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, TreeWeights
+from hublock.core.reference import Reference
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merge:
+    """What merging gave: without conflicts, ``ours`` and ``theirs`` are the same lock."""
+
+    ours: Lock
+    """The merged lock, with our entries where both sides disagree."""
+    theirs: Lock
+    """The merged lock, with their entries where both sides disagree."""
+    conflicts: tuple[str, ...]
+    """What both sides changed, each in its own way: ids of repositories and names of weights."""
+
+
+class _Conflict(Exception):
+    """Both sides changed the same thing."""
+
+
+def merge_locks(base: Lock, ours: Lock, theirs: Lock) -> Merge:
+    """Merge what two sides made of ``base``; an entry that only one side changed is taken from it."""
+    repos = [{_key(repo.id): repo for repo in lock.repos} for lock in (base, ours, theirs)]
+    weights = [{item.name: item for item in lock.weights} for lock in (base, ours, theirs)]
+    merged_repos, split_repos = _three_way(repos, _merge_repo)
+    merged_weights, split_weights = _three_way(weights, _pick)
+    while True:
+        kept = [repo for key, repo in merged_repos.items() if key not in split_repos]
+        named = [item for name, item in merged_weights.items() if name not in split_weights]
+        quarrels = _quarrels(kept, named, (ours, theirs))
+        if not quarrels:
+            break
+        split_repos |= {_key(owner) for owner, _ in quarrels if owner}
+        split_weights |= {name for owner, name in quarrels if not owner}
+    try:
+        environment = _pick(base.environment, ours.environment, theirs.environment)
+        environments = (environment, environment)
+    except _Conflict:
+        environments = (ours.environment, theirs.environment)
+    sides = [
+        Lock(
+            environment=choice,
+            repos=_reachable([*kept, *(repos[side][key] for key in split_repos if key in repos[side])]),
+            weights=(*named, *(weights[side][name] for name in split_weights if name in weights[side])),
+        )
+        for side, choice in zip((1, 2), environments, strict=True)
+    ]
+    ids = {key: repo.id for side in repos for key, repo in side.items()}
+    return Merge(
+        ours=sides[0],
+        theirs=sides[1],
+        conflicts=(
+            *(["environment"] if len(set(environments)) > 1 else []),
+            *sorted(ids[key] for key in split_repos),
+            *sorted(split_weights),
+        ),
+    )
+
+
+def agreed(ours: Lock, theirs: Lock) -> tuple[Lock, tuple[str, ...]]:
+    """Return every pin on which two sides do not contradict each other, and the names of what was left out.
+
+    What only one side has is kept: the manifest decides whether it is wanted.
+    """
+    left, right = ({_key(repo.id): repo for repo in lock.repos} for lock in (ours, theirs))
+    repos, contested = _three_way(({}, left, right), _agree)
+    weights, names = _three_way([{}, *({item.name: item for item in lock.weights} for lock in (ours, theirs))], _pick)
+    names |= {
+        name for key in repos for name in _three_way(({}, _models(left.get(key)), _models(right.get(key))), _pick)[1]
+    }
+    while True:
+        kept = [_without(repo, names) for repo in repos.values()]
+        named = [item for item in weights.values() if item.name not in names]
+        wrong = {name for _, name in _quarrels(kept, named, (ours, theirs))} - names
+        if not wrong:
+            ids = {key: repo.id for side in (left, right) for key, repo in side.items()}
+            return Lock(environment=ours.environment, repos=tuple(kept), weights=tuple(named)), (
+                *sorted(ids[key] for key in contested),
+                *sorted(names),
+            )
+        names |= wrong
+
+
+def _agree(_: Repo | None, ours: Repo | None, theirs: Repo | None) -> Repo | None:
+    if ours is None or theirs is None:
+        return ours or theirs
+    if _pin(ours) != _pin(theirs):
+        raise _Conflict
+    models = _three_way(({}, _models(ours), _models(theirs)), _pick)[0]
+    return replace(
+        ours,
+        allow_unreachable=ours.allow_unreachable and theirs.allow_unreachable,
+        tree_weights=_merge_verdicts(ours.tree_weights, theirs.tree_weights),
+        models=tuple(models.values()),
+    )
+
+
+def _without(repo: Repo, names: Collection[str]) -> Repo:
+    return replace(repo, models=tuple(model for model in repo.models if model.name not in names))
+
+
+def text_of(merge: Merge) -> str:
+    """Return a merge as a lock, or as a text with conflict markers where both sides disagree."""
+    return marked(dump_lock(merge.ours), dump_lock(merge.theirs))
+
+
+def _three_way(
+    versions: Iterable[Mapping[str, T]], pick: Callable[[T | None, T | None, T | None], T | None]
+) -> tuple[dict[str, T], set[str]]:
+    """Merge tables row by row; ``versions`` are base, ours and theirs."""
+    base, ours, theirs = versions
+    merged: dict[str, T] = {}
+    split: set[str] = set()
+    for key in dict.fromkeys([*ours, *theirs]):
+        try:
+            found = pick(base.get(key), ours.get(key), theirs.get(key))
+        except _Conflict:
+            split.add(key)
+            continue
+        if found is not None:
+            merged[key] = found
+    return merged, split
+
+
+def _pick(base: T, ours: T, theirs: T) -> T:
+    if ours == theirs or theirs == base:
+        return ours
+    if ours == base:
+        return theirs
+    raise _Conflict
+
+
+def _merge_repo(base: Repo | None, ours: Repo | None, theirs: Repo | None) -> Repo | None:
+    if ours is None or theirs is None or _pin(ours) != _pin(theirs):
+        # `via` follows from the models of others
+        only = ours or theirs
+        if only is not None and not (ours and theirs) and (base is None or not only.models):
+            return only
+        return _pick(*(replace(repo, via=()) if repo else None for repo in (base, ours, theirs)))
+    models, split = _three_way([_models(repo) for repo in (base, ours, theirs)], _pick)
+    if split:
+        raise _Conflict
+    return replace(
+        ours,
+        allow_unreachable=_pick(
+            base.allow_unreachable if base else False, ours.allow_unreachable, theirs.allow_unreachable
+        ),
+        tree_weights=_merge_verdicts(ours.tree_weights, theirs.tree_weights),
+        models=tuple(models.values()),
+    )
+
+
+def _pin(repo: Repo) -> tuple[object, ...]:
+    """What a repository is pinned to; verdicts on its files are found out one by one, so they do not count."""
+    return _key(repo.id), repo.ref, repo.commit, repo.tree, repo.digest, repo.dependencies, repo.submodules
+
+
+def _models(repo: Repo | None) -> dict[str, Model]:
+    return {model.name: model for model in repo.models} if repo else {}
+
+
+def _merge_verdicts(ours: Iterable[TreeWeights], theirs: Iterable[TreeWeights]) -> tuple[TreeWeights, ...]:
+    found = {row.path: row for row in ours}
+    for row in theirs:
+        if found.setdefault(row.path, row) != row:
+            raise _Conflict
+    return tuple(found.values())
+
+
+def _quarrels(
+    repos: Collection[Repo], weights: Collection[NamedWeights], locks: Collection[Lock]
+) -> set[tuple[str, str]]:
+    """Return the entries, as id of the repository (empty for weights) and name, that cannot stand in one lock.
+
+    A name is given once, a URL has one digest, and a model needs the repositories that it loads as they were when it
+    was traced.
+    """
+    wrong: set[tuple[str, str]] = set()
+    names: dict[str, tuple[str, str]] = {}
+    digests: dict[tuple[str, ...], tuple[Digest, tuple[str, str]]] = {}
+    pins = {_key(repo.id): _pin(repo) for repo in repos}
+    for owner, files in _entries(repos, weights):
+        first = names.setdefault(owner[1], owner)
+        wrong |= {owner, first} if first != owner else set()
+        for identity, digest in files:
+            known, holder = digests.setdefault(identity, (digest, owner))
+            wrong |= {owner, holder} if known != digest else set()
+    for repo in repos:
+        wrong |= {(repo.id, model.name) for model in repo.models if not _as_traced(model, pins, locks)}
+    return wrong
+
+
+_Files = list[tuple[tuple[str, ...], Digest]]
+
+
+def _entries(repos: Iterable[Repo], weights: Iterable[NamedWeights]) -> Iterator[tuple[tuple[str, str], _Files]]:
+    for repo in repos:
+        for model in repo.models:
+            files: _Files = [((row.url,), row.digest) for row in model.weights]
+            files += [((row.repo, row.type, row.revision, row.file), row.digest) for row in model.hf]
+            yield (repo.id, model.name), files
+    for item in weights:
+        yield ("", item.name), [((item.url,), item.digest)]
+
+
+def _as_traced(model: Model, pins: Mapping[str, object], locks: Iterable[Lock]) -> bool:
+    """Tell whether some side locked ``model`` beside the very pins that it would stand beside now."""
+    if not model.repos:
+        return True
+    for lock in locks:
+        found = lock.model(model.name)
+        if found is not None and found[1] == model:
+            nested = {_key(name): lock.repo(name) for name in model.repos}
+            if all(repo is not None and pins.get(key) == _pin(repo) for key, repo in nested.items()):
+                return True
+    return False
+
+
+def _reachable(repos: Iterable[Repo]) -> tuple[Repo, ...]:
+    """Write down who loads whom, and leave out what nobody loads."""
+    entries = list(repos)
+    via: dict[str, set[str]] = defaultdict(set)
+    for repo in entries:
+        for name in (name for model in repo.models for name in model.repos):
+            via[_key(name)].add(repo.id)
+    return tuple(replace(repo, via=tuple(via[_key(repo.id)])) for repo in entries if repo.models or via[_key(repo.id)])
+
+
+def _key(reference: str) -> str:
+    return Reference.parse(reference).key
