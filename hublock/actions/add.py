@@ -63,7 +63,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         reference, entrypoints, understood, offer = _understand(reference, wish, lock, project, context)
         if offer is not None:
             return Added(offer=offer, understood=understood)
-    wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest)
+    wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest, project)
     done = build(
         replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
     )
@@ -97,7 +97,7 @@ def add_weights(name: str, url: str, project: Project, context: Context) -> Lock
     return replace(done, changed=project.write_lock(done.lock))
 
 
-def _wanted(wish: Wish, repo: str, manifest: Manifest) -> tuple[WantedModel, ...]:
+def _wanted(wish: Wish, repo: str, manifest: Manifest, project: Project) -> tuple[WantedModel, ...]:
     """Turn a wish into models, each under a name that nobody has."""
     if wish.name and len(wish.entrypoints) > 1:
         raise InputError(
@@ -114,7 +114,7 @@ def _wanted(wish: Wish, repo: str, manifest: Manifest) -> tuple[WantedModel, ...
             kwargs=wish.kwargs,
             allow_unreachable=wish.allow_unreachable,
             tolerate=wish.tolerate,
-            inputs=wish.inputs,
+            inputs=tuple(_beside(path, project) for path in wish.inputs),
             urls=wish.urls,
         )
         for name, entrypoint in zip(names, wish.entrypoints, strict=True)
@@ -131,8 +131,26 @@ def _relative(reference: Reference, project: Project) -> Reference:
     """Write a local path relative to the project: no absolute path enters a lock."""
     if reference.kind != "local":
         return reference
-    path = os.path.relpath(Path(reference.location).expanduser().absolute(), project.folder).replace(os.sep, "/")
+    path = _from(Path(reference.location), project)
     return replace(reference, location=path if path.startswith(".") else f"./{path}")
+
+
+def _beside(given: str, project: Project) -> str:
+    """Return a file the user hands in as the lock knows it: relative to the project, and inside it.
+
+    Raises:
+        InputError: it lies elsewhere.
+    """
+    path = _from(Path(given), project)
+    if path.startswith("../"):
+        raise InputError(
+            f"the input {given} lies outside the project {project.folder}", hint=f"copy it into {project.folder}"
+        )
+    return path
+
+
+def _from(path: Path, project: Project) -> str:
+    return os.path.relpath(path.expanduser().absolute(), project.folder).replace(os.sep, "/")
 
 
 _Understood = tuple[Reference, tuple[str, ...], str | None, Offer | None]

@@ -35,7 +35,7 @@ def remember(tree: StoredTree, entrypoints: Sequence[EntryPoint], store: Store) 
 def recall(tree: StoredTree, name: str, store: Store, hubconf: Hubconf | None = None) -> Offer:
     """Return what a stored tree offers; nothing runs."""
     hubconf = hubconf or read_tree_hubconf(tree, name)
-    noted = store.read_note(tree.digest, NOTE) if hubconf.dynamic else None
+    noted = store.read_note(tree.digest, NOTE)
     if noted is None:
         return Offer(name=name, entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic)
     rows = json.loads(noted)

@@ -78,7 +78,8 @@ class Project:
             StoreError: the folder cannot be written.
         """
         text = dump_lock(lock)
-        if self.lock.exists() and _read(self.lock) == text:
+        # git may have made LF into CRLF on checkout: that is no change
+        if self.lock.exists() and _read(self.lock).replace("\r\n", "\n") == text:
             return False
         # what is written must read back as what was meant, or nothing is written
         if dump_lock(parse_lock(text, file=str(self.lock))) != text:

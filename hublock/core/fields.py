@@ -41,14 +41,14 @@ distribution = tables.matching(
 )
 
 
-def digest(scheme: str) -> Rule[Digest]:
-    """Read a digest of one scheme."""
+def digest(*schemes: str) -> Rule[Digest]:
+    """Read a digest of one of ``schemes``."""
 
     def rule(cell: Cell) -> Digest:
         written = tables.text(cell)
         found = written.partition(":")[0]
-        if found != scheme and found in LENGTHS:
-            raise cell.refuse(f"expected a {scheme} digest, found a {found} one")
+        if found not in schemes and found in LENGTHS:
+            raise cell.refuse(f"expected a {' or '.join(schemes)} digest, found a {found} one")
         try:
             return Digest.parse(written)
         except ValueError as error:

@@ -16,7 +16,7 @@ from hublock.core.toml import read_toml
 from hublock.errors import InvalidLock, UnsupportedLockVersion
 
 VERSION = 1
-HINT = "hublock lock"
+HINT = "git restore hub.lock, then hublock lock"
 
 Value = arguments.Value
 """A TOML value. ``{python = "None"}`` and ``{object = "torch.float16"}`` say what TOML cannot (see core.arguments)."""
@@ -255,7 +255,7 @@ _REPO = record(
     via=distinct(fields.reference),
     ref=fields.word,
     commit=fields.commit,
-    tree=fields.digest("git-sha1"),
+    tree=fields.digest("git-sha1", "git-sha256"),
     digest=fields.digest("git-sha256"),
     allow_unreachable=tables.boolean,
     dependencies=array(tables.text),

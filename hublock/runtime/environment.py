@@ -29,7 +29,8 @@ class _Problems:
     install: list[str] = field(default_factory=list)
 
     def raise_if_any(self, of: str) -> None:
-        lacks = f"{of} needs {_listed(self.missing)}, which {_are(self.missing)} not installed" if self.missing else ""
+        absent = _once(self.missing)
+        lacks = f"{of} needs {_listed(absent)}, which {_are(absent)} not installed" if absent else ""
         message = "; ".join([*([lacks] if lacks else []), *self.wrong])
         if message:
             kind = MissingDependency if self.missing else EnvironmentMismatch
@@ -178,10 +179,10 @@ def _refuse_drift(drifted: Sequence[Drifted], problems: _Problems) -> None:
 
 
 def _that_matter(drifted: Sequence[Drifted], dependencies: Sequence[str]) -> list[Drifted]:
-    from packaging.utils import canonicalize_name
-
     if not drifted:
         return []
+    from packaging.utils import canonicalize_name
+
     named = {canonicalize_name(name) for name in ("torch", *dependencies, *(PIP_NAMES.get(n, n) for n in dependencies))}
     owners = importlib.metadata.packages_distributions()
     named |= {canonicalize_name(owner) for name in dependencies for owner in owners.get(name.partition(".")[0], ())}
@@ -191,6 +192,14 @@ def _that_matter(drifted: Sequence[Drifted], dependencies: Sequence[str]) -> lis
 def _drift(name: str, traced: str, have: str | None) -> str:
     here = f"{name} {have} is installed" if have is not None else f"{name} is not installed"
     return f"{here}, the lock was traced with {_public(traced)}"
+
+
+def _once(words: Sequence[str]) -> list[str]:
+    """Name each distribution once, by the first thing that asked for it."""
+    named: dict[str, str] = {}
+    for word in words:
+        named.setdefault(re.split(r"[\[<>=!~; ]", word, maxsplit=1)[0], word)
+    return list(named.values())
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -117,9 +117,9 @@ def test_each_row_of_a_table_gets_a_line_of_its_own() -> None:
     assert all(line.endswith(" },") for line in lines)
 
 
-def test_defaults_and_empty_arrays_are_left_out() -> None:
+def test_defaults_and_empty_arrays_are_left_out_but_for_how_a_model_was_traced() -> None:
     text = dump_lock(Lock(repos=(repo("a/b", Model(name="m", entrypoint="m")),)))
-    assert text.split("[[repo.model]]\n")[1] == 'name = "m"\nentrypoint = "m"\n'
+    assert text.split("[[repo.model]]\n")[1] == 'name = "m"\nentrypoint = "m"\ntraced = "confirmed"\n'
     assert "environment" not in text
     assert "allow-unreachable" not in text
 

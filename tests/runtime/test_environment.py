@@ -142,9 +142,9 @@ def test_any_drift_is_an_error_where_the_environment_is_exact(site: Path) -> Non
 
 def test_tells_of_an_undeclared_import_only_if_installing_helps(site: Path) -> None:
     (site / "fancy.py").write_text("")
-    said = undeclared(ModuleNotFoundError("…", name="yaml.nodes"), "owner/repo")
-    assert said is not None and said.hint == "pip install pyyaml"
-    assert "owner/repo imports yaml" in said.message
+    said = undeclared(ModuleNotFoundError("…", name="skimage.io"), "owner/repo")
+    assert said is not None and said.hint == "pip install scikit-image"
+    assert "owner/repo imports skimage" in said.message
     for name in ("fancy", "fancy.gone", "hublock.repos.x_0123456789abcdef.models.x", "torch._six", None):
         assert undeclared(ModuleNotFoundError("…", name=name), "owner/repo") is None
 

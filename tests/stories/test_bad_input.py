@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.forge import Forge
-from tests.stories.conftest import HUBCONF, NET, Done, Run
+from tests.stories.conftest import HUBCONF, NET, Done, Run, state_dict
 
 CONFLICT = """\
 version = 1
@@ -256,7 +256,7 @@ def test_outside_a_project_the_first_command_is_named(run: Run) -> None:
 def test_ctrl_c_leaves_nothing_half_written(added: Done, served: Forge, run: Run, project: Path, store: Path) -> None:
     shutil.rmtree(store)
     before = snapshot(project)
-    served.serve("https://example.org/net.pth", b"x" * 1000, stall=10)
+    served.serve("https://example.org/net.pth", state_dict(4), stall=10)
     process = subprocess.Popen(
         [sys.executable, "-m", "hublock", "sync"], cwd=project, env=dict(os.environ), stderr=subprocess.PIPE, text=True
     )
@@ -266,7 +266,7 @@ def test_ctrl_c_leaves_nothing_half_written(added: Done, served: Forge, run: Run
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
 
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert err == "error: interrupted; nothing was half-written\n"
     assert snapshot(project) == before
     assert not list((store / "v1" / "blobs").rglob("*")) or not [
