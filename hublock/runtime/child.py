@@ -114,24 +114,27 @@ def _call(job: Mapping[str, Any], repository: Repository, answers: AskedAnswers)
     """Call the entry point; what it was refused ends the trace only where no lock may tolerate it."""
     import torch
 
-    from hublock.runtime import entrypoints, state, torchhub
+    from hublock.runtime import entrypoints, torchhub
 
-    owner = f"{repository.id} {job['entrypoint'] or 'hubconf.py'}"
-    scope = torchhub._scope(answers, None, owner=owner, cpu_only=not torch.cuda.is_available())
-    result = None
-    try:
-        with scope.entered(), state.kept(scope):
-            hubconf = torchhub._hubconf(scope, repository)
-            if job["entrypoint"] is not None:
-                args, kwargs = _arguments(job, repository)
-                result = torchhub._call(scope, repository, job["entrypoint"], args, kwargs)
-            described = entrypoints.describe(hubconf)
-    finally:
-        told = [refusal.what for refusal in scope.refusals]
-        refused = scope.first_refusal([what for what in told if what.startswith(_TOLERABLE)])
-        if refused is not None:
-            raise refused
-    return Ran(result=result, entrypoints=described, refusals=tuple(told))
+    args, kwargs = _arguments(job, repository)
+    seen = torchhub.watch(
+        repository,
+        job["entrypoint"],
+        args,
+        kwargs,
+        answers=answers,
+        tolerated=_Tolerable(),
+        cpu_only=not torch.cuda.is_available(),
+    )
+    refusals = tuple(refusal.what for refusal in seen.refusals)
+    return Ran(result=seen.result, entrypoints=entrypoints.describe(seen.hubconf), refusals=refusals)
+
+
+class _Tolerable:
+    """Every refusal that a lock may tolerate."""
+
+    def __contains__(self, what: object) -> bool:
+        return str(what).startswith(_TOLERABLE)
 
 
 def _arguments(job: Mapping[str, Any], repository: Repository) -> tuple[list[Any], dict[str, Any]]:
