@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-local", action="store_true", help='let torch.hub.load(source="local") run your folders'
     )
-    parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead of a script")
+    parser.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help="run a module instead of a script")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="SCRIPT ARG", help="the script and its arguments")
 
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 
     words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
     if arguments.module:
-        words = ["-m", arguments.module, *words]
+        words = ["-m", *arguments.module]
     if not words:
         raise InputError("which script should run?", hint="hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…")
     read_named_lock(face.project.lock)

@@ -87,7 +87,7 @@ def test_removing_a_model_takes_it_out_of_both_files(added: Done, run: Run, proj
 
 def test_list_and_help_answer_on_stdout(added: Done, run: Run) -> None:
     assert re.fullmatch(r"net  someone/net:v1 net  [0-9a-f]{12}  1\.8 KiB\n", run("list").out)
-    assert run("list", "someone/net:v1").out == "Net\nnet(pretrained=False, width=4)  A small network.\n"
+    assert run("list", "someone/net:v1").out == "Net(width=4)\nnet(pretrained=False, width=4)  A small network.\n"
     assert run("help", "someone/net:v1", "net").out == (
         "net(pretrained=False, width=4)\n\nA small network.\n\npretrained (bool): load the weights.\n"
     )
