@@ -191,7 +191,7 @@ def activated(*, allow_local: bool = False) -> Iterator[None]:
         "list": list,
         "help": help,
         "download_url_to_file": download_url_to_file,
-        "load_state_dict_from_url": load_state_dict_from_url,
+        "load_state_dict_from_url": _load_state_dict_for_torch_hub,
     }
     with torchhub.activated(instead):
         yield
@@ -216,6 +216,21 @@ def _load_for_torch_hub(repo_or_dir: str, model: str, *args: Any, allow_local: b
             hint="hublock run --allow-local, or hublock.activate(allow_local=True)",
         )
     return load(repo_or_dir, model, *args, **kwargs)
+
+
+def _load_state_dict_for_torch_hub(
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+    check_hash: bool = False,
+    file_name: str | None = None,
+    weights_only: bool = False,
+) -> dict[str, Any]:
+    if model_dir is None and file_name is not None:
+        # who names the file means to find it where torch.hub would have put it
+        model_dir = str(Path(torchhub.get_dir()) / "checkpoints")
+    return load_state_dict_from_url(url, model_dir, map_location, progress, check_hash, file_name, weights_only)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ The functions of torch.hub, ``torch.load`` and their like are exchanged once per
 by scope: in the user's own code the original runs.
 """
 
+import gc
 import sys
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
@@ -24,8 +25,8 @@ from hublock.runtime.scope import Refusal, Scope, answer_users, dispatching, pri
 from hublock.runtime.swap import Function, swap
 
 __all__ = [
-    "Answers", "Watched", "activated", "download_url_to_file", "forget_checked", "install", "load_state_dict_from_url",
-    "resolve_object", "run", "run_local", "watch",
+    "Answers", "Watched", "activated", "download_url_to_file", "forget_checked", "get_dir", "install",
+    "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
 ]  # fmt: skip
 
 _install_lock = threading.Lock()
@@ -232,6 +233,15 @@ def load_state_dict_from_url(
         )
 
 
+def get_dir() -> str:
+    """Return torch's own hub folder.
+
+    Raises:
+        MissingDependency: torch cannot be imported.
+    """
+    return str(_torch_hub().get_dir())
+
+
 def install() -> None:
     """Exchange torch.hub's functions and add the guard, once per process; nothing changes outside a scope.
 
@@ -254,11 +264,28 @@ def install() -> None:
 
 
 def _torch_hub() -> ModuleType:
-    try:
-        import torch.hub
-    except ImportError as error:
-        raise MissingDependency("torch cannot be imported", hint='pip install "hublock[torch]"') from error
+    with _uncollected():
+        try:
+            import torch.hub
+        except ImportError as error:
+            raise MissingDependency("torch cannot be imported", hint='pip install "hublock[torch]"') from error
     return torch.hub
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Do not search for garbage what an import makes, as all of it stays: that takes a fifth of torch's import."""
+    if not gc.isenabled() or gc.get_freeze_count():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        # there and back moves everything to the oldest generation, which is searched last
+        gc.freeze()
+        gc.unfreeze()
+        gc.enable()
 
 
 def _swap_package(module: ModuleType) -> None:
