@@ -63,6 +63,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         reference, entrypoints, understood, offer = _understand(reference, wish, lock, project, context)
         if offer is not None:
             return Added(offer=offer, understood=understood)
+    reference = _by_new_name(reference, wish, lock, project, context)
     wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest, project)
     done = build(
         replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
@@ -147,6 +148,18 @@ def _beside(given: str, project: Project) -> str:
             f"the input {given} lies outside the project {project.folder}", hint=f"copy it into {project.folder}"
         )
     return path
+
+
+def _by_new_name(reference: Reference, wish: Wish, lock: Lock, project: Project, context: Context) -> Reference:
+    """Return the reference under which its host knows the repository by now: anybody may take the old name."""
+    if reference.kind == "local" or lock.repo(str(reference)) is not None:
+        return reference
+    remote = remote_of(reference, context, project.folder)
+    moved = remote.resolve(reference.ref, allow_unreachable=wish.allow_unreachable).moved
+    if moved is None:
+        return reference
+    context.progress.warn(f"{reference.location} is called {moved.location} by now: adding it under that name")
+    return moved
 
 
 def _from(path: Path, project: Project) -> str:

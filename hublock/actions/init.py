@@ -1,7 +1,15 @@
-"""Begin a project: an empty manifest."""
+"""Begin a project: an empty manifest, and if asked, locks that git merges by entry."""
 
-from hublock.actions.project import Project
-from hublock.errors import InputError
+import subprocess
+from pathlib import Path
+
+from hublock.actions.project import Project, read_text, replace_file
+from hublock.errors import EnvironmentMismatch, InputError
+from hublock.net.child import child_environment
+
+ATTRIBUTE = "hub.lock merge=hublock"
+"""The line of .gitattributes (gitattributes(5)) that gives the lock its own merge driver."""
+DRIVER = "hublock merge-driver %O %A %B"
 
 EMPTY = """\
 # What this project takes from PyTorch Hub. `hublock add OWNER/REPO ENTRYPOINT` writes here, and so may you;
@@ -20,3 +28,42 @@ def init_project(project: Project) -> None:
         raise InputError(f"{project.manifest} already holds a manifest", hint="hublock add OWNER/REPO ENTRYPOINT")
     project.check_writable()
     project.write_manifest(EMPTY)
+
+
+def lacks_merge_driver(project: Project) -> bool:
+    """Tell whether the project lies in a git repository that merges its lock line by line."""
+    inside = any((folder / ".git").exists() for folder in (project.folder, *project.folder.parents))
+    return inside and ATTRIBUTE not in _attributes(project.folder)
+
+
+def set_merge_driver(project: Project) -> Path:
+    """Let git merge the lock by entry: a line in .gitattributes, for all, and the driver in this clone's configuration.
+
+    Raises:
+        InputError: the project is in no git repository.
+        StoreError: .gitattributes cannot be written.
+        EnvironmentMismatch: git is not installed.
+    """
+    for key, value in (("name", "hublock: merge locks by entry"), ("driver", DRIVER)):
+        _configure(project.folder, f"merge.hublock.{key}", value)
+    path = project.folder / ".gitattributes"
+    lines = _attributes(project.folder)
+    if ATTRIBUTE not in lines:
+        replace_file(path, "".join(f"{line}\n" for line in [*lines, ATTRIBUTE]))
+    return path
+
+
+def _attributes(folder: Path) -> list[str]:
+    path = folder / ".gitattributes"
+    return read_text(path).splitlines() if path.exists() else []
+
+
+def _configure(folder: Path, key: str, value: str) -> None:
+    command = ["git", "-C", str(folder), "config", "--local", key, value]
+    try:
+        done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise EnvironmentMismatch("a merge driver needs git, which is not installed", hint="install git") from None
+    if done.returncode:
+        said = done.stderr.strip().partition("\n")[0]
+        raise InputError(f"{folder} takes no git configuration: {said}", hint="git init")

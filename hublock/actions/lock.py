@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers, check_url
+from hublock.actions.merge import recover
 from hublock.actions.offers import recall, remember
 from hublock.actions.pin import Pinned, pin_once, scan_file
 from hublock.actions.project import Project
@@ -50,6 +51,8 @@ def lock_project(
 ) -> Locking:
     """Bring ``hub.lock`` up to date with the manifest; nothing is written unless all of it succeeds.
 
+    A lock that git left in conflict is recovered: what both sides agree on stays pinned, the rest is found out again.
+
     Raises:
         NotLocked: there is no manifest.
         InvalidManifest: the manifest is not valid.
@@ -59,7 +62,7 @@ def lock_project(
         LoadError: a model could not be traced.
     """
     project.check_writable()
-    manifest, old = project.read_manifest(), project.read_lock()
+    manifest, old = project.read_manifest(), recover(project, context.progress)
     done = build(manifest, old, context, base=project.folder, options=options, retrace=retrace)
     return replace(done, changed=project.write_lock(done.lock))
 
@@ -117,7 +120,7 @@ def build(
         changed=lock != old,
         models=tuple(locked),
         dropped=tuple(name for name in before if name not in kept),
-        consent=consent,
+        consent={name: names for name, names in consent.items() if names},
     )
 
 
@@ -151,7 +154,11 @@ def _find_out(
     consent: dict[str, tuple[str, ...]],
 ) -> tuple[Repo, Model, tuple[Pinned, ...]]:
     if wanted.urls:
-        return pinned.repo, _declared(wanted, pinned, so_far, context, base=base), ()
+        answers = FetchingAnswers(wanted, pinned, so_far, context, base=base, allow_pickle=options.allow_pickle)
+        for url in wanted.urls:
+            answers.fetch(url)
+        consent[wanted.name] = answers.consent
+        return pinned.repo, answers.declared(), ()
     if not pinned.hubconf.dynamic:
         _check_entrypoint(wanted, pinned)
     environment.check(
@@ -164,8 +171,7 @@ def _find_out(
     )
     traced = trace_model(wanted, pinned, so_far, context, base=base, options=options)
     remember(pinned.tree, traced.entrypoints, context.store)
-    if traced.consent:
-        consent[wanted.name] = traced.consent
+    consent[wanted.name] = traced.consent
     return traced.repo, traced.model, traced.nested
 
 
@@ -177,14 +183,6 @@ def _check_entrypoint(wanted: WantedModel, pinned: Pinned) -> None:
             f"{wanted.repo} has no entry point {wanted.entrypoint}{nearest(wanted.entrypoint, names)}",
             hint=f"hublock list {wanted.repo}",
         )
-
-
-def _declared(wanted: WantedModel, pinned: Pinned, so_far: Lock, context: Context, *, base: Path) -> Model:
-    """Lock the URLs a user declared for a model that cannot run here."""
-    answers = FetchingAnswers(wanted, pinned, so_far, context, base=base, allow_pickle=False)
-    for url in wanted.urls:
-        answers.fetch(url)
-    return answers.declared()
 
 
 def _named(manifest: Manifest, so_far: Lock, context: Context) -> list[NamedWeights]:

@@ -1,6 +1,6 @@
 """Where the hosts have gone since a repository was locked; nothing is changed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,3 +79,15 @@ def at_once(do: Callable[[T], S], items: Iterable[T], context: Context) -> list[
 
     with ThreadPoolExecutor(context.settings.jobs, thread_name_prefix="hublock-ask") as pool:
         return list(pool.map(attempt, items))
+
+
+def sure(results: Sequence[S | HublockError]) -> list[S]:
+    """Return the results of :func:`at_once`.
+
+    Raises:
+        HublockError: the first failure among them.
+    """
+    for result in results:
+        if isinstance(result, HublockError):
+            raise result
+    return [result for result in results if not isinstance(result, HublockError)]

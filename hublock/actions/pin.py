@@ -11,7 +11,7 @@ from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
 from hublock.core.pickles import scan
 from hublock.core.reference import Reference
 from hublock.errors import TreeMismatch
-from hublock.net.git import Remote, open_remote
+from hublock.net.git import Remote, Resolved, Snapshot, open_remote
 from hublock.net.locked import fetch_locked
 from hublock.runtime.repository import Repository
 from hublock.store.store import StoredTree
@@ -54,6 +54,18 @@ def pin(
     if resolved.warning:
         context.progress.warn(resolved.warning)
     snapshot = remote.fetch(resolved.commit, progress=context.progress)
+    return pin_at(reference, resolved, snapshot, context, allow_unreachable=allow_unreachable)
+
+
+def pin_at(
+    reference: Reference, resolved: Resolved, snapshot: Snapshot, context: Context, *, allow_unreachable: bool = False
+) -> Pinned:
+    """Bring the fetched tree of a commit into the store and read its hubconf.
+
+    Raises:
+        InputError: the tree has no hubconf.py, or it cannot be parsed.
+        StoreError: the store cannot be written.
+    """
     tree = context.store.add_tree(snapshot.files)
     hubconf = read_tree_hubconf(tree, str(reference))
     repo = Repo(

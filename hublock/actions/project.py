@@ -43,7 +43,7 @@ class Project:
 
     def manifest_text(self) -> str:
         """Return the text of the manifest file, empty when there is none."""
-        return _read(self.manifest) if self.manifest.exists() else ""
+        return read_text(self.manifest) if self.manifest.exists() else ""
 
     def read_manifest(self, text: str | None = None) -> Manifest:
         """Read the manifest, or ``text`` in its place.
@@ -55,7 +55,7 @@ class Project:
         if text is None:
             if not self.manifest.exists():
                 raise NotLocked(f"{self.folder} holds no {MANIFEST}", hint="hublock init")
-            text = _read(self.manifest)
+            text = read_text(self.manifest)
         return parse_manifest(text, file=str(self.manifest), embedded=self.embedded)
 
     def read_lock(self) -> Lock:
@@ -65,7 +65,7 @@ class Project:
             InvalidLock: it is not a lock.
             UnsupportedLockVersion: it was written by a newer hublock.
         """
-        return parse_lock(_read(self.lock), file=str(self.lock)) if self.lock.exists() else Lock()
+        return parse_lock(read_text(self.lock), file=str(self.lock)) if self.lock.exists() else Lock()
 
     def write_manifest(self, text: str) -> None:
         """Replace the manifest by ``text``, wholly or not at all."""
@@ -79,7 +79,7 @@ class Project:
         """
         text = dump_lock(lock)
         # git may have made LF into CRLF on checkout: that is no change
-        if self.lock.exists() and _read(self.lock).replace("\r\n", "\n") == text:
+        if self.lock.exists() and read_text(self.lock).replace("\r\n", "\n") == text:
             return False
         # what is written must read back as what was meant, or nothing is written
         if dump_lock(parse_lock(text, file=str(self.lock))) != text:
@@ -107,7 +107,7 @@ def read_named_lock(path: Path) -> Lock:
     """
     if not path.is_file():
         raise NotLocked(f"there is no lock at {path}", hint="hublock lock")
-    return parse_lock(_read(path), file=str(path))
+    return parse_lock(read_text(path), file=str(path))
 
 
 def find_project(start: Path, home: Path) -> Project | None:
@@ -172,13 +172,19 @@ def _owner(folder: Path) -> int:
 def _holds_tables(pyproject: Path) -> bool:
     """Tell whether ``pyproject.toml`` has ``[tool.hublock]``; a file that does not parse has no say."""
     try:
-        text = _read(pyproject)
+        text = read_text(pyproject)
         return "hublock" in text and "hublock" in tomllib.loads(text).get("tool", {})
     except (FileNotFoundError, InputError, tomllib.TOMLDecodeError, RecursionError):
         return False
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+        FileNotFoundError: there is none.
+    """
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,17 +1,22 @@
-"""Check, offline, that the lock answers the manifest and that the store holds what the lock names."""
+"""Check that the lock answers the manifest and the store holds what the lock names; if asked, the hosts as well."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hublock.actions.context import Context
-from hublock.actions.project import Project
+from hublock.actions.project import Project, read_named_lock
+from hublock.core import changes
 from hublock.core.canonical import is_canonical
 from hublock.core.digest import Digest
-from hublock.core.findings import Finding
+from hublock.core.findings import Finding, Rule, exit_code
 from hublock.core.inventory import locked_files
 from hublock.core.lockfile import Lock
+from hublock.core.matching import match
+from hublock.core.places import places
 from hublock.core.plan import plan
-from hublock.errors import IntegrityError, NotLocked
+from hublock.errors import HublockError, InputError, IntegrityError, InvalidManifest, NotLocked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,31 +31,110 @@ class Verified:
     """Bytes of the files and trees that were checked."""
 
 
-def verify(project: Project, context: Context, *, deep: bool = False) -> Verified:
-    """Check lock, manifest and store against each other; no network, and nothing is imported or written.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checks:
+    """What to check beside lock, manifest and store."""
 
-    Args:
-        project: what to check; without a manifest the lock is checked alone.
-        context: whose store.
-        deep: hash every byte again, also where size and times are as they were when it was last hashed.
+    deep: bool = False
+    """Hash every byte again, also where size and times are as they were when it was last hashed."""
+    upstream: bool = False
+    """Ask the hosts whether they still hold what the lock names."""
+    against: Path | None = None
+    """Another lock, which must pin the same."""
+    load: Sequence[str] = ()
+    """Names of models to load, whose state must be the locked one."""
+
+
+def verify(project: Project, context: Context, checks: Checks) -> Verified:
+    """Check lock, manifest and store against each other; without ``upstream``, no network.
+
+    Nothing is written, and nothing is imported but what ``load`` names, once all else was found right. Without a
+    manifest the lock is checked alone.
 
     Raises:
-        NotLocked: there is no lock.
-        InvalidLock: the lock cannot be read.
+        NotLocked: there is no lock, or ``against`` leads to none, or no state is locked for a model to load.
+        InvalidLock: a lock cannot be read.
         InvalidManifest: the manifest cannot be read.
+        HublockError: a model could not be loaded.
     """
     if not project.lock.exists():
         raise NotLocked(f"{project.lock} does not exist", hint="hublock lock")
     lock = project.read_lock()
-    findings = [*_lock_findings(project, lock)]
+    findings = [*_lock_findings(project, lock), *_differences(project, lock, checks.against)]
+    stored = _check_store(lock, context, deep=checks.deep)
+    findings += stored.findings
+    if checks.upstream:
+        from hublock.actions.upstream import check_upstream
+
+        findings += check_upstream(lock, context, base=project.folder, deep=checks.deep)
+    if checks.load and exit_code(finding.exit_code for finding in findings) in (0, 1):
+        findings += _state_findings(project, lock, context, checks.load)
+    return replace(stored, findings=tuple(_placed(findings, project)))
+
+
+def failed(error: HublockError, project: Project) -> tuple[Finding, ...]:
+    """Return, as a finding for machines to show, why a lock or a manifest could not be checked at all.
+
+    Raises:
+        HublockError: ``error``, where it is not about one of the two files.
+    """
+    rules: dict[type[HublockError], Rule] = {NotLocked: "lock-missing", InvalidManifest: "manifest-invalid"}
+    rule = rules.get(type(error), "lock-invalid" if isinstance(error, InputError) else None)
+    if rule is None or str(project.folder) not in error.message:
+        raise error
+    file = project.manifest if rule == "manifest-invalid" else project.lock
+    line = re.match(r": line (\d+)", error.message.removeprefix(str(file)))
+    finding = Finding(
+        rule=rule,
+        subject=str(file),
+        message=error.message,
+        hint=error.hint or "hublock lock",
+        file=str(file),
+        line=int(line[1]) if line else None,
+    )
+    return (finding,)
+
+
+def _placed(findings: Iterable[Finding], project: Project) -> list[Finding]:
+    """Say where in the lock each finding stands."""
+    known = places(project.lock.read_text(encoding="utf-8"))
+    return [replace(finding, file=str(project.lock), line=known.get(finding.subject)) for finding in findings]
+
+
+def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator[Finding]:
+    for change in changes.compare(read_named_lock(against), lock) if against else ():
+        what = f" {change.what}" if change.what else ""
+        sides = f": {change.old or 'nothing'} there, {change.new or 'nothing'} here"
+        yield Finding(
+            rule="lock-differs",
+            subject=change.entry.partition(" ")[2] or str(project.lock),
+            message=f"{project.lock} differs from {against} in {change.entry}{what}{sides}",
+            hint=f"hublock diff {against}",
+        )
+
+
+def _state_findings(project: Project, lock: Lock, context: Context, names: Sequence[str]) -> Iterator[Finding]:
+    from hublock.actions import load as loading
+
+    for name in names:
+        call = loading.Call(match=match(lock, name, None, file=str(project.lock)))
+        try:
+            loading.check_state(loading.load(call, lock, context.store), call)
+        except IntegrityError as error:
+            yield Finding(
+                rule="state-differs", subject=name, message=error.message, hint=error.hint or "hublock verify --deep"
+            )
+
+
+def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:
+    findings = []
     size = 0
     with context.progress.task("verifying", _total(lock, context)) as task:
         for repo in {repo.digest: repo for repo in lock.repos}.values():
-            tree = context.store.tree(repo.digest)
-            found = _check_tree(repo.id, repo.digest, context, deep=deep)
+            found, length = _check_tree(repo.id, repo.digest, context, deep=deep)
             findings += [found] if found else []
-            size += tree.listing.size if tree and not found else 0
-            task.advance(tree.listing.size if tree else 0)
+            size += 0 if found else length
+            task.advance(length)
         files = list(_files(lock))
         for name, digest, length in files:
             found = _check_file(name, digest, length, context, deep=deep)
@@ -89,25 +173,28 @@ def _files(lock: Lock) -> Iterator[tuple[str, Digest, int]]:
 
 
 def _total(lock: Lock, context: Context) -> int:
-    trees = [context.store.tree(digest) for digest in {repo.digest for repo in lock.repos}]
-    return sum(size for _, _, size in _files(lock)) + sum(tree.listing.size for tree in trees if tree)
+    sizes = [_size(digest, context) for digest in {repo.digest for repo in lock.repos}]
+    return sum(size for _, _, size in _files(lock)) + sum(sizes)
 
 
-def _check_tree(name: str, digest: Digest, context: Context, *, deep: bool) -> Finding | None:
-    if context.store.tree(digest) is None:
-        return Finding(
-            rule="tree-missing", subject=name, message=f"the tree of {name} is not in the store", hint="hublock sync"
-        )
+def _size(digest: Digest, context: Context) -> int:
     try:
-        context.store.check_tree(digest, deep=deep)
+        tree = context.store.tree(digest)
+    except IntegrityError:
+        return 0
+    return tree.listing.size if tree else 0
+
+
+def _check_tree(name: str, digest: Digest, context: Context, *, deep: bool) -> tuple[Finding | None, int]:
+    """Return what is wrong with a stored tree, and its size in bytes."""
+    try:
+        if context.store.tree(digest) is None:
+            message = f"the tree of {name} is not in the store"
+            return Finding(rule="tree-missing", subject=name, message=message, hint="hublock sync"), 0
+        return None, context.store.check_tree(digest, deep=deep).listing.size
     except IntegrityError as error:
-        return Finding(
-            rule="tree-damaged",
-            subject=name,
-            message=f"the stored tree of {name} is not the locked one: {error.message}",
-            hint=error.hint or "hublock sync",
-        )
-    return None
+        message = f"the stored tree of {name} is not the locked one: {error.message}"
+        return Finding(rule="tree-damaged", subject=name, message=message, hint=error.hint or "hublock sync"), 0
 
 
 def _check_file(name: str, digest: Digest, size: int, context: Context, *, deep: bool) -> Finding | None:

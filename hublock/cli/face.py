@@ -25,6 +25,8 @@ class Face:
     home: Path
     environ: Mapping[str, str]
     """The environment, for programs that a command starts."""
+    version: str = ""
+    """hublock's own, for reports that name their maker."""
 
     @cached_property
     def context(self) -> "Context":

@@ -10,13 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import hublock.cli.add
+import hublock.cli.diff
 import hublock.cli.help
 import hublock.cli.init
 import hublock.cli.list
 import hublock.cli.lock
+import hublock.cli.merge_driver
+import hublock.cli.outdated
 import hublock.cli.remove
 import hublock.cli.run
 import hublock.cli.sync
+import hublock.cli.update
 import hublock.cli.verify
 from hublock.cli.console import Console
 from hublock.cli.face import Face
@@ -30,9 +34,13 @@ COMMANDS = (
     hublock.cli.lock,
     hublock.cli.sync,
     hublock.cli.verify,
+    hublock.cli.outdated,
+    hublock.cli.update,
+    hublock.cli.diff,
     hublock.cli.run,
     hublock.cli.list,
     hublock.cli.help,
+    hublock.cli.merge_driver,
 )
 INTERRUPTED, OWN_BUG = 130, 70
 
@@ -67,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=None, verbosity=0, project=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in COMMANDS:
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
         command = commands.add_parser(
             name,
             parents=[common],
@@ -121,7 +129,16 @@ def _face(arguments: argparse.Namespace, console: Console, environ: Mapping[str,
     settings = Settings.from_mapping(environ, mirrors=_configured_mirrors())
     if arguments.project:
         settings = replace(settings, project=arguments.project.absolute())
-    return Face(console=console, settings=settings, cwd=Path.cwd(), home=home(environ), environ=environ)
+    from hublock import __version__
+
+    return Face(
+        console=console,
+        settings=settings,
+        cwd=Path.cwd(),
+        home=home(environ),
+        environ=environ,
+        version=__version__,
+    )
 
 
 def _configured_mirrors() -> dict[str, str]:

@@ -1,37 +1,85 @@
 """``hublock verify``."""
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face
 from hublock.errors import HublockError
 
-SUMMARY = "check, offline, that the lock is current and the store intact"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hublock.actions.verify import Verified
+    from hublock.core.findings import Finding
+
+SUMMARY = "check that the lock is current and the store intact; offline, unless asked"
 EXAMPLES = """\
   hublock verify
-  hublock verify --deep            hash every byte again
-  hublock verify --format json"""
+  hublock verify --deep              hash every byte again
+  hublock verify --upstream          ask the hosts: has a tag moved, was a file replaced?
+  hublock verify --against old.lock  exit 1 if the two locks pin other things
+  hublock verify --load resnet18     load it, and compare its state with the locked one
+  hublock verify --format github     annotations of a pull request; also json, sarif"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--deep", action="store_true", help="hash every byte, whatever sizes and times say")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="how findings are printed")
+    parser.add_argument("--upstream", action="store_true", help="ask the hosts whether they still hold what is locked")
+    parser.add_argument("--against", type=Path, metavar="LOCK", help="another lock, which must pin the same")
+    parser.add_argument(
+        "--load", action="append", default=[], metavar="NAME", help="load a model and compare its state (needs torch)"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json", "github", "sarif"), default="text", help="how findings are printed"
+    )
 
 
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
-    from hublock.actions.verify import verify
+    from hublock.actions.verify import Checks, Verified, failed, verify
     from hublock.core.findings import exit_code
-    from hublock.report import machine
 
-    done = verify(face.project, face.context, deep=arguments.deep)
-    if arguments.format == "json":
-        face.console.json(machine.report(done.findings, models=done.models, trees=done.trees, files=done.files))
-    else:
-        for finding in done.findings:
-            face.console.error(HublockError(finding.message, hint=finding.hint))
+    checks = Checks(
+        deep=arguments.deep, upstream=arguments.upstream, against=arguments.against, load=tuple(arguments.load)
+    )
+    try:
+        done = verify(face.project, face.context, checks)
+    except HublockError as error:
+        if arguments.format == "text":
+            raise
+        done = Verified(findings=failed(error, face.project), models=0, trees=0, files=0, size=0)
+    _report(done, arguments.format, face)
     if not done.findings:
         what = f"{counted(done.models, 'model')}, {counted(done.trees, 'tree')}, {counted(done.files, 'file')}"
         face.console.done("Verified", f"{what}, {size(done.size)}")
     return exit_code(finding.exit_code for finding in done.findings)
+
+
+def _report(done: "Verified", format: str, face: Face) -> None:
+    from hublock.report import github, machine, sarif
+
+    findings = _relative(done.findings, face.cwd)
+    if format == "json":
+        face.console.json(machine.report(findings, models=done.models, trees=done.trees, files=done.files))
+    elif format == "sarif":
+        face.console.json(sarif.report(findings, version=face.version))
+    elif format == "github":
+        for line in github.lines(findings):
+            face.console.data(line)
+    else:
+        for finding in findings:
+            face.console.error(HublockError(finding.message, hint=finding.hint))
+
+
+def _relative(findings: "Sequence[Finding]", cwd: Path) -> "list[Finding]":
+    """Name files from the current folder on, as who shows them expects."""
+    return [
+        replace(finding, file=Path(finding.file).relative_to(cwd).as_posix())
+        if finding.file and Path(finding.file).is_relative_to(cwd)
+        else finding
+        for finding in findings
+    ]

@@ -35,7 +35,7 @@ def _names(line: str) -> Iterator[str]:
 def _row_names(row: dict[str, Any]) -> Iterator[str]:
     if {"repo", "type", "commit", "file"} <= row.keys():
         yield f"{hugging_face_folder(row['repo'], row['type'])}/resolve/{row['commit']}/{row['file']}"
-    elif "url" in row and "digest" in row:
+    elif "url" in row and row.keys() & {"digest", "method"}:
         yield str(row["url"])
     elif "name" in row:
         yield str(row["name"])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from hublock.core.tables import Cell, Refusal, Source
-from hublock.errors import HublockError
+from hublock.errors import HublockError, InvalidLock
 
 LARGEST = 16 * 2**20
 """The longest text that is read, in characters."""
@@ -91,7 +91,11 @@ def _syntax(text: str, source: Source, problem: str) -> HublockError:
     conflict = _CONFLICT.search(text)
     if conflict:
         here = _at(text, conflict.start(), source)
-        return here.refuse("holds git conflict markers", hint="keep either side of each conflict, then hublock lock")
+        # a lock is recovered from its two sides; what a manifest should say only a person can tell
+        hint = (
+            "hublock lock" if source.refusal is InvalidLock else "keep either side of each conflict, then hublock lock"
+        )
+        return here.refuse("holds git conflict markers", hint=hint)
     place = _PLACE.fullmatch(problem)
     what = place["what"] if place else problem
     said = f"not valid TOML ({what[:1].lower()}{what[1:]})"

@@ -1,0 +1,62 @@
+"""Merge two locks for git, and read again what git has left in conflict."""
+
+from pathlib import Path
+
+from hublock.actions.project import Project, read_text, replace_file
+from hublock.core.conflicts import marked, sides
+from hublock.core.lockfile import Lock, parse_lock
+from hublock.core.merging import agreed, merge_locks, text_of
+from hublock.core.progress import Progress
+from hublock.errors import HublockError, InvalidLock
+
+
+def merge_files(base: Path, ours: Path, theirs: Path) -> tuple[str, ...]:
+    """Merge ``theirs`` into ``ours``, as git asks of a merge driver (gitattributes(5)); return the conflicts.
+
+    Where both sides changed one entry, ``ours`` is left with git's conflict markers around it, and where one of the
+    files cannot be read as a lock, around everything that differs.
+
+    Raises:
+        InputError: a file cannot be read at all.
+        StoreError: ``ours`` cannot be written.
+    """
+    texts = [read_text(path) for path in (base, ours, theirs)]
+    try:
+        locks = [
+            parse_lock(text, file=name) if text.strip() else Lock() for text, name in zip(texts, _NAMES, strict=True)
+        ]
+    except HublockError as error:
+        replace_file(ours, marked(texts[1], texts[2]))
+        return (error.message,)
+    merge = merge_locks(*locks)
+    replace_file(ours, text_of(merge))
+    return merge.conflicts
+
+
+_NAMES = ("the common ancestor", "our lock", "their lock")
+
+
+def recover(project: Project, progress: Progress) -> Lock:
+    """Return the lock of ``project``; of one with conflict markers, every pin on which both sides agree.
+
+    Raises:
+        InvalidLock: it is not valid, or one of its two sides is not.
+    """
+    text = read_text(project.lock) if project.lock.exists() else ""
+    found = sides(text)
+    if found is None:
+        return project.read_lock()
+    try:
+        ours, theirs = (
+            parse_lock(side, file=f"{project.lock} ({name} side)")
+            for side, name in zip(found, ("our", "their"), strict=True)
+        )
+    except InvalidLock as error:
+        raise InvalidLock(
+            f"{error.message}, so its conflict cannot be read by entry",
+            hint="git checkout --ours hub.lock, then hublock lock",
+        ) from None
+    lock, contested = agreed(ours, theirs)
+    what = f"; found out again: {', '.join(contested)}" if contested else ""
+    progress.say(f"{project.lock.name} is in conflict: every pin that both sides agree on is kept{what}")
+    return lock

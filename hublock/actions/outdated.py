@@ -1,0 +1,34 @@
+"""List what the hosts hold otherwise than the lock; nothing is changed, and nothing is fetched whole."""
+
+from dataclasses import dataclass
+
+from hublock.actions import moves
+from hublock.actions.context import Context
+from hublock.actions.moves import Move
+from hublock.actions.project import Project, read_named_lock
+from hublock.actions.upstream import check_files
+from hublock.core.findings import Finding
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outdated:
+    """What is elsewhere by now."""
+
+    moved: tuple[Move, ...]
+    files: tuple[Finding, ...]
+    """Files with other bytes, and whatever could not be asked for."""
+
+
+def outdated(project: Project, context: Context) -> Outdated:
+    """Ask every host that the lock names.
+
+    Raises:
+        NotLocked: there is no lock.
+        InvalidLock: it cannot be read.
+        RemoteError: a repository could not be asked for, or it or its ref is gone.
+        InputError: the name of a ref became ambiguous.
+    """
+    lock = read_named_lock(project.lock)
+    looks = moves.at_once(lambda repo: moves.look(repo, context, base=project.folder), lock.repos, context)
+    away = tuple(move for move in moves.sure(looks) if move.trend != "same")
+    return Outdated(moved=away, files=tuple(check_files(lock, context)))

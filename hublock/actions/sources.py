@@ -1,0 +1,50 @@
+"""The Python files of a repository, to be read and not run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hublock.actions.context import Context
+from hublock.core.lockfile import Repo
+from hublock.core.reference import Reference
+from hublock.core.tree import LINK, SourceFile
+from hublock.errors import HublockError, IntegrityError
+from hublock.net.locked import fetch_locked
+from hublock.store.store import StoredTree
+
+
+def python_files(files: Iterable[SourceFile]) -> dict[str, bytes]:
+    """Return path -> bytes of the Python files among ``files``."""
+    return {file.path: file.data for file in files if file.path.endswith(".py") and file.mode != LINK}
+
+
+def stored_sources(repo: Repo, context: Context) -> dict[str, bytes] | None:
+    """Return the Python files of a locked repository from the store; None where it is not there, or damaged."""
+    try:
+        tree = context.store.tree(repo.digest)
+        return _read(context.store.check_tree(tree.digest, deep=False)) if tree else None
+    except (IntegrityError, OSError):
+        return None
+
+
+def locked_sources(repo: Repo, context: Context, *, base: Path) -> dict[str, bytes] | None:
+    """Return the Python files of a locked repository, fetching them without keeping them if they are not stored.
+
+    None where its host no longer has them.
+    """
+    stored = stored_sources(repo, context)
+    if stored is not None:
+        return stored
+    reference = Reference.parse(repo.id)
+    try:
+        files = fetch_locked(
+            reference, repo.commit, repo.digest, context.transport, base=base, progress=context.progress
+        )
+    except HublockError as error:
+        context.progress.note(f"{repo.id} at {repo.commit[:12]} cannot be had for a comparison: {error.message}")
+        return None
+    return python_files(files)
+
+
+def _read(tree: StoredTree) -> dict[str, bytes]:
+    entries = (entry for entry in tree.listing.entries if entry.path.endswith(".py") and entry.mode != LINK)
+    return {entry.path: (tree.root / entry.path).read_bytes() for entry in entries}

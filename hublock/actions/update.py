@@ -1,0 +1,240 @@
+"""Move pins to what the hosts hold now: the one verb that moves or removes a pin, and shows what that changes."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from hublock.actions import moves
+from hublock.actions.context import Context
+from hublock.actions.lock import Locking, build
+from hublock.actions.moves import Move
+from hublock.actions.pin import pin_at
+from hublock.actions.project import Project
+from hublock.actions.sources import locked_sources, python_files
+from hublock.actions.trace import TraceOptions
+from hublock.actions.upstream import RemoteFile, address, check_file, files_of, proven_same, revision_commit
+from hublock.core import changes, contract
+from hublock.core.changes import Change
+from hublock.core.contract import ContractChange
+from hublock.core.lockfile import Lock, Model, Repo
+from hublock.core.manifest import Manifest
+from hublock.core.nearest import nearest
+from hublock.core.reference import Reference
+from hublock.errors import EntrypointNotFound, InputError
+from hublock.net.download import Wanted
+from hublock.net.git import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a user wants moved."""
+
+    names: tuple[str, ...] = ()
+    """Models, weights or repositories; none means all of them."""
+    precise: str | None = None
+    """A whole commit id to move the one repository to."""
+    dry_run: bool = False
+    allow_rewritten: bool = False
+    """Follow a tag that was moved, or a branch without its own past."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moved:
+    """A repository whose pin moves."""
+
+    move: Move
+    contract: ContractChange | None
+    """None where the old source can no longer be had."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Updated:
+    """What updating did, or under ``dry_run`` would do."""
+
+    moved: tuple[Moved, ...]
+    replaced: tuple[str, ...]
+    """Addresses of files that have other bytes by now, in repositories that stay where they are."""
+    changes: tuple[Change, ...] = ()
+    """How the new lock differs from the old one."""
+    locking: Locking | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Selection:
+    repos: tuple[Repo, ...]
+    models: tuple[Model, ...]
+    weights: frozenset[str]
+
+
+def update(project: Project, context: Context, request: Request, *, options: TraceOptions) -> Updated:
+    """Move pins; nothing is written unless all of it succeeds, and under ``dry_run`` nothing at all.
+
+    Models of a repository that moved are traced again, and so are those whose files have other bytes by now.
+
+    Raises:
+        InputError: a name is not locked, or a ref was rewritten and nobody allowed that.
+        EntrypointNotFound: the manifest uses an entry point that is gone.
+        RemoteError: a host could not be asked, or no longer has a repository or a ref.
+        LoadError: a model could not be traced.
+    """
+    if not request.dry_run:
+        project.check_writable()
+    manifest, lock = project.read_manifest(), project.read_lock()
+    selected = _select(request, lock, str(project.lock))
+    looks = moves.at_once(
+        lambda repo: moves.look(repo, context, base=project.folder, precise=request.precise), selected.repos, context
+    )
+    away = _away(moves.sure(looks), request)
+    snapshots = {move.repo.id: move.remote.fetch(move.resolved.commit, progress=context.progress) for move in away}
+    moved = tuple(_compare(move, snapshots[move.repo.id], manifest, context, project) for move in away)
+    replaced = _replaced(selected, lock, {move.repo.id for move in away}, context, request)
+    if request.dry_run or not (moved or replaced):
+        return Updated(moved=moved, replaced=replaced)
+    fresh = _pinned(away, snapshots, context)
+    done = build(manifest, _without(lock, fresh, set(replaced)), context, base=project.folder, options=options)
+    done = replace(done, changed=project.write_lock(done.lock))
+    return Updated(moved=moved, replaced=replaced, changes=changes.compare(lock, done.lock), locking=done)
+
+
+def _select(request: Request, lock: Lock, file: str) -> _Selection:
+    """Find what the names mean: a model stands for its repository and for its files."""
+    if not request.names:
+        models = tuple(model for repo in lock.repos for model in repo.models)
+        chosen = _Selection(repos=lock.repos, models=models, weights=frozenset(item.name for item in lock.weights))
+    else:
+        chosen = _named(request.names, lock, file)
+    if request.precise and len(chosen.repos) != 1:
+        raise InputError(
+            f"--precise names a commit of one repository, not of {len(chosen.repos)}",
+            hint=f"hublock update NAME --precise {request.precise}",
+        )
+    return chosen
+
+
+def _named(names: Collection[str], lock: Lock, file: str) -> _Selection:
+    repos: dict[str, Repo] = {}
+    models: dict[str, Model] = {}
+    weights = set()
+    for name in names:
+        found = lock.model(name)
+        if found is not None:
+            repos[found[0].id], models[name] = found
+        elif any(item.name == name for item in lock.weights):
+            weights.add(name)
+        else:
+            repo = _repo(name, lock, file)
+            repos[repo.id] = repo
+            models |= {model.name: model for model in repo.models}
+    return _Selection(repos=tuple(repos.values()), models=tuple(models.values()), weights=frozenset(weights))
+
+
+def _repo(name: str, lock: Lock, file: str) -> Repo:
+    try:
+        repo = lock.repo(name)
+    except InputError:
+        repo = None
+    if repo is None:
+        known = [model.name for repo in lock.repos for model in repo.models] + [item.name for item in lock.weights]
+        raise InputError(
+            f"{file} has no {name}{nearest(name, [*known, *(repo.id for repo in lock.repos)])}", hint="hublock list"
+        )
+    return repo
+
+
+def _away(looks: Collection[Move], request: Request) -> list[Move]:
+    """Return the repositories that are elsewhere by now; refuse those whose past was taken back."""
+    away = [move for move in looks if move.trend != "same"]
+    surprising = [move for move in away if move.surprising]
+    if surprising and not request.allow_rewritten:
+        told = "; ".join(_surprise(move) for move in surprising)
+        raise InputError(
+            told, hint=f"hublock update {' '.join(request.names) or '--all'} --allow-rewritten, if you trust that"
+        )
+    return away
+
+
+def _surprise(move: Move) -> str:
+    ref, here, there = move.resolved.ref, move.repo.commit[:12], move.resolved.commit[:12]
+    if move.trend == "retagged":
+        return f"{ref} of {move.repo.id} was moved from {here} to {there}, and tags should not move"
+    return f"{ref} of {move.repo.id} was rewritten: {there} does not have the locked {here} in its history"
+
+
+def _compare(move: Move, new: Snapshot, manifest: Manifest, context: Context, project: Project) -> Moved:
+    """Compare what the repository promises with what it promised; refuse to lose an entry point that is in use."""
+    after = contract.read_contract(python_files(new.files), name=move.repo.id)
+    key = Reference.parse(move.repo.id).key
+    users = [wanted for wanted in manifest.models if Reference.parse(wanted.repo).key == key]
+    lost = [wanted for wanted in users if wanted.entrypoint not in after.entrypoints and not after.estimated]
+    if lost:
+        used = ", ".join(f"{wanted.entrypoint} (model {wanted.name})" for wanted in lost)
+        raise EntrypointNotFound(
+            f"{move.repo.id} at {move.resolved.commit[:12]} no longer has {used}, which {project.manifest} uses",
+            hint=f"hublock remove {lost[0].name}, or keep the pin",
+        )
+    sources = locked_sources(move.repo, context, base=project.folder)
+    if sources is None:
+        return Moved(move=move, contract=None)
+    before = contract.read_contract(sources, name=move.repo.id)
+    return Moved(move=move, contract=contract.compare(before, after))
+
+
+def _replaced(
+    selected: _Selection, lock: Lock, away: Collection[str], context: Context, request: Request
+) -> tuple[str, ...]:
+    """Return the addresses of files that have other bytes by now, where the code stays what it is."""
+    moving = {model.name for repo in lock.repos if repo.id in away for model in repo.models}
+    models = [model for model in selected.models if model.name not in moving]
+    weights = [item for item in lock.weights if item.name in selected.weights]
+    hosted = {address(row): row for model in models for row in model.hf}
+    files = [file for file in files_of(models, weights) if file.url not in hosted]
+    differs = moves.at_once(lambda file: _differs(file, context, look=request.dry_run), files, context)
+    commits = moves.at_once(lambda row: revision_commit(row, context), hosted.values(), context)
+    return (
+        *(file.url for file, other in zip(files, moves.sure(differs), strict=True) if other),
+        *(url for (url, row), commit in zip(hosted.items(), moves.sure(commits), strict=True) if commit != row.commit),
+    )
+
+
+def _differs(file: RemoteFile, context: Context, *, look: bool) -> bool:
+    """Tell whether a URL serves other bytes by now; unless its host says enough, only fetching them tells."""
+    found = check_file(file, context)
+    if found is not None and found.rule == "upstream-file-gone":
+        context.progress.warn(f"{found.message}; its pin stays")
+        return False
+    if found is not None or look:
+        return found is not None
+    return not proven_same(file, context) and context.downloader().fetch(Wanted(url=file.url)).digest != file.digest
+
+
+def _pinned(away: Collection[Move], snapshots: Mapping[str, Snapshot], context: Context) -> dict[str, Repo]:
+    """Bring the new trees into the store."""
+    fresh = {}
+    for move in away:
+        repo = move.repo
+        pinned = pin_at(
+            Reference.parse(repo.id),
+            move.resolved,
+            snapshots[repo.id],
+            context,
+            allow_unreachable=repo.allow_unreachable,
+        )
+        fresh[repo.id] = pinned.repo
+    return fresh
+
+
+def _without(lock: Lock, fresh: Mapping[str, Repo], replaced: Collection[str]) -> Lock:
+    """Return what stays pinned: not what was traced elsewhere, or with other bytes."""
+    keys = {Reference.parse(name).key for name in fresh}
+
+    def stays(repo: Repo, model: Model) -> bool:
+        nested = {Reference.parse(name).key for name in model.repos}
+        return (
+            repo.id not in fresh and not nested & keys and not {file.url for file in files_of([model])} & set(replaced)
+        )
+
+    repos = [
+        replace(fresh.get(repo.id, repo), models=tuple(model for model in repo.models if stays(repo, model)))
+        for repo in lock.repos
+    ]
+    weights = [item for item in lock.weights if item.url not in replaced]
+    return replace(lock, repos=tuple(repos), weights=tuple(weights))

@@ -1,0 +1,258 @@
+"""Ask the hosts whether they still hold what the lock names; nothing is changed, and nothing of it runs."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hublock.actions.context import Context
+from hublock.actions.moves import Move, at_once, look
+from hublock.core.digest import Digest
+from hublock.core.findings import Finding, Rule
+from hublock.core.inventory import hugging_face_folder
+from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo
+from hublock.core.reference import Reference
+from hublock.core.validators import claims
+from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
+from hublock.net.transport import Response
+
+CONTENT_GONE = (404, 410)
+HEAD_REFUSED = (400, 403, 405, 501)
+UPDATE = "if you trust that: hublock update"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteFile:
+    """A locked file at its address."""
+
+    url: str
+    digest: Digest
+    size: int
+    owner: str
+    """The name of a model, or of weights, that has it."""
+
+
+def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = False) -> list[Finding]:
+    """Return every way in which the hosts no longer hold what ``lock`` names.
+
+    Sizes and the digests that hosts claim are compared; where a claim differs, and with ``deep`` always, the file is
+    fetched and hashed, and not kept.
+    """
+    looks = at_once(lambda repo: look(repo, context, base=base), lock.repos, context)
+    return [
+        *(finding for repo, seen in zip(lock.repos, looks, strict=True) for finding in _of_repo(repo, seen)),
+        *check_files(lock, context, deep=deep),
+    ]
+
+
+def check_files(lock: Lock, context: Context, *, deep: bool = False) -> list[Finding]:
+    """Do what :func:`check_upstream` does, for the files alone."""
+    files = remote_files(lock)
+    served = at_once(lambda file: check_file(file, context, deep=deep), files, context)
+    revisions = {(row.repo, row.type, row.revision): row for row in _hugging_face(lock)}.values()
+    commits = at_once(lambda row: revision_commit(row, context), revisions, context)
+    return [
+        *(finding for file, seen in zip(files, served, strict=True) for finding in _of_file(file, seen)),
+        *(finding for row, seen in zip(revisions, commits, strict=True) for finding in _of_revision(row, seen)),
+    ]
+
+
+def remote_files(lock: Lock) -> list[RemoteFile]:
+    """Return every file of ``lock`` that its host must still serve, each address once; replayed answers may vary."""
+    return files_of([model for repo in lock.repos for model in repo.models], lock.weights)
+
+
+def files_of(models: Iterable[Model], weights: Iterable[NamedWeights] = ()) -> list[RemoteFile]:
+    """Return the files of some models and weights, each address once."""
+    found: dict[str, RemoteFile] = {}
+    for model in models:
+        for row in model.weights:
+            found.setdefault(row.url, RemoteFile(url=row.url, digest=row.digest, size=row.size, owner=model.name))
+        for file in model.hf:
+            url = address(file)
+            found.setdefault(url, RemoteFile(url=url, digest=file.digest, size=file.size, owner=model.name))
+    for named in weights:
+        found.setdefault(named.url, RemoteFile(url=named.url, digest=named.digest, size=named.size, owner=named.name))
+    return list(found.values())
+
+
+def address(file: HuggingFaceFile) -> str:
+    """Return the URL of a Hugging Face file at its locked commit."""
+    return f"{hugging_face_folder(file.repo, file.type)}/resolve/{file.commit}/{file.file}"
+
+
+def check_file(file: RemoteFile, context: Context, *, deep: bool = False) -> Finding | None:
+    """Say how the file at a URL differs from the locked one, if it does.
+
+    Raises:
+        TransferError: the host could not be reached, or refuses.
+    """
+    with _head(file.url, context) as answer:
+        if answer.status in CONTENT_GONE:
+            return _finding(
+                "upstream-file-gone",
+                file.url,
+                f"{file.url} serves nothing any more (HTTP {answer.status})",
+                "keep the store, or name a mirror in HUBLOCK_MIRRORS",
+            )
+        if answer.status >= 400:
+            raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")
+        told = answer.headers.get("Content-Length", "")
+        size = int(told) if told.isdigit() else file.size
+        suspect = _claims_other(file, answer, context)
+    if size != file.size:
+        return _replaced(file, f"{size} bytes, not the locked {file.size}")
+    if deep or suspect:
+        found = _hash(file, context)
+        if found != file.digest:
+            return _replaced(file, f"bytes of {found}, not of the locked {file.digest}")
+    return None
+
+
+def proven_same(file: RemoteFile, context: Context) -> bool:
+    """Tell whether the host itself claims the locked digest for the file, so that it need not be fetched to know.
+
+    Raises:
+        TransferError: the host could not be reached.
+    """
+    with _head(file.url, context) as answer:
+        return answer.status == 200 and claims(answer.headers).get("sha256") == file.digest.hex
+
+
+def _head(url: str, context: Context) -> Response:
+    answer = context.transport.open("HEAD", url)
+    if answer.status not in HEAD_REFUSED:
+        return answer
+    answer.close()
+    # some hosts answer GET alone; its body is left on the line
+    return context.transport.open("GET", url)
+
+
+def _claims_other(file: RemoteFile, answer: Response, context: Context) -> bool:
+    told = claims(answer.headers)
+    if "sha256" in told:
+        return told["sha256"] != file.digest.hex
+    blob = context.store.blob(file.digest)
+    if "md5" not in told or blob is None:
+        return False
+    with blob.open("rb") as stream:
+        own = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+    return own.hexdigest() != told["md5"]
+
+
+def _hash(file: RemoteFile, context: Context) -> Digest:
+    engine = hashlib.sha256()
+    with context.transport.open("GET", file.url) as answer:
+        if answer.status != 200:
+            raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")
+        left = file.size
+        for chunk in answer.chunks():
+            engine.update(chunk)
+            left -= len(chunk)
+            if left < 0:
+                break
+    return Digest("sha256", engine.hexdigest())
+
+
+def revision_commit(row: HuggingFaceFile, context: Context) -> str:
+    """Return the commit that a Hugging Face revision names now.
+
+    Raises:
+        TransferError: the host could not be reached, or does not tell.
+    """
+    folder = hugging_face_folder(row.repo, row.type)
+    with context.transport.open("HEAD", f"{folder}/resolve/{row.revision}/{row.file}") as answer:
+        commit = answer.headers.get("X-Repo-Commit", "")
+    if not commit:
+        raise TransferError(f"{folder} does not tell the commit of {row.revision}", hint="try later")
+    return commit
+
+
+def _of_file(file: RemoteFile, seen: Finding | HublockError | None) -> Iterator[Finding]:
+    if isinstance(seen, HublockError):
+        yield _unreachable(file.url, seen)
+    elif seen is not None:
+        yield seen
+
+
+def _hugging_face(lock: Lock) -> list[HuggingFaceFile]:
+    return [row for repo in lock.repos for model in repo.models for row in model.hf]
+
+
+def _of_revision(row: HuggingFaceFile, seen: str | HublockError) -> Iterator[Finding]:
+    url = address(row)
+    if isinstance(seen, HublockError):
+        yield _unreachable(url, seen)
+    elif seen != row.commit:
+        message = f"{row.revision} of {row.repo} is {seen[:12]} by now, not the locked {row.commit[:12]}"
+        yield _finding("upstream-revision-moved", url, message, "hublock update --all")
+
+
+def _of_repo(repo: Repo, seen: Move | HublockError) -> Iterator[Finding]:
+    if isinstance(seen, HublockError):
+        yield _of_failure(repo, seen)
+        return
+    if seen.resolved.moved is not None:
+        name = str(seen.resolved.moved)
+        message = f"{repo.id} is called {name} by now, and its old name can be taken by anybody"
+        yield _finding("upstream-renamed", repo.id, message, f"write {name} in the manifest, then hublock lock")
+    if seen.trend == "same":
+        return
+    if seen.resolved.ref != repo.ref:
+        yield from _of_other_ref(repo, seen)
+        return
+    yield _moved(repo, seen)
+
+
+def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:
+    """Judge a repository whose lock follows another ref than its name does: one moved by ``update --precise``."""
+    commit = seen.remote.refs().get(repo.ref)
+    if commit is None:
+        message = (
+            f"{repo.ref}, which led to the locked commit of {repo.id}, is gone; {repo.id} is {seen.resolved.ref} by now"
+        )
+        yield _finding("upstream-ref-gone", repo.id, message, f"{UPDATE} {repo.id}")
+    elif commit != repo.commit and seen.remote.descends(commit, repo.commit) is False:
+        message = f"{repo.ref} of {repo.id} was rewritten: the locked {repo.commit[:12]} is not in its history"
+        yield _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
+
+
+def _moved(repo: Repo, seen: Move) -> Finding:
+    here, there = repo.commit[:12], seen.resolved.commit[:12]
+    short = repo.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    if seen.trend == "retagged":
+        message = f"the tag {short} of {repo.id} points to {there} by now, not to the locked {here}"
+        return _finding("upstream-tag-moved", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
+    if seen.trend == "rewritten":
+        message = f"{short} of {repo.id} was rewritten to {there}: the locked {here} is not in its history"
+        return _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
+    ahead = f", {seen.history.commits} commits on" if seen.history.commits else ""
+    message = f"{short} of {repo.id} is {there} by now{ahead}, not the locked {here}"
+    return _finding("upstream-branch-moved", repo.id, message, f"hublock update {repo.id}")
+
+
+def _of_failure(repo: Repo, error: HublockError) -> Finding:
+    reference = Reference.parse(repo.id)
+    if isinstance(error, RepositoryNotFound):
+        message = f"{repo.id} is gone: {error.message}"
+        return _finding("upstream-repository-gone", repo.id, message, error.hint or "keep the store")
+    if isinstance(error, RefNotFound):
+        message = f"{reference.ref or 'the default branch'} of {reference.location} is gone: {error.message}"
+        return _finding("upstream-ref-gone", repo.id, message, "keep the store, or hublock add another ref")
+    if isinstance(error, InputError):
+        message = f"{repo.id} no longer names one commit: {error.message}"
+        return _finding("upstream-tag-moved", repo.id, message, error.hint or f"{UPDATE} {repo.id}")
+    return _unreachable(repo.id, error)
+
+
+def _replaced(file: RemoteFile, what: str) -> Finding:
+    return _finding("upstream-file-replaced", file.url, f"{file.url} serves {what}", f"{UPDATE} {file.owner}")
+
+
+def _unreachable(subject: str, error: HublockError) -> Finding:
+    message = f"{subject} could not be asked for: {error.message}"
+    return _finding("upstream-unreachable", subject, message, error.hint or "try again later")
+
+
+def _finding(rule: Rule, subject: str, message: str, hint: str) -> Finding:
+    return Finding(rule=rule, subject=subject, message=message, hint=hint)

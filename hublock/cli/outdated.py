@@ -1,0 +1,77 @@
+"""``hublock outdated``."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from hublock.cli.face import Face
+
+if TYPE_CHECKING:
+    from hublock.actions.moves import Move
+
+SUMMARY = "list what `hublock update` would move; exit 1 if there is anything"
+EXAMPLES = """\
+  hublock outdated
+  hublock outdated --format json"""
+
+WORDS = {
+    "ahead": "behind",
+    "unproven": "moved; its host cannot show from where",
+    "rewritten": "rewritten: the locked commit is not in its history",
+    "retagged": "the tag was moved",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how the list is printed")
+
+
+def run(arguments: argparse.Namespace, face: Face) -> int:
+    """Run the command."""
+    from hublock.actions.outdated import outdated
+    from hublock.core.findings import exit_code
+
+    found = outdated(face.project, face.context)
+    if arguments.format == "json":
+        files = [{"url": f.subject, "message": f.message} for f in found.files]
+        face.console.json({"repositories": [_row(move) for move in found.moved], "files": files})
+    else:
+        _print(found.moved, face)
+        for finding in found.files:
+            face.console.data(finding.message)
+        if not (found.moved or found.files):
+            face.console.say(f"{face.project.lock.name} is up to date")
+        else:
+            face.console.hint("hublock update NAME --dry-run")
+    codes = [1 for _ in (*found.moved, *found.files)]
+    unreachable = [f.exit_code for f in found.files if f.rule == "upstream-unreachable"]
+    return exit_code([*codes, *unreachable])
+
+
+def _print(moved: "tuple[Move, ...]", face: Face) -> None:
+    from hublock.report import text
+
+    rows = []
+    for move in moved:
+        history, far = move.history, text.distance(move.history.commits)
+        old = text.dated(move.repo.commit, history.before)
+        new = text.dated(move.resolved.commit, history.committed)
+        rows.append((move.repo.id, f"{old} -> {new}", f"{far} {WORDS[move.trend]}".strip()))
+    if rows:
+        face.console.table(rows)
+
+
+def _row(move: "Move") -> dict[str, object]:
+    history = move.history
+    return {
+        "repository": move.repo.id,
+        "models": [model.name for model in move.repo.models],
+        "ref": move.resolved.ref,
+        "locked": move.repo.commit,
+        "locked-date": history.before.isoformat() if history.before else None,
+        "latest": move.resolved.commit,
+        "latest-date": history.committed.isoformat() if history.committed else None,
+        "commits": history.commits,
+        "trend": move.trend,
+        "renamed-to": str(move.resolved.moved) if move.resolved.moved else None,
+    }

@@ -1,0 +1,62 @@
+"""Changes as lines for a terminal."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from hublock.core.changes import Change
+from hublock.core.contract import ContractChange
+
+MARKS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def dated(commit: str, when: datetime | None) -> str:
+    """Return a commit as a person knows it: ``3ac97aa91201 of 2024-10-16``."""
+    return f"{commit[:12]} of {when:%Y-%m-%d}" if when else commit[:12]
+
+
+def distance(commits: int | None) -> str:
+    """Return how far a pin moves: ``1 commit``; empty where nobody can tell."""
+    return "" if commits is None else "1 commit" if commits == 1 else f"{commits} commits"
+
+
+def contract(change: ContractChange | None) -> list[str]:
+    """Return what callers of a repository find changed."""
+    if change is None:
+        return ["? the old source can no longer be had, so it is not known what changed"]
+    found = [f"+ entry point {name}" for name in change.added]
+    found += [f"- entry point {name}" for name in change.removed]
+    found += [
+        f"~ {row.name}{row.old or '(imported)'} -> {row.name}{row.new or '(imported)'}" for row in change.signatures
+    ]
+    found += [f"+ dependency {name}" for name in change.dependencies_added]
+    found += [f"- dependency {name}" for name in change.dependencies_removed]
+    found += [f"+ {url} in the source" for url in change.urls_added]
+    found += [f"- {url} in the source" for url in change.urls_removed]
+    if change.estimated:
+        found.append("? hubconf.py makes names at run time and was only read: there may be more")
+    return found or ["the entry points, their signatures, dependencies and weight URLs are the same"]
+
+
+def changes(found: Sequence[Change]) -> Iterator[str]:
+    """Yield the differences of two locks below the entries they are of; ``!`` asks to look twice."""
+    entry = ""
+    for change in found:
+        if change.entry != entry:
+            entry = change.entry
+            yield _head(change)
+        if change.what:
+            mark = "!" if change.alarming else MARKS[change.kind]
+            yield f"  {mark} {change.what}{_values(change)}"
+
+
+def _head(change: Change) -> str:
+    if change.what:
+        return f"~ {change.entry}"
+    return f"{MARKS[change.kind]} {change.entry}: {change.new or change.old}"
+
+
+def _values(change: Change) -> str:
+    old, new = (text if len(text) < 300 else f"{text[:300]}..." for text in (change.old, change.new))
+    if change.kind == "changed":
+        return f": {old} -> {new}"
+    return f": {new or old}" if new or old else ""
