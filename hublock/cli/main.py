@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import hublock.cli.add
+import hublock.cli.bundle
+import hublock.cli.cache
 import hublock.cli.diff
 import hublock.cli.help
 import hublock.cli.init
@@ -41,6 +43,8 @@ COMMANDS = (
     hublock.cli.list,
     hublock.cli.help,
     hublock.cli.merge_driver,
+    hublock.cli.bundle,
+    hublock.cli.cache,
 )
 INTERRUPTED, OWN_BUG = 130, 70
 
@@ -129,6 +133,8 @@ def _face(arguments: argparse.Namespace, console: Console, environ: Mapping[str,
     settings = Settings.from_mapping(environ, mirrors=_configured_mirrors())
     if arguments.project:
         settings = replace(settings, project=arguments.project.absolute())
+    if getattr(arguments, "jobs", None):
+        settings = replace(settings, jobs=arguments.jobs)
     from hublock import __version__
 
     return Face(

@@ -1,7 +1,9 @@
 """Everything a lock names that can be fetched."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock
@@ -27,17 +29,47 @@ def locked_files(lock: Lock) -> Iterator[LockedFile]:
             yield file
 
 
+def locked_content(lock: Lock) -> Iterator[LockedFile]:
+    """Yield every file of ``lock``, also those that users hand in (``url`` is their name then), each digest once."""
+    seen = set()
+    for file in locked_files(lock):
+        seen.add(file.digest)
+        yield file
+    for model in (model for repo in lock.repos for model in repo.models):
+        for given in model.inputs:
+            if given.digest not in seen:
+                seen.add(given.digest)
+                yield LockedFile(url=given.name, digest=given.digest, size=given.size)
+
+
+def locked_digests(lock: Lock) -> frozenset[Digest]:
+    """Return the digests of every tree and file that ``lock`` names."""
+    return frozenset(repo.digest for repo in lock.repos) | {file.digest for file in locked_content(lock)}
+
+
+def cache_key(lock: Lock) -> str:
+    """Return a name for the store's content that ``lock`` needs: the same for two locks that name the same bytes."""
+    listed = "".join(f"{digest}\n" for digest in sorted(locked_digests(lock)))
+    return f"hublock-v1-{hashlib.sha256(listed.encode('ascii')).hexdigest()[:32]}"
+
+
 def _all(lock: Lock) -> Iterator[LockedFile]:
     for model in (model for repo in lock.repos for model in repo.models):
         for weights in model.weights:
             yield LockedFile(url=weights.url, digest=weights.digest, size=weights.size)
-        for reply in model.replies:
-            yield LockedFile(url=reply.url, digest=reply.digest, size=reply.size)
         for file in model.hf:
             url = f"{hugging_face_folder(file.repo, file.type)}/resolve/{file.commit}/{file.file}"
             yield LockedFile(url=url, digest=file.digest, size=file.size)
     for named in lock.weights:
         yield LockedFile(url=named.url, digest=named.digest, size=named.size)
+
+
+def hugging_face_api(repo: str, type: str, revision: str) -> str:
+    """Return the URL at which Hugging Face tells commit and files of a revision, which may hold slashes.
+
+    A file's own URL tells its commit only before it redirects to where the bytes are.
+    """
+    return f"{HUGGING_FACE}/api/{type}s/{repo}/revision/{quote(revision, safe='')}"
 
 
 def hugging_face_folder(repo: str, type: str) -> str:

@@ -16,7 +16,7 @@ from hublock.store.disk import make_folder, own_name, remove, sync_folder, write
 from hublock.store.incoming import Incoming, left_behind
 from hublock.store.layout import TAG, Layout, key_name
 from hublock.store.mutex import mutex
-from hublock.store.stamps import stamp
+from hublock.store.stamps import mark_used, stamp
 from hublock.store.trees import StoredTree, check_tree, read_listing, write_tree
 
 __all__ = ["Incoming", "Store", "StoredTree"]
@@ -61,13 +61,16 @@ class Store:
             if size is not None and facts.st_size != size:
                 raise DigestMismatch(f"{path} has {facts.st_size} bytes, not {size}", hint="hublock sync")
             if not deep and self._stamp_of(digest) == stamp(facts):
+                mark_used(self._layout.blob_stamp(digest))
                 return
             with (progress or Progress()).task(digest.hex[:12], facts.st_size) as task:
                 actual = _hash(file, task.advance)
         if actual != digest:
             self._distrust(self._layout.blob_stamp(digest))
             raise DigestMismatch(f"{path} holds bytes of {actual}, not of {digest}", hint="hublock sync")
-        if self._stamp_of(digest) != stamp(facts):
+        if self._stamp_of(digest) == stamp(facts):
+            mark_used(self._layout.blob_stamp(digest))
+        else:
             # what cannot be noted is hashed again the next time
             with suppress(OSError):
                 self._layout.blob_stamp(digest).write_text(stamp(facts), encoding="ascii")
@@ -177,7 +180,9 @@ class Store:
                 self._distrust(folder / "stamp")
                 raise
         with suppress(OSError, StoreError):
-            if (folder / "stamp").read_text(encoding="ascii") != stamps:
+            if (folder / "stamp").read_text(encoding="ascii") == stamps:
+                mark_used(folder / "stamp")
+            else:
                 write_whole(folder / "stamp", stamps.encode("ascii"), scratch=self._layout.partial, durable=False)
         return tree
 

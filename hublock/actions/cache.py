@@ -1,0 +1,79 @@
+"""Keep house in the store: what it holds, whether that is intact, and what may go."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from hublock.actions.context import Context
+from hublock.core.digest import Digest
+from hublock.core.inventory import locked_content, locked_digests
+from hublock.core.lockfile import Lock
+from hublock.errors import IntegrityError
+from hublock.store.pruning import Held, contents, leftovers, prune
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One thing in the store, and what locks call it."""
+
+    held: Held
+    names: tuple[str, ...]
+
+
+def everything(context: Context) -> list[Held]:
+    """Return what the store holds, unfinished downloads included."""
+    return [*contents(context.store), *leftovers(context.store)]
+
+
+def listed(context: Context, locks: Iterable[Lock]) -> list[Row]:
+    """Return the finished content of the store, each with the names that ``locks`` have for it."""
+    names: dict[Digest, list[str]] = {}
+    for lock in locks:
+        for repo in lock.repos:
+            names.setdefault(repo.digest, []).append(repo.id)
+        for file in locked_content(lock):
+            names.setdefault(file.digest, []).append(file.url)
+    return [Row(held=held, names=_named(names, held)) for held in contents(context.store)]
+
+
+def check(context: Context) -> list[IntegrityError]:
+    """Hash everything in the store again, several things at once, and return what is not as its name says."""
+    held = list(contents(context.store))
+    with (
+        context.progress.task("verifying", sum(item.size for item in held)) as task,
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
+
+        def one(item: Held) -> IntegrityError | None:
+            try:
+                _check(item, context)
+            except IntegrityError as error:
+                return error
+            finally:
+                task.advance(item.size)
+            return None
+
+        return [error for error in pool.map(one, held) if error]
+
+
+def tidy(context: Context, keep: Iterable[Lock], *, before: float, pretend: bool = False) -> list[Held]:
+    """Remove what none of ``keep`` names and nobody used since ``before`` (seconds since the epoch); return it.
+
+    Raises:
+        StoreError: something cannot be removed.
+    """
+    kept = frozenset().union(*(locked_digests(lock) for lock in keep))
+    return prune(context.store, keep=kept, before=before, pretend=pretend)
+
+
+def _named(names: dict[Digest, list[str]], held: Held) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names.get(held.digest, ()))) if held.digest else ()
+
+
+def _check(item: Held, context: Context) -> None:
+    assert item.digest is not None
+    if item.kind == "tree":
+        context.store.check_tree(item.digest)
+    else:
+        context.store.check_blob(item.digest)

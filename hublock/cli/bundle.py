@@ -1,0 +1,33 @@
+"""``hublock bundle``."""
+
+import argparse
+from pathlib import Path
+
+from hublock.cli.console import counted, size
+from hublock.cli.face import Face
+from hublock.errors import NotLocked
+
+SUMMARY = "write what hub.lock names into one file, for machines without a network"
+EXAMPLES = """\
+  hublock bundle out.tar                there, with network, after hublock sync
+  hublock sync --from-bundle out.tar    here, without"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "out", metavar="OUT.tar", type=Path, help="the file to write; the same lock gives the same bytes"
+    )
+
+
+def run(arguments: argparse.Namespace, face: Face) -> int:
+    """Run the command."""
+    from hublock.actions.bundle import write_bundle
+
+    project = face.project
+    if not project.lock.exists():
+        raise NotLocked(f"{project.lock} does not exist", hint="hublock lock")
+    done = write_bundle(project.read_lock(), face.context, arguments.out.absolute())
+    what = f"{counted(done.trees, 'tree')} and {counted(done.files, 'file')}, {size(done.size)}"
+    face.console.done("Bundled", f"{what} into {arguments.out}")
+    return 0
