@@ -3,7 +3,8 @@
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,19 +12,18 @@ from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
 from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, scan_file
 from hublock.core.digest import Digest
-from hublock.core.inventory import HUGGING_FACE, hugging_face_folder
+from hublock.core.fields import LONGEST_BODY
+from hublock.core.inventory import hugging_face_api, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.pickles import UNREADABLE, executes, judge
 from hublock.core.reference import Reference
 from hublock.errors import InputError, TransferError, UnsafePickle
 from hublock.net.download import Wanted
+from hublock.net.transport import Response
 from hublock.runtime.answers import File, check_prefix, sha256_of
 from hublock.runtime.repository import Repository
 from hublock.runtime.worker import Outcome
-
-MAX_REPLY = 1 << 20
-"""Bytes of a metadata answer that is recorded whole; a larger answer is a file."""
 
 _CLAIMED = re.compile(r"-([0-9a-f]{8,64})\.[^/]*$")
 _SIGNED = {"sig", "signature", "token", "x-amz-signature", "x-goog-signature", "expires", "awsaccesskeyid"}
@@ -46,6 +46,7 @@ class FetchingAnswers:
         self._weights: dict[str, Weights] = {}
         self._replies: dict[tuple[str, str], Reply | None] = {}
         self._hf: dict[tuple[str, str, str, str], HuggingFaceFile] = {}
+        self._hf_listings: dict[tuple[str, str, str], tuple[str, tuple[str, ...]]] = {}
         self._nested: dict[str, Pinned] = {}
         self._consent: set[str] = set()
         self._tree_weights = {item.path: item for item in pinned.repo.tree_weights}
@@ -67,6 +68,17 @@ class FetchingAnswers:
     def consent(self) -> tuple[str, ...]:
         """The globals that were consented to on the way."""
         return tuple(sorted(self._consent))
+
+    @property
+    def asked_for(self) -> tuple[str, ...]:
+        """Everything that was asked for and given so far, as a user is told of it."""
+        with self._mutex:
+            return (
+                *(nested.repo.id for nested in self.nested),
+                *self._weights,
+                *(f"{item.file} of {item.repo} at Hugging Face" for item in self._hf.values()),
+                *(f"{reply.method} {reply.url}" for reply in self._replies.values() if reply),
+            )
 
     @property
     def tree_weights(self) -> tuple[TreeWeights, ...]:
@@ -143,24 +155,23 @@ class FetchingAnswers:
     def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
         """Fetch a small metadata answer and write it down; None if ``url`` is a file."""
         with self._mutex:
-            if (method, url) not in self._replies:
-                self._replies[method, url] = self._ask(method, url)
-            reply = self._replies[method, url]
-            if reply is None:
+            if url in self._weights or self._pinned_weights(url):
                 return None
-            path = self._context.store.blob(reply.digest)
-            return reply.status, path.read_bytes() if path else b""
+            if (method, url) not in self._replies:
+                self._replies[method, url] = self._pinned_reply(method, url) or self._ask(method, url)
+            reply = self._replies[method, url]
+            return None if reply is None else (reply.status, reply.body.encode())
 
     def hf(self, repo: str, type: str, revision: str, file: str) -> tuple[str, File]:
         """Fetch one file of a Hugging Face repository at the commit that its revision names now."""
         with self._mutex:
-            folder = hugging_face_folder(repo, type)
-            with self._context.transport.open("HEAD", f"{folder}/resolve/{revision}/{file}") as response:
-                commit = response.headers.get("X-Repo-Commit", "")
-            if not re.fullmatch(r"[0-9a-f]{40}", commit):
-                raise TransferError(f"{folder} does not tell the commit of {revision}", hint="hublock lock")
-            fetched = self._context.downloader().fetch(Wanted(url=f"{folder}/resolve/{commit}/{file}"))
-            pickle = scan_file(fetched.path)
+            folder, commit = hugging_face_folder(repo, type), self._hf_commit(repo, type, revision)
+            known = next((row for row in self._locked_hf(repo, type) if (row.commit, row.file) == (commit, file)), None)
+            wanted = Wanted(url=f"{folder}/resolve/{commit}/{file}")
+            if known is not None:
+                wanted = Wanted(url=wanted.url, digest=known.digest, size=known.size)
+            fetched = self._context.downloader().fetch(wanted)
+            pickle = known.pickle if known else scan_file(fetched.path)
             self._demand_consent(f"{folder}/{file}", pickle)
             self._hf[repo, type, revision, file] = HuggingFaceFile(
                 repo=repo,
@@ -175,15 +186,9 @@ class FetchingAnswers:
             return commit, File(path=fetched.path, digest=fetched.digest, size=fetched.size, pickle=pickle)
 
     def hf_files(self, repo: str, type: str, revision: str) -> tuple[str, tuple[str, ...]]:
-        """Ask Hugging Face which files a repository holds."""
-        url = f"{HUGGING_FACE}/api/{type}s/{repo}/revision/{revision}"
-        with self._context.transport.open("GET", url) as response:
-            body = b"".join(response.chunks(1 << 16))
-        try:
-            answer = json.loads(body)
-            return str(answer["sha"]), tuple(str(item["rfilename"]) for item in answer["siblings"])
-        except (ValueError, KeyError, TypeError):
-            raise TransferError(f"{url} did not list the files of {repo}", hint="hublock lock") from None
+        """Ask Hugging Face which files a repository holds: at the locked commit, else at the one it names now."""
+        with self._mutex:
+            return self._hf_listing(repo, type, self._locked_commit(repo, type, revision) or revision)
 
     def input(self, path: Path) -> File | None:
         """Return the verdict on a file the user handed in, or one that was fetched and put somewhere else."""
@@ -197,12 +202,17 @@ class FetchingAnswers:
     def pickle_of(self, repo: str, path: str) -> Pickle | None:
         """Judge a checkpoint in a tree, and write the verdict down."""
         with self._mutex:
-            pinned = self._nested.get(repo, self._pinned)
+            nested = self._nested.get(repo)
+            pinned = nested or self._pinned
             known = {item.path: item.pickle for item in pinned.repo.tree_weights}
             pickle = known.get(path) or scan_file(pinned.tree.root / path)
             self._demand_consent(f"{path} in {pinned.repo.id}", pickle)
-            if pinned is self._pinned and path not in known:
-                self._tree_weights[path] = TreeWeights(path=path, pickle=pickle)
+            found = TreeWeights(path=path, pickle=pickle)
+            if nested is None:
+                self._tree_weights[path] = found
+            elif path not in known:
+                judged = replace(nested.repo, tree_weights=(*nested.repo.tree_weights, found))
+                self._nested[repo] = replace(nested, repo=judged)
             return pickle
 
     def _pinned_weights(self, url: str) -> Weights | None:
@@ -216,19 +226,48 @@ class FetchingAnswers:
                 return Weights(url=url, digest=named.digest, size=named.size, pickle=named.pickle)
         return None
 
+    def _pinned_reply(self, method: str, url: str) -> Reply | None:
+        replies = (reply for repo in self._lock.repos for model in repo.models for reply in model.replies)
+        return next((reply for reply in replies if (reply.method, reply.url) == (method, url)), None)
+
     def _ask(self, method: str, url: str) -> Reply | None:
         check_url(url, self._context)
         with self._context.transport.open(method, url) as response:
-            kind = response.headers.get("Content-Type", "")
-            if response.status < 400 and not re.match(r"application/(\w+\+)?json|text/", kind):
-                return None
-            body = b""
-            for chunk in response.chunks(1 << 16):
-                body += chunk
-                if len(body) > MAX_REPLY:
-                    return None
-        digest = self._context.store.add_blob(body)
-        return Reply(method=method, url=url, status=response.status, digest=digest, size=len(body))
+            body = _text(response)
+        if body is None and response.status < 400:
+            return None
+        if body and any(token in body for token in self._context.settings.tokens.values()):
+            raise InputError(f"the answer of {url} holds a token of this environment", hint="unset the token")
+        return Reply(method=method, url=url, status=response.status, body=body or "")
+
+    def _hf_commit(self, repo: str, type: str, revision: str) -> str:
+        if re.fullmatch(r"[0-9a-f]{40}", revision):
+            return revision
+        return self._locked_commit(repo, type, revision) or self._hf_listing(repo, type, revision)[0]
+
+    def _locked_commit(self, repo: str, type: str, revision: str) -> str | None:
+        """Return the commit that the lock has of a revision: locking never moves a pin."""
+        return next((row.commit for row in self._locked_hf(repo, type) if row.revision == revision), None)
+
+    def _locked_hf(self, repo: str, type: str) -> Iterator[HuggingFaceFile]:
+        for row in (row for pinned in self._lock.repos for model in pinned.models for row in model.hf):
+            if (row.repo, row.type) == (repo, type):
+                yield row
+
+    def _hf_listing(self, repo: str, type: str, revision: str) -> tuple[str, tuple[str, ...]]:
+        """Ask for commit and files of a revision, once in a trace."""
+        key = (repo, type, revision)
+        if key not in self._hf_listings:
+            url = hugging_face_api(repo, type, revision)
+            with self._context.transport.open("GET", url) as response:
+                body = b"".join(response.chunks(1 << 16))
+            try:
+                answer = json.loads(body)
+                names = tuple(str(item["rfilename"]) for item in answer["siblings"])
+                self._hf_listings[key] = (Digest("git-sha1", answer["sha"]).hex, names)
+            except (ValueError, KeyError, TypeError):
+                raise TransferError(f"{url} did not tell what {repo} holds", hint="hublock lock") from None
+        return self._hf_listings[key]
 
     def _check_claim(self, url: str, digest: Digest) -> None:
         """Warn of a file whose name claims another digest (``…-1a2b3c4d.pth``, PyTorch Hub's convention)."""
@@ -258,6 +297,21 @@ class FetchingAnswers:
             self._demand_consent(name, pickle)
             taken.append((name, Input(name=name, digest=digest, size=path.stat().st_size, pickle=pickle)))
         return taken
+
+
+def _text(response: Response) -> str | None:
+    """Return a small text that an API answered; None for a file."""
+    if not re.match(r"application/(\w+\+)?json|text/", response.headers.get("Content-Type", "")):
+        return None
+    body = b""
+    for chunk in response.chunks(1 << 16):
+        body += chunk
+        if len(body) > LONGEST_BODY:
+            return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def check_url(url: str, context: Context) -> None:

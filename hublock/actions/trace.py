@@ -1,6 +1,7 @@
 """Learn what an entry point fetches: run it once, answer each question with real bytes, then confirm it offline."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hublock.core.digest import Digest
 from hublock.core.hubconf import EntryPoint
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import WantedModel
-from hublock.errors import IncompleteTrace
+from hublock.errors import HublockError, IncompleteTrace
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.worker import Job, Outcome, trace
 
@@ -68,15 +69,18 @@ def trace_model(
     )
     name = called(wanted)
     context.progress.note(f"tracing {name}")
-    seen = trace(job, answers, timeout=options.timeout, on_output=context.progress.note)
+    with _showing(name, answers, context):
+        seen = trace(job, answers, timeout=options.timeout, on_output=context.progress.note)
     model = answers.locked(seen)
     repo = replace(pinned.repo, tree_weights=answers.tree_weights, models=(model,))
     if options.confirm:
         context.progress.note(f"confirming {name} without network (traced with {seen.isolation})")
         own = Lock(repos=(repo, *(nested.repo for nested in answers.nested if nested.repo.id != repo.id)))
         strict = LockedAnswers(own, repo, [model], context.store)
-        again = trace(replace(job, seed=CONFIRM_SEED), strict, timeout=options.timeout, on_output=context.progress.note)
-        state, tolerated = judge(wanted, seen, again, context)
+        job = replace(job, seed=CONFIRM_SEED)
+        with _showing(name, answers, context):
+            again = trace(job, strict, timeout=options.timeout, on_output=context.progress.note)
+            state, tolerated = judge(wanted, seen, again, context)
         model = replace(model, traced="confirmed", state=state, tolerated=tolerated)
     elif untold := set(seen.refusals) - set(wanted.tolerate):
         raise _fell_back(wanted, sorted(untold))
@@ -87,6 +91,17 @@ def trace_model(
         entrypoints=seen.entrypoints,
         repo=replace(repo, models=()),
     )
+
+
+@contextmanager
+def _showing(name: str, answers: FetchingAnswers, context: Context) -> Iterator[None]:
+    """Show what an entry point had asked for, should it not come to its end."""
+    try:
+        yield
+    except HublockError:
+        for what in answers.asked_for:
+            context.progress.say(f"{name} had fetched {what}")
+        raise
 
 
 def judge(

@@ -1,5 +1,6 @@
 """How one lock differs from another, entry by entry, in the words of a reviewer."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -135,8 +136,14 @@ def _texts(rows: Any) -> dict[str, str]:
 def _files(model: Model) -> dict[str, str]:
     files = {row.url: _bytes(row) for row in model.weights}
     files |= {f"{row.repo}@{row.revision}: {row.file}": f"{row.commit[:12]} {_bytes(row)}" for row in model.hf}
-    files |= {f"{row.method} {row.url}": f"{row.status} {row.digest}, {row.size} bytes" for row in model.replies}
+    files |= {f"{row.method} {row.url}": f"{row.status} {_short(row.body)}" for row in model.replies}
     return files | {row.name: _bytes(row) for row in model.inputs}
+
+
+def _short(body: str) -> str:
+    if len(body) <= 60:
+        return repr(body)
+    return f"{body[:60]!r}... (sha256 {hashlib.sha256(body.encode()).hexdigest()}, {len(body)} characters)"
 
 
 def _bytes(row: Any) -> str:

@@ -12,6 +12,9 @@ from hublock.core.reference import Reference
 from hublock.core.tables import Cell, Rule, quote
 from hublock.errors import InputError, InvalidReference
 
+LONGEST_BODY = 256 * 2**10
+"""The longest metadata answer that a lock holds, in characters; a longer one is a file."""
+
 _CONTROL = r"\x00-\x20\x7f"
 _URL = re.compile(rf"(?:https?://[^{_CONTROL}/?#@\\]+(?:[/?#][^{_CONTROL}]*)?|file:///[^{_CONTROL}]+)")
 _USERINFO = re.compile(r"[a-z]+://[^/?#]*@")
@@ -121,6 +124,15 @@ def requirement(cell: Cell) -> str:
     except (InvalidRequirement, RecursionError):
         raise cell.refuse(f"{quote(value)} is not a requirement (PEP 508)", hint=_REQUIREMENT_HINT) from None
     return value
+
+
+def body(cell: Cell) -> str:
+    """Read a metadata answer."""
+    if not isinstance(cell.value, str):
+        raise cell.refuse(f"expected a string, found {tables.kind_of(cell.value)}")
+    if len(cell.value) > LONGEST_BODY:
+        raise cell.refuse(f"must not be longer than {LONGEST_BODY} characters")
+    return cell.value
 
 
 def pickle(cell: Cell) -> str | tuple[str, ...]:

@@ -72,13 +72,15 @@ class HuggingFaceFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A small metadata answer, replayed at load."""
+    """A small metadata answer, replayed at load.
+
+    The lock holds it whole: most hosts answer otherwise every time, so that no digest could be fetched again.
+    """
 
     method: str
     url: str
     status: int
-    digest: Digest
-    size: int
+    body: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,9 +116,9 @@ class Model:
     writes_tree: bool = False
 
     @property
-    def fetched(self) -> tuple[Weights | HuggingFaceFile | Reply, ...]:
+    def fetched(self) -> tuple[Weights | HuggingFaceFile, ...]:
         """Every file it fetches."""
-        return (*self.weights, *self.hf, *self.replies)
+        return (*self.weights, *self.hf)
 
     def __post_init__(self) -> None:
         _sort(self, "traced_with", "repos", "tolerated")
@@ -225,9 +227,7 @@ _HF = record(
     size=_size,
     pickle=fields.pickle,
 )
-_REPLY = record(
-    Reply, method=fields.method, url=fields.url, status=tables.integer(100, 599), digest=_sha256, size=_size
-)
+_REPLY = record(Reply, method=fields.method, url=fields.url, status=tables.integer(100, 599), body=fields.body)
 _INPUT = record(Input, name=fields.relative, digest=_sha256, size=_size, pickle=fields.pickle)
 _MODEL = record(
     Model,

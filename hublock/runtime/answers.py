@@ -122,7 +122,7 @@ class LockedAnswers:
         """Return the locked answer to ``method url``; None if the lock has none."""
         for reply in (reply for model in self._models for reply in model.replies):
             if (reply.method, reply.url) == (method, url):
-                return reply.status, self._file(url, reply.digest, reply.size, "none").path.read_bytes()
+                return reply.status, reply.body.encode()
         return None
 
     def hf(self, repo: str, repo_type: str, revision: str, file: str) -> tuple[str, File]:

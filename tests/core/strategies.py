@@ -95,7 +95,7 @@ HF = st.builds(
     pickle=PICKLES,
 )
 REPLIES = st.builds(
-    Reply, method=st.sampled_from(["GET", "HEAD"]), url=URLS, status=st.integers(100, 599), digest=SHA256, size=SIZES
+    Reply, method=st.sampled_from(["GET", "HEAD"]), url=URLS, status=st.integers(100, 599), body=st.text(max_size=30)
 )
 MODELS = st.builds(
     Model,

@@ -147,7 +147,7 @@ def test_nested_repositories_are_those_of_the_models(store: Store) -> None:
 
 
 def test_replies_are_replayed(store: Store) -> None:
-    reply = Reply(method="GET", url=URL, status=404, digest=store.add_blob(b"no"), size=2)
+    reply = Reply(method="GET", url=URL, status=404, body="no")
     found = locked(store, Model(name="a", entrypoint="net", replies=(reply,)))
 
     assert found.reply("GET", URL) == (404, b"no")

@@ -1,0 +1,189 @@
+"""What a trace is answered, and what of it enters the lock."""
+
+import io
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from hublock.actions.context import Context
+from hublock.actions.fetching import FetchingAnswers
+from hublock.actions.pin import Pinned, pin
+from hublock.core.fields import LONGEST_BODY
+from hublock.core.lockfile import Lock, Model
+from hublock.core.manifest import WantedModel
+from hublock.core.reference import Reference
+from hublock.errors import InputError, TransferError, UnsafePickle
+from hublock.runtime.answers import LockedAnswers
+from hublock.runtime.worker import Outcome
+from hublock.store.store import Store
+from tests.forge import Forge
+
+WANTED = WantedModel(name="net", repo="someone/net", entrypoint="net")
+ENDED = Outcome(
+    state=None, traced_with=(), isolation="guard", entrypoints=(), refusals=(), writes_tree=False, output=""
+)
+API = "https://api.example.org/latest"
+OLD, NEW = "a" * 40, "b" * 40
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def context(forge: Forge, tmp_path: Path) -> Context:
+    return Context(settings=forge.settings(tmp_path / "store", GITHUB_TOKEN="ghp_secret"))
+
+
+@pytest.fixture
+def pinned(forge: Forge, context: Context, tmp_path: Path) -> Pinned:
+    forge.repo("someone/net", {"hubconf.py": "dependencies = []\ndef net():\n    pass\n"})
+    return pin(Reference.parse("someone/net"), context, base=tmp_path)
+
+
+def fetching(
+    pinned: Pinned, context: Context, lock: Lock | None = None, wanted: WantedModel = WANTED
+) -> FetchingAnswers:
+    return FetchingAnswers(
+        wanted, pinned, lock or Lock(), context, base=context.settings.cache.parent, allow_pickle=False
+    )
+
+
+def locked(pinned: Pinned, model: Model) -> Lock:
+    from dataclasses import replace
+
+    return Lock(repos=(replace(pinned.repo, models=(model,)),))
+
+
+def hugging_face(forge: Forge, commit: str, data: bytes, *, revision: str = "main") -> None:
+    """Serve owner/net as Hugging Face does: the file redirects to where it lies, which tells no commit."""
+    listing = json.dumps({"sha": commit, "siblings": [{"rfilename": "net.bin"}, {"rfilename": "README.md"}]})
+    forge.serve(f"https://huggingface.co/api/models/owner/net/revision/{revision}", listing.encode(), headers=JSON)
+    forge.serve(f"https://huggingface.co/api/models/owner/net/revision/{commit}", listing.encode(), headers=JSON)
+    signed = f"https://cdn.example.org/{commit}?Signature=0"
+    file = f"https://huggingface.co/owner/net/resolve/{commit}/net.bin"
+    forge.serve(file, redirect_to=signed, headers={"X-Repo-Commit": commit})
+    forge.serve(signed, data)
+
+
+def test_a_hugging_face_file_is_locked_at_the_commit_its_branch_names(
+    forge: Forge, context: Context, pinned: Pinned
+) -> None:
+    hugging_face(forge, OLD, b"old")
+    answers = fetching(pinned, context)
+
+    commit, file = answers.hf("owner/net", "model", "main", "net.bin")
+
+    assert (commit, file.path.read_bytes()) == (OLD, b"old")
+    assert answers.hf_files("owner/net", "model", "main") == (OLD, ("net.bin", "README.md"))
+    assert [(row.revision, row.commit) for row in answers.locked(ENDED).hf] == [("main", OLD)]
+    asked = [request.path for request in forge.seen("huggingface.co")]
+    assert len([path for path in asked if path.startswith("/api/")]) == 1
+
+
+def test_a_revision_may_hold_slashes(forge: Forge, context: Context, pinned: Pinned) -> None:
+    hugging_face(forge, OLD, b"old", revision="refs%2Fpr%2F1")
+
+    assert fetching(pinned, context).hf("owner/net", "model", "refs/pr/1", "net.bin")[0] == OLD
+
+
+def test_locking_again_never_moves_a_hugging_face_branch(forge: Forge, context: Context, pinned: Pinned) -> None:
+    hugging_face(forge, OLD, b"old")
+    first = fetching(pinned, context)
+    first.hf("owner/net", "model", "main", "net.bin")
+    hugging_face(forge, NEW, b"new")
+    before = len(forge.requests)
+
+    again = fetching(pinned, context, locked(pinned, first.locked(ENDED)))
+
+    assert again.hf("owner/net", "model", "main", "net.bin")[0] == OLD
+    assert len(forge.requests) == before
+    assert again.hf_files("owner/net", "model", "main")[0] == OLD
+    assert fetching(pinned, context).hf("owner/net", "model", "main", "net.bin")[0] == NEW
+
+
+def test_a_hugging_face_repository_that_is_not_there_is_told(forge: Forge, context: Context, pinned: Pinned) -> None:
+    with pytest.raises(TransferError, match=r"did not tell what owner/net holds"):
+        fetching(pinned, context).hf("owner/net", "model", "main", "net.bin")
+
+
+def test_a_metadata_answer_is_carried_by_the_lock(
+    forge: Forge, context: Context, pinned: Pinned, tmp_path: Path
+) -> None:
+    forge.serve(API, b'{"file": "net.pth"}', headers=JSON)
+    forge.serve("https://api.example.org/gone", b"no such thing", status=404)
+    answers = fetching(pinned, context)
+    assert answers.reply("GET", API) == (200, b'{"file": "net.pth"}')
+    assert answers.reply("GET", "https://api.example.org/gone") == (404, b"no such thing")
+    forge.serve(API, b'{"file": "net.pth", "downloads": 8}', headers=JSON)
+
+    lock = locked(pinned, answers.locked(ENDED))
+    elsewhere = LockedAnswers(lock, lock.repos[0], lock.repos[0].models, Store(tmp_path / "empty"))
+
+    assert elsewhere.reply("GET", API) == (200, b'{"file": "net.pth"}')
+    assert elsewhere.reply("GET", "https://api.example.org/gone") == (404, b"no such thing")
+    assert fetching(pinned, context, lock).reply("GET", API) == (200, b'{"file": "net.pth"}')
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(b"{}", "application/octet-stream"), (b"\xff", "text/plain"), (b"1" * (LONGEST_BODY + 1), "text/plain")],
+    ids=["another type", "not UTF-8", "too long"],
+)
+def test_whatever_else_answers_is_a_file(
+    forge: Forge, context: Context, pinned: Pinned, data: bytes, kind: str
+) -> None:
+    forge.serve(API, data, headers={"Content-Type": kind})
+    answers = fetching(pinned, context)
+
+    assert answers.reply("GET", API) is None
+    assert answers.fetch(API).path.read_bytes() == data
+    assert answers.locked(ENDED).replies == ()
+
+
+def test_an_answer_that_repeats_a_token_does_not_enter_the_lock(forge: Forge, context: Context, pinned: Pinned) -> None:
+    forge.serve(API, b'{"you are": "ghp_secret"}', headers=JSON)
+
+    with pytest.raises(InputError, match="holds a token of this environment"):
+        fetching(pinned, context).reply("GET", API)
+
+
+def test_a_checkpoint_of_a_nested_tree_is_judged_and_written_down(
+    forge: Forge, context: Context, pinned: Pinned
+) -> None:
+    blob = pickle.dumps({"a": 1})
+    forge.repo("someone/inner", {"hubconf.py": "dependencies = []\n", "net.weights16": blob})
+    answers = fetching(pinned, context)
+    answers.repo("someone/inner")
+
+    assert answers.pickle_of("someone/inner", "net.weights16") == "tensors"
+
+    assert [(row.path, row.pickle) for row in answers.nested[0].repo.tree_weights] == [("net.weights16", "tensors")]
+    assert answers.tree_weights == ()
+
+
+def test_everything_that_was_given_can_be_told(forge: Forge, context: Context, pinned: Pinned) -> None:
+    forge.repo("someone/inner", {"hubconf.py": "dependencies = []\n"})
+    forge.serve("https://example.org/net.pth", b"bytes")
+    forge.serve(API, b"{}", headers=JSON)
+    hugging_face(forge, OLD, b"old")
+    answers = fetching(pinned, context)
+    answers.fetch("https://example.org/net.pth")
+    answers.reply("GET", API)
+    answers.repo("someone/inner")
+    answers.hf("owner/net", "model", "main", "net.bin")
+
+    assert answers.asked_for == (
+        "someone/inner", "https://example.org/net.pth", "net.bin of owner/net at Hugging Face", f"GET {API}",
+    )  # fmt: skip
+
+
+def test_a_pickle_is_judged_before_anybody_gets_it(forge: Forge, context: Context, pinned: Pinned) -> None:
+    buffer = io.BytesIO()
+    pickle.dump(Path("x"), buffer)
+    forge.serve("https://example.org/net.pth", buffer.getvalue())
+    answers = fetching(pinned, context)
+
+    with pytest.raises(UnsafePickle, match=r"net\.pth would run pathlib"):
+        answers.fetch("https://example.org/net.pth")
+
+    assert answers.locked(ENDED).weights == ()
