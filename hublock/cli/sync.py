@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 def _write_torch_cache(lock: Lock, face: Face) -> None:
     from hublock.actions.torch_cache import write_torch_cache
 
-    torch_home = face.context.settings.torch_home
+    torch_home = face.settings.torch_home
     assert torch_home is not None
     written = write_torch_cache(lock, face.context.store, torch_home)
     for name in written.replaced:

@@ -4,7 +4,6 @@ The functions of torch.hub, ``torch.load`` and their like are exchanged once per
 by scope: in the user's own code the original runs.
 """
 
-import gc
 import sys
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
@@ -15,11 +14,12 @@ from types import ModuleType
 from typing import Any
 
 from hublock.core.hubconf import read_hubconf
-from hublock.errors import HublockError, MissingDependency
+from hublock.errors import HublockError
 from hublock.runtime import checkpoints, downloads, environment, guard, huggingface, local, placing, state, transports
 from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.arrivals import when_imported
 from hublock.runtime.objects import filled, resolve_object
+from hublock.runtime.pytorch import torch_hub
 from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.scope import Refusal, Scope, answer_users, dispatching, private_folder, start_thread, submit
 from hublock.runtime.swap import Function, swap
@@ -239,7 +239,7 @@ def get_dir() -> str:
     Raises:
         MissingDependency: torch cannot be imported.
     """
-    return str(_torch_hub().get_dir())
+    return str(torch_hub().get_dir())
 
 
 def install() -> None:
@@ -251,9 +251,9 @@ def install() -> None:
     global _installed  # noqa: PLW0603 - functions are exchanged once per process
     with _install_lock:
         if not _installed:
-            torch_hub = _torch_hub()
+            module = torch_hub()
             for name, answer in _FUNCTIONS.items():
-                swap(vars(torch_hub)[name], dispatching(answer, name=name))
+                swap(vars(module)[name], dispatching(answer, name=name))
             for function, answer in _answered():
                 swap(function, dispatching(answer))
             when_imported("torch.package.package_importer", _swap_package)
@@ -261,31 +261,6 @@ def install() -> None:
             huggingface.install()
             guard.install()
             _installed = True
-
-
-def _torch_hub() -> ModuleType:
-    with _uncollected():
-        try:
-            import torch.hub
-        except ImportError as error:
-            raise MissingDependency("torch cannot be imported", hint='pip install "hublock[torch]"') from error
-    return torch.hub
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Do not search for garbage what an import makes, as all of it stays: that takes a fifth of torch's import."""
-    if not gc.isenabled() or gc.get_freeze_count():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        # there and back moves everything to the oldest generation, which is searched last
-        gc.freeze()
-        gc.unfreeze()
-        gc.enable()
 
 
 def _swap_package(module: ModuleType) -> None:

@@ -1,0 +1,194 @@
+"""Write what a lock names as torch.hub itself would have cached it, so that plain torch.hub runs offline.
+
+The layout is that of torch/hub.py: ``owner_repo_ref`` folders, ``checkpoints/`` with files by the last part of their
+URL, and ``trusted_list``. torch.hub does not verify what it finds there; hublock does only as it writes.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hublock.core.digest import Digest
+from hublock.core.lockfile import Lock, NamedWeights, Repo, Weights
+from hublock.core.reference import Reference
+from hublock.core.tree import EXECUTABLE, LINK, Entry
+from hublock.errors import InputError, StoreError
+from hublock.runtime import placing
+from hublock.runtime.answers import sha256_now
+from hublock.store.disk import remove
+from hublock.store.store import Store
+from hublock.store.trees import StoredTree
+
+GUESSED = ("main", "master")
+"""The default branches that torch.hub looks for when it has no network."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """What was written."""
+
+    folder: Path
+    """torch.hub's own folder."""
+    trees: int
+    files: int
+    replaced: tuple[str, ...]
+    """What stood there before with other content."""
+    left_out: tuple[str, ...]
+    """What torch.hub has no place for: repositories that are not on GitHub."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Named:
+    """Something and the name torch.hub has for it."""
+
+    name: str
+    what: str
+    digest: Digest
+    size: int = 0
+
+
+def write_torch_cache(lock: Lock, store: Store, torch_home: Path) -> Written:
+    """Copy every tree and every file by URL of ``lock`` into torch.hub's own cache below ``torch_home``.
+
+    What stands there under the same name, but with other content, is replaced.
+
+    Raises:
+        InputError: two files or trees of the lock would have one name; nothing was written.
+        OfflineError: something is not in the store.
+        IntegrityError: something in the store is not what the lock says.
+        StoreError: the cache cannot be written.
+    """
+    trees, files = _distinct(_trees(lock)), _distinct(_files(lock))
+    stored = [(item, store.check_tree(item.digest)) for item in trees]
+    for item in files:
+        store.check_blob(item.digest, size=item.size)
+    hub = torch_home / "hub"
+    try:
+        (hub / "checkpoints").mkdir(parents=True, exist_ok=True)
+        replaced = [item.name for item, tree in stored if _put_tree(tree, hub / item.name)]
+        replaced += [item.name for item in files if _put_file(item, store, hub / "checkpoints" / item.name)]
+        _trust(hub / "trusted_list", [_owner_and_name(repo) for repo in lock.repos if _on_github(repo)])
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or hub} cannot be written: {error.strerror}",
+            hint="set TORCH_HOME to a folder you can write",
+        ) from error
+    return Written(
+        folder=hub,
+        trees=len(trees),
+        files=len(files),
+        replaced=tuple(replaced),
+        left_out=tuple(repo.id for repo in lock.repos if not _on_github(repo)),
+    )
+
+
+def _trees(lock: Lock) -> Iterator[_Named]:
+    for repo in filter(_on_github, lock.repos):
+        yield _Named(name=_folder_name(repo), what=repo.id, digest=repo.digest)
+
+
+def _files(lock: Lock) -> Iterator[_Named]:
+    rows: list[Weights | NamedWeights] = [*lock.weights]
+    for repo in lock.repos:
+        rows += [weights for model in repo.models for weights in model.weights]
+    for file in rows:
+        name = urlsplit(file.url).path.rpartition("/")[2]
+        if name not in ("", ".", ".."):
+            yield _Named(name=name, what=file.url, digest=file.digest, size=file.size)
+
+
+def _on_github(repo: Repo) -> bool:
+    return Reference.parse(repo.id).kind == "github"
+
+
+def _owner_and_name(repo: Repo) -> str:
+    return Reference.parse(repo.id).location.replace("/", "_")
+
+
+def _folder_name(repo: Repo) -> str:
+    ref = Reference.parse(repo.id).ref
+    if ref is None:
+        branch = repo.ref.removeprefix("refs/heads/")
+        ref = branch if branch in GUESSED else GUESSED[0]
+    return f"{_owner_and_name(repo)}_{ref.replace('/', '_')}"
+
+
+def _distinct(items: Iterable[_Named]) -> list[_Named]:
+    """Return the items by name; torch.hub would give one of two for the other."""
+    found: dict[str, _Named] = {}
+    for item in items:
+        # a file system may not tell cases apart
+        known = found.setdefault(item.name.casefold(), item)
+        if known.digest != item.digest:
+            raise InputError(
+                f"torch.hub would keep {known.what} and {item.what} under one name, {item.name}",
+                hint="hublock run SCRIPT, which tells them apart",
+            )
+    return list(found.values())
+
+
+def _put_file(item: _Named, store: Store, target: Path) -> bool:
+    """Copy a file of the store; tell whether another one stood there."""
+    there = os.path.lexists(target)
+    if target.is_file() and not target.is_symlink() and sha256_now(target) == item.digest:
+        return False
+    blob = store.blob(item.digest)
+    assert blob is not None
+    placing.copy(blob, target)
+    return there
+
+
+def _put_tree(tree: StoredTree, target: Path) -> bool:
+    """Copy a tree of the store; tell whether another one stood there."""
+    there = os.path.lexists(target)
+    if there and _is_copy(tree, target):
+        return False
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        scratch.mkdir()
+        for entry in tree.listing.entries:
+            _copy_entry(tree.root / entry.path, scratch / "new" / entry.path, entry)
+        if there:
+            target.rename(scratch / "old")
+        (scratch / "new").rename(target)
+    finally:
+        remove(scratch)
+    return there
+
+
+def _copy_entry(source: Path, target: Path, entry: Entry) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if entry.mode == LINK:
+        target.symlink_to(source.readlink())
+        return
+    shutil.copyfile(source, target)
+    if entry.mode == EXECUTABLE:
+        target.chmod(target.stat().st_mode | 0o111)
+
+
+def _is_copy(tree: StoredTree, folder: Path) -> bool:
+    """Tell whether ``folder`` holds exactly the files of ``tree``; bytecode, which torch.hub would run, is none."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+    if found != set(tree.listing.by_path):
+        return False
+    return all(_content(folder / name) == _content(tree.root / name) for name in found)
+
+
+def _content(path: Path) -> bytes:
+    return os.fsencode(path.readlink()) + b"\0" if path.is_symlink() else path.read_bytes()
+
+
+def _trust(listed: Path, names: Iterable[str]) -> None:
+    """Add to the list of repositories that torch.hub does not ask about."""
+    text = listed.read_text(encoding="utf-8") if listed.exists() else ""
+    if text and not text.endswith("\n"):
+        text += "\n"
+    new = [name for name in dict.fromkeys(names) if name not in text.splitlines()]
+    if new or not listed.exists():
+        listed.write_text(text + "".join(f"{name}\n" for name in new), encoding="utf-8")

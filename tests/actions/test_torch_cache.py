@@ -1,0 +1,158 @@
+from pathlib import Path
+
+import pytest
+
+from hublock.actions.torch_cache import write_torch_cache
+from hublock.core.digest import Digest
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, Weights
+from hublock.core.tree import EXECUTABLE, FILE, LINK, SourceFile
+from hublock.errors import DigestMismatch, InputError, OfflineError, StoreError, TreeMismatch
+from hublock.store.store import Store
+
+FILES = [
+    SourceFile(path="hubconf.py", mode=FILE, data=b"def net():\n    return 1\n"),
+    SourceFile(path="tools/run.sh", mode=EXECUTABLE, data=b"#!/bin/sh\n"),
+    SourceFile(path="tools/link.py", mode=LINK, data=b"../hubconf.py"),
+]
+URL = "https://example.org/files/net-1a2b.pth?raw=true"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def weights(store: Store, url: str, data: bytes) -> Weights:
+    return Weights(url=url, digest=store.add_blob(data), size=len(data), pickle="none")
+
+
+def named(store: Store, url: str, data: bytes) -> NamedWeights:
+    return NamedWeights(name="own", url=url, digest=store.add_blob(data), size=len(data), pickle="none")
+
+
+def repo(
+    store: Store, name: str, *rows: Weights, ref: str = "refs/heads/main", files: list[SourceFile] = FILES
+) -> Repo:
+    return Repo(
+        id=name,
+        ref=ref,
+        commit="0" * 40,
+        tree=Digest("git-sha1", "0" * 40),
+        digest=store.add_tree(files).digest,
+        models=(Model(name=name, entrypoint="net", weights=rows),),
+    )
+
+
+def other(data: bytes = b"other") -> list[SourceFile]:
+    return [SourceFile(path="hubconf.py", mode=FILE, data=data)]
+
+
+def test_trees_files_and_trusted_owners_have_torch_hubs_names(store: Store, tmp_path: Path) -> None:
+    lock = Lock(
+        repos=(
+            repo(store, "a/one:feature/x", weights(store, URL, b"bytes")),
+            repo(store, "b/two", ref="refs/heads/master"),
+            repo(store, "b/three", ref="refs/heads/develop"),
+            repo(store, "git+https://example.org/four@v1"),
+        ),
+        weights=(named(store, "https://example.org/own.bin", b"own"),),
+    )
+
+    done = write_torch_cache(lock, store, tmp_path / "torch")
+
+    hub = tmp_path / "torch" / "hub"
+    assert sorted(path.name for path in hub.iterdir()) == [
+        "a_one_feature_x", "b_three_main", "b_two_master", "checkpoints", "trusted_list",
+    ]  # fmt: skip
+    assert {path.name: path.read_bytes() for path in (hub / "checkpoints").iterdir()} == {
+        "net-1a2b.pth": b"bytes",
+        "own.bin": b"own",
+    }
+    assert (hub / "trusted_list").read_text() == "a_one\nb_three\nb_two\n"
+    assert (done.trees, done.files, done.replaced) == (3, 2, ())
+    assert done.left_out == ("git+https://example.org/four@v1",)
+
+
+def test_what_is_written_is_a_copy_that_its_user_may_change(store: Store, tmp_path: Path) -> None:
+    lock = Lock(repos=(repo(store, "a/one:v1", weights(store, URL, b"bytes")),))
+    write_torch_cache(lock, store, tmp_path)
+
+    folder = tmp_path / "hub" / "a_one_v1"
+    (folder / "hubconf.py").write_text("changed")
+    (tmp_path / "hub" / "checkpoints" / "net-1a2b.pth").write_text("changed")
+
+    assert (folder / "tools" / "run.sh").stat().st_mode & 0o100
+    assert (folder / "tools" / "link.py").read_text() == "changed"
+    store.check_tree(lock.repos[0].digest)
+    store.check_blob(lock.repos[0].models[0].weights[0].digest)
+
+
+def test_a_second_time_replaces_only_what_differs(store: Store, tmp_path: Path) -> None:
+    lock = Lock(repos=(repo(store, "a/one:v1", weights(store, URL, b"bytes")), repo(store, "a/two:v1", files=other())))
+    write_torch_cache(lock, store, tmp_path)
+    hub = tmp_path / "hub"
+    # torch.hub would run this bytecode instead of the source beside it
+    (hub / "a_one_v1" / "__pycache__").mkdir()
+    (hub / "a_one_v1" / "__pycache__" / "hubconf.cpython-311.pyc").write_bytes(b"planted")
+    (hub / "checkpoints" / "net-1a2b.pth").unlink()
+    (hub / "checkpoints" / "net-1a2b.pth").symlink_to(tmp_path / "store")
+    (hub / "trusted_list").write_text("someone_else")
+    before = (hub / "a_two_v1").stat().st_ino
+
+    done = write_torch_cache(lock, store, tmp_path)
+
+    assert done.replaced == ("a_one_v1", "net-1a2b.pth")
+    assert not (hub / "a_one_v1" / "__pycache__").exists()
+    assert not (hub / "checkpoints" / "net-1a2b.pth").is_symlink()
+    assert (hub / "a_two_v1").stat().st_ino == before
+    assert (hub / "trusted_list").read_text() == "someone_else\na_one\na_two\n"
+    assert write_torch_cache(lock, store, tmp_path).replaced == ()
+    assert not list(hub.glob(".*"))
+
+
+def test_refuses_two_files_or_trees_of_one_name_before_anything_is_written(store: Store, tmp_path: Path) -> None:
+    url = "https://example.net/else/NET-1a2b.pth"
+    files = repo(store, "a/one:v1", weights(store, URL, b"bytes"), weights(store, url, b"others"))
+    with pytest.raises(InputError) as caught:
+        write_torch_cache(Lock(repos=(files,)), store, tmp_path / "torch")
+    assert URL in str(caught.value)
+    assert url in str(caught.value)
+
+    trees = (repo(store, "a/one:x/y"), repo(store, "a/one:x_y", files=other()))
+    with pytest.raises(InputError, match=r"keep a/one:x/y and a/one:x_y under one name, a_one_x_y"):
+        write_torch_cache(Lock(repos=trees), store, tmp_path / "torch")
+
+    assert not (tmp_path / "torch").exists()
+
+
+def test_two_urls_of_the_same_bytes_may_share_a_name(store: Store, tmp_path: Path) -> None:
+    rows = [weights(store, f"https://{host}.example.org/net.pth", b"bytes") for host in ("a", "b")]
+    assert write_torch_cache(Lock(repos=(repo(store, "a/one:v1", *rows),)), store, tmp_path).files == 1
+
+
+def test_refuses_to_copy_what_is_damaged_or_absent(store: Store, tmp_path: Path) -> None:
+    lock = Lock(repos=(repo(store, "a/one:v1", weights(store, URL, b"bytes")),))
+    root = store.check_tree(lock.repos[0].digest).root
+    (root / "hubconf.py").chmod(0o644)
+    (root / "hubconf.py").write_bytes(b"def net():\n    return 2\n")
+    with pytest.raises(TreeMismatch):
+        write_torch_cache(lock, store, tmp_path / "torch")
+
+    blob = store.blob(lock.repos[0].models[0].weights[0].digest)
+    assert blob is not None
+    only_file = Lock(weights=(named(store, URL, b"bytes"),))
+    blob.chmod(0o644)
+    blob.write_bytes(b"bytse")
+    with pytest.raises(DigestMismatch):
+        write_torch_cache(only_file, store, tmp_path / "torch")
+    blob.unlink()
+    with pytest.raises(OfflineError):
+        write_torch_cache(only_file, store, tmp_path / "torch")
+    assert not (tmp_path / "torch").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "torch").write_text("a file")
+    with pytest.raises(StoreError, match=r"torch.* cannot be written") as caught:
+        write_torch_cache(Lock(), store, tmp_path / "torch")
+    assert "TORCH_HOME" in str(caught.value.hint)
