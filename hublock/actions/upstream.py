@@ -1,21 +1,26 @@
 """Ask the hosts whether they still hold what the lock names; nothing is changed, and nothing of it runs."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from hublock.actions.context import Context
 from hublock.actions.moves import Move, at_once, look
+from hublock.actions.pin import remote_of
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule
-from hublock.core.inventory import hugging_face_folder
+from hublock.core.inventory import hugging_face_api, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo
 from hublock.core.reference import Reference
+from hublock.core.tree import digest_of
 from hublock.core.validators import claims
 from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
 from hublock.net.transport import Response
 
+MAX_ANSWER = 16 << 20
+"""Bytes of what Hugging Face tells of a revision, its files among it."""
 CONTENT_GONE = (404, 410)
 HEAD_REFUSED = (400, 403, 405, 501)
 UPDATE = "if you trust that: hublock update"
@@ -36,11 +41,13 @@ def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = Fal
     """Return every way in which the hosts no longer hold what ``lock`` names.
 
     Sizes and the digests that hosts claim are compared; where a claim differs, and with ``deep`` always, the file is
-    fetched and hashed, and not kept.
+    fetched and hashed, and not kept. With ``deep``, the locked commits are fetched as well.
     """
     looks = at_once(lambda repo: look(repo, context, base=base), lock.repos, context)
+    trees = at_once(lambda repo: _tree(repo, context, base), lock.repos, context) if deep else []
     return [
         *(finding for repo, seen in zip(lock.repos, looks, strict=True) for finding in _of_repo(repo, seen)),
+        *(finding for finding in trees if isinstance(finding, Finding)),
         *check_files(lock, context, deep=deep),
     ]
 
@@ -160,12 +167,13 @@ def revision_commit(row: HuggingFaceFile, context: Context) -> str:
     Raises:
         TransferError: the host could not be reached, or does not tell.
     """
-    folder = hugging_face_folder(row.repo, row.type)
-    with context.transport.open("HEAD", f"{folder}/resolve/{row.revision}/{row.file}") as answer:
-        commit = answer.headers.get("X-Repo-Commit", "")
-    if not commit:
-        raise TransferError(f"{folder} does not tell the commit of {row.revision}", hint="try later")
-    return commit
+    url = hugging_face_api(row.repo, row.type, row.revision)
+    with context.transport.open("GET", url) as answer:
+        body = answer.read(MAX_ANSWER) if answer.status == 200 else b""
+    try:
+        return str(json.loads(body)["sha"])
+    except (ValueError, KeyError, TypeError):
+        raise TransferError(f"{url} does not tell the commit (HTTP {answer.status})", hint="try later") from None
 
 
 def _of_file(file: RemoteFile, seen: Finding | HublockError | None) -> Iterator[Finding]:
@@ -202,6 +210,19 @@ def _of_repo(repo: Repo, seen: Move | HublockError) -> Iterator[Finding]:
         yield from _of_other_ref(repo, seen)
         return
     yield _moved(repo, seen)
+
+
+def _tree(repo: Repo, context: Context, base: Path) -> Finding | None:
+    """Fetch the locked commit and compare it with the locked tree; a commit that is gone was told of by its ref."""
+    snapshot = remote_of(Reference.parse(repo.id), context, base).fetch(repo.commit, progress=context.progress)
+    found = (snapshot.tree, digest_of(snapshot.files))
+    if found == (repo.tree, repo.digest):
+        return None
+    message = (
+        f"commit {repo.commit} of {repo.id} holds the tree {found[0]} ({found[1]}), not the locked {repo.tree}"
+        f" ({repo.digest})"
+    )
+    return _finding("upstream-commit-differs", repo.id, message, "git restore hub.lock: somebody edited it")
 
 
 def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:

@@ -63,6 +63,10 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
     findings = [*_lock_findings(project, lock), *_differences(project, lock, checks.against)]
     stored = _check_store(lock, context, deep=checks.deep)
     findings += stored.findings
+    if checks.deep:
+        from hublock.actions.verdicts import check_verdicts
+
+        findings += check_verdicts(lock, context)
     if checks.upstream:
         from hublock.actions.upstream import check_upstream
 

@@ -107,9 +107,10 @@ def _made(wire: Wire, commit: str) -> datetime | None:
         pack = Path(folder) / "pack"
         try:
             wire.fetch([commit], pack, Plan(depth=1, filter=COMMITS_ONLY))
+            objects = list(read_objects(pack, _algorithm(commit)))
         except TransferError:
             return None
-        found = {name: data for name, kind, data in read_objects(pack, _algorithm(commit)) if kind == "commit"}
+    found = {name: data for name, kind, data in objects if kind == "commit"}
     return parse_commit(commit, found[commit]).committed if commit in found else None
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.forge import Forge
+from hublock.cli.main import main
+from tests.forge import Forge, Link
 
 NET = """\
 import torch
@@ -124,6 +125,72 @@ def run(forge: Forge, project: Path, store: Path, monkeypatch: pytest.MonkeyPatc
         return hublock(*args, cwd=cwd, environ={**os.environ, **environ})
 
     return call
+
+
+@pytest.fixture(scope="session")
+def declared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a project that was locked without running anything, and its store; made once per session."""
+    folder = tmp_path_factory.mktemp("declared")
+    (folder / "project").mkdir()
+    (folder / "project" / "best.pt").write_bytes(b"handed in")
+    words = ["--no-trace", "--url"]
+    with Forge() as forge, pytest.MonkeyPatch.context() as patch:
+        publish_plain(forge)
+        patch.chdir(folder / "project")
+        for name, value in {
+            "HOME": folder,
+            "HUBLOCK_CACHE_DIR": folder / "store",
+            "HUBLOCK_MIRRORS": forge.mirrors,
+        }.items():
+            patch.setenv(name, str(value))
+        assert (
+            main(["add", "-q", "a/tagged:v1", "net", *words, "https://example.org/net.pth", "--input", "best.pt"]) == 0
+        )
+        assert main(["add", "-q", "b/branch", "big", *words, "https://example.org/big.pth"]) == 0
+        assert main(["add", "-q", "--url", "https://example.org/backbone.bin", "--name", "backbone"]) == 0
+    return folder
+
+
+@pytest.fixture
+def pinned(declared: Path, forge: Forge, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Forge:
+    """The forge of a project that pins a tag, a branch, their files and one of its own; the current folder is there."""
+    shutil.copytree(declared / "project", project, dirs_exist_ok=True)
+    shutil.copytree(declared / "store", store, symlinks=True)
+    publish_plain(forge)
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
+    return forge
+
+
+@pytest.fixture
+def hub(project: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``hublock …`` in this process; what differs from run to run is written as <words>."""
+
+    def call(*args: str) -> Done:
+        capsys.readouterr()
+        code = main(list(args))
+        seen = capsys.readouterr()
+        return Done(told(seen.out, project), told(seen.err, project), code)
+
+    return call
+
+
+PLAIN = """\
+dependencies = ["torch"]
+
+
+def NAME(pretrained=False):
+    return "https://example.org/NAME.pth"
+"""
+
+
+def publish_plain(forge: Forge) -> None:
+    """Put two hub repositories on a forge that need no torch; their commits are the same every time."""
+    forge.repo("a/tagged", {"hubconf.py": PLAIN.replace("NAME", "net"), "readme.md": "read me"}).tag("v1")
+    forge.repo("b/branch", {"hubconf.py": PLAIN.replace("NAME", "big"), "link": Link("hubconf.py")})
+    forge.serve("https://example.org/net.pth", b"the weights of net")
+    forge.serve("https://example.org/big.pth", b"the weights of big")
+    forge.serve("https://example.org/backbone.bin", b"a backbone")
 
 
 def publish(forge: Forge) -> None:
