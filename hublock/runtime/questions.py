@@ -20,9 +20,14 @@ def answer(question: Message, answers: Answers, scratch: Scratch) -> Any:
     """
     word = question.get("ask")
     words = _WORDS.get(word) if isinstance(word, str) else None
-    if words is None or not all(isinstance(question.get(name), str) for name in words):
+    if words is None or not all(_is_text(question.get(name)) for name in words):
         raise BadMessage("no question")
     return _QUESTIONS[str(word)](answers, scratch, question)
+
+
+def _is_text(word: object) -> bool:
+    """Tell whether ``word`` may go into a path or a URL: lone surrogates and NUL may not."""
+    return isinstance(word, str) and "\0" not in word and not any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def _fetch(answers: Answers, scratch: Scratch, question: Message) -> Any:
@@ -40,6 +45,9 @@ def _repo(answers: Answers, scratch: Scratch, question: Message) -> Any:
 
 
 def _reply(answers: Answers, _: Scratch, question: Message) -> Any:
+    if question["method"] not in ("GET", "HEAD"):
+        # any other may change something elsewhere, in the name of the user whose credentials we send
+        raise BadMessage("no question")
     reply = answers.reply(question["method"], question["url"])
     return None if reply is None else [reply[0], base64.b64encode(reply[1]).decode("ascii")]
 

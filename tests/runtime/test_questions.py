@@ -101,11 +101,22 @@ def test_an_input_that_is_no_file_is_not_opened(asked: AskedAnswers, scratch: Sc
 
 @pytest.mark.parametrize(
     "question",
-    [{}, {"ask": []}, {"ask": "__class__"}, {"ask": "fetch"}, {"ask": "fetch", "url": 1}, {"ask": "hf", "repo": "a"}],
-)
+    [
+        {}, {"ask": []}, {"ask": "__class__"}, {"ask": "fetch"}, {"ask": "fetch", "url": 1}, {"ask": "hf", "repo": "a"},
+        {"ask": "input", "path": "a\0b"}, {"ask": "input", "path": "\udcff"}, {"ask": "fetch", "url": "https://a.b/\ud800"},
+        {"ask": "pickle_of", "repo": "a/b", "path": "\0"},
+    ],
+)  # fmt: skip
 def test_what_is_no_question_is_refused(question: dict[str, object], shelf: Shelf, scratch: Scratch) -> None:
     with pytest.raises(BadMessage):
         answer(question, shelf, scratch)
+
+
+@pytest.mark.parametrize("method", ["DELETE", "POST", "PUT", "get", ""])
+def test_a_method_that_may_change_something_elsewhere_is_refused(method: str, shelf: Shelf, scratch: Scratch) -> None:
+    shelf.replies[method, URL] = (200, b"")
+    with pytest.raises(BadMessage):
+        answer({"ask": "reply", "method": method, "url": URL}, shelf, scratch)
 
 
 @pytest.mark.parametrize("line", [b"[]\n", b"{\n", b"{}", b"\xff\n", b"[" * 200_000 + b"\n"])
