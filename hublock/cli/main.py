@@ -156,7 +156,7 @@ def _configured_mirrors() -> dict[str, str]:
         mirrors = tomllib.loads(path.read_text(encoding="utf-8")).get("mirrors", {})
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}", hint=f"mend {path}") from None
     if not isinstance(mirrors, dict) or not all(isinstance(value, str) for value in mirrors.values()):
         raise InputError(

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from hublock.core.digest import Digest
 from hublock.core.progress import Progress
 from hublock.errors import DigestMismatch, StoreError, TransferError
+from hublock.net.retry import MIRROR_TRIES, TRIES
 from hublock.net.routes import redact
 from hublock.net.source import Source
 from hublock.net.transfer import Line, Stop, Transfer, Wanted
@@ -138,15 +139,19 @@ class Downloader:
 
     def _by_any_route(self, wanted: Wanted, incoming: Incoming, stop: Stop) -> Fetched:
         routes = self._transport.routes(wanted.url)
+        lied: DigestMismatch | None = None
         for number, route in enumerate(routes):
             source = Source(transport=self._transport, url=wanted.url, route=number)
             try:
-                transfer = Transfer(wanted, source, incoming, stop=stop, line=self._line)
+                tries = TRIES if number == len(routes) - 1 else MIRROR_TRIES
+                transfer = Transfer(wanted, source, incoming, stop=stop, line=self._line, tries=tries)
                 digest, size = transfer.run()
             except (TransferError, DigestMismatch) as error:
                 stop.check()
                 if number == len(routes) - 1:
-                    raise
+                    raise _graver(lied, error) from error
+                if isinstance(error, DigestMismatch):
+                    lied = DigestMismatch(f"by mirror {redact(route.url)}, {error.message}", hint=error.hint)
                 after = "the next mirror" if routes[number + 1].rule else "the origin"
                 self._progress.warn(f"mirror {redact(route.url)} failed, asking {after}: {error.message}")
             except StoreError:
@@ -157,3 +162,10 @@ class Downloader:
                 path = incoming.publish(digest)
                 return Fetched(url=wanted.url, digest=digest, size=size, path=path)
         raise AssertionError("there is always a route")
+
+
+def _graver(lied: DigestMismatch | None, last: TransferError | DigestMismatch) -> TransferError | DigestMismatch:
+    """Return what to report of a mirror that lied and of the last failure: wrong bytes do not pass by waiting."""
+    if lied is None or isinstance(last, DigestMismatch):
+        return last
+    return DigestMismatch(f"{lied.message}; and {last.message}", hint=lied.hint)

@@ -11,19 +11,27 @@ T = TypeVar("T")
 
 TRIES = 5
 """How often the same request is made without any progress."""
+MIRROR_TRIES = 2
+"""How often it is made to a mirror, beyond which there is another to ask."""
 LONGEST_WAIT = 60.0
 """Seconds; a host that asks for more is asked again anyway."""
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 """Statuses that may be another a moment later."""
 
 
-def patiently(call: Callable[[], T], *, earned: Callable[[], bool], pause: Callable[[int, float | None], None]) -> T:
+def patiently(
+    call: Callable[[], T],
+    *,
+    earned: Callable[[], bool],
+    pause: Callable[[int, float | None], None],
+    tries: int = TRIES,
+) -> T:
     """Call ``call`` again after failures that may pass, and return what it returns.
 
     ``earned`` says whether it got on since it was asked last, which begins a new row of tries; ``pause`` waits.
 
     Raises:
-        TransferError: the failure lasts, or came five times in a row.
+        TransferError: the failure lasts, or came ``tries`` times in a row.
     """
     failures = 0
     while True:
@@ -33,9 +41,9 @@ def patiently(call: Callable[[], T], *, earned: Callable[[], bool], pause: Calla
             failures = 1 if earned() else failures + 1
             if error.lasting:
                 raise
-            if failures >= TRIES:
+            if failures >= tries:
                 raise TransferError(
-                    f"{error.message} (tried {TRIES} times)", hint=error.hint, wait=error.wait
+                    f"{error.message} (tried {tries} times)", hint=error.hint, wait=error.wait
                 ) from error
             pause(failures, error.wait)
 

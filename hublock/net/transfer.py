@@ -96,10 +96,12 @@ class Line:
 class Transfer:
     """Fetches one file from one source; used once."""
 
-    def __init__(self, wanted: Wanted, source: Source, incoming: Incoming, *, stop: Stop, line: Line) -> None:
-        """Fetch ``wanted`` from ``source`` into ``incoming``, until told to ``stop``."""
+    def __init__(
+        self, wanted: Wanted, source: Source, incoming: Incoming, *, stop: Stop, line: Line, tries: int = TRIES
+    ) -> None:
+        """Fetch ``wanted`` from ``source`` into ``incoming``, until told to ``stop`` or failed ``tries`` times."""
         self._wanted, self._source, self._incoming = wanted, source, incoming
-        self._stop, self._line = stop, line
+        self._stop, self._line, self._tries = stop, line, tries
         self._task = Task()
         self._counted = 0
         self._since_failure = 0
@@ -121,7 +123,7 @@ class Transfer:
         with self._line.progress.task(label, wanted.size) as self._task:
             for _ in range(TRIES):
                 try:
-                    return patiently(self._attempt, earned=self._earned, pause=self._pause)
+                    return patiently(self._attempt, earned=self._earned, pause=self._pause, tries=self._tries)
                 except Changed:
                     self._restart()
                 except DigestMismatch:
@@ -250,7 +252,7 @@ class Transfer:
             plan,
             validator=validator,
             reading=self._reading,
-            patiently=lambda call: patiently(call, earned=self._earned, pause=self._pause),
+            patiently=lambda call: patiently(call, earned=self._earned, pause=self._pause, tries=self._tries),
             advance=self._advance,
         )
         workers: list[Future[None]] = [line.workers.submit(self._begin, parts, first)]

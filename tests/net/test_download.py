@@ -512,7 +512,7 @@ def test_a_dead_mirror_falls_back_to_the_origin_and_says_so(bench: Bench) -> Non
     assert bench.fetch(wanted(), settings=settings).path.read_bytes() == DATA
     (line,) = bench.heard.lines
     assert line.startswith("warn mirror http://127.0.0.1:9/net-1a2b3c4d.pth failed, asking the next mirror: ")
-    assert "Connection refused" in line
+    assert "Connection refused (tried 2 times)" in line
 
 
 @pytest.mark.parametrize("fault", [{}, {"status": 404}, {"headers": {"Content-Type": "text/html"}}, {"truncate": 7}])
@@ -540,6 +540,15 @@ def test_when_every_route_fails_the_origin_is_named(bench: Bench) -> None:
     bench.forge.serve(URL, OTHER)
     settings = mirrored(bench, ("https://a.org/", "http://127.0.0.1:9/"))
     assert URL in bench.refuses(wanted(), DigestMismatch, settings=settings)
+
+
+def test_a_mirror_that_lied_counts_even_where_the_origin_is_dead(bench: Bench) -> None:
+    bench.forge.serve("https://mirror.lan/net-1a2b3c4d.pth", OTHER)
+    rules = (("https://a.org/", bench.forge.url + "mirror.lan/"), ("https://", "http://127.0.0.1:9/"))
+    said = bench.refuses(wanted(), DigestMismatch, settings=Settings(cache=bench.store.root, mirrors=rules))
+    assert f"by mirror {bench.forge.url}mirror.lan/net-1a2b3c4d.pth, {URL} serves bytes of {sha256(OTHER)}" in said
+    assert "Connection refused" in said
+    assert bench.partial() == []
 
 
 def test_a_file_of_another_cache_is_adopted_if_its_bytes_are_right(bench: Bench, tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+"""Fetching what a lock names: how many at once, and from where."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.forge import Forge
+from tests.net.wire import Wire, ok
+from tests.stories.conftest import Run
+
+URLS = [f"https://example.org/{number}.bin" for number in range(8)]
+MANIFEST = "".join(f'[weights.w{number}]\nurl = "{url}"\n' for number, url in enumerate(URLS))
+URL = URLS[0]
+
+
+@pytest.fixture
+def locked(forge: Forge, run: Run, project: Path) -> Path:
+    """A project that locks eight files."""
+    for number, url in enumerate(URLS):
+        forge.serve(url, b"%d" % number * 1000)
+    (project / "hub.toml").write_text(MANIFEST)
+    assert run("lock").code == 0
+    return project
+
+
+class Counting:
+    """Serves the files, and counts how many at once."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.guard = threading.Lock()
+
+    def reply(self, head: bytes) -> Iterator[bytes]:
+        with self.guard:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        # as long as a fourth one may take to come
+        threading.Event().wait(0.15)
+        with self.guard:
+            self.now -= 1
+        number = head.split(b".bin")[0][-1:]
+        yield ok(number * 1000)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "environ", "most"),
+    [(["--jobs", "2"], {"HUBLOCK_JOBS": "8"}, 2), ([], {"HUBLOCK_JOBS": "3"}, 3), ([], {}, 8)],
+)
+def test_jobs_says_how_many_files_come_at_once(
+    locked: Path, run: Run, tmp_path: Path, jobs: list[str], environ: dict[str, str], most: int
+) -> None:
+    counting = Counting()
+    with Wire(counting.reply) as wire:
+        there = {"HUBLOCK_CACHE_DIR": str(tmp_path / "elsewhere"), "HUBLOCK_MIRRORS": f"https://={wire.url}"}
+        done = run("sync", *jobs, **there, **environ)
+    assert done.code == 0, done
+    assert 1 < counting.most <= most
+    assert most == 8 or counting.most == most
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5", ""])
+def test_refuses_a_number_of_jobs_that_is_none(locked: Path, run: Run, jobs: str) -> None:
+    done = run("sync", f"--jobs={jobs}")
+    assert (done.code, "is not a whole number above 0" in done.err) == (2, True)
+
+
+def configure(clean_environment: Path, text: str) -> Path:
+    folder = Path(os.environ["XDG_CONFIG_HOME"]) / "hublock"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(text)
+    return folder / "config.toml"
+
+
+def test_mirrors_may_stand_in_the_config_file(
+    locked: Path, run: Run, forge: Forge, tmp_path: Path, clean_environment: Path
+) -> None:
+    configure(clean_environment, f'[mirrors]\n"https://" = "{forge.url}"\n')
+    before, lock = len(forge.requests), (locked / "hub.lock").read_text()
+    done = run("sync", HUBLOCK_CACHE_DIR=str(tmp_path / "elsewhere"), HUBLOCK_MIRRORS="")
+    assert done.code == 0, done
+    assert len(forge.requests) == before + len(URLS)
+    assert (locked / "hub.lock").read_text() == lock
+    assert "127.0.0.1" not in lock
+
+
+def test_the_environment_overrides_the_config_file(
+    locked: Path, run: Run, forge: Forge, tmp_path: Path, clean_environment: Path
+) -> None:
+    configure(clean_environment, '[mirrors]\n"https://" = "http://127.0.0.1:9/"\n')
+    done = run("sync", HUBLOCK_CACHE_DIR=str(tmp_path / "elsewhere"))
+    assert done.code == 0, done
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[mirrors", "config.toml cannot be read"),
+        ("mirrors = 3\n", "mirrors is not a table of URLs"),
+        ("[mirrors]\na = 1\n", "mirrors is not a table of URLs"),
+        ("mirrors = " + "[" * 5000, "config.toml cannot be read"),
+    ],
+)
+def test_a_config_file_that_cannot_be_read_is_named(
+    project: Path, run: Run, clean_environment: Path, text: str, said: str
+) -> None:
+    path = configure(clean_environment, text)
+    done = run("cache", "dir")
+    assert (done.code, said in done.err, str(path) in done.err) == (2, True, True), done
+
+
+def mirrored(forge: Forge, mirror: str) -> str:
+    """Ask ``mirror`` for example.org first, then the origin, which the forge stands for."""
+    return f"https://example.org/={mirror} {forge.mirrors}"
+
+
+def test_a_dead_mirror_falls_back_to_the_origin_and_says_so(
+    locked: Path, run: Run, forge: Forge, tmp_path: Path
+) -> None:
+    lock = (locked / "hub.lock").read_text()
+    there = {"HUBLOCK_CACHE_DIR": str(tmp_path / "elsewhere")}
+    done = run("sync", HUBLOCK_MIRRORS=mirrored(forge, "http://127.0.0.1:9/dead/"), **there)
+    assert done.code == 0, done
+    assert done.err.count("warning: mirror http://127.0.0.1:9/dead/") == len(URLS)
+    assert f"{URL} cannot be reached by its mirror http://127.0.0.1:9/dead/0.bin: Connection refused" in done.err
+    assert run("verify", "--deep", **there).code == 0
+    assert (locked / "hub.lock").read_text() == lock
+
+
+def test_a_lying_mirror_falls_back_to_the_origin_and_says_so(
+    locked: Path, run: Run, forge: Forge, tmp_path: Path
+) -> None:
+    for number in range(len(URLS)):
+        forge.serve(f"https://mirror.lan/{number}.bin", b"x" * 1000)
+    there = {"HUBLOCK_CACHE_DIR": str(tmp_path / "elsewhere")}
+    done = run("sync", HUBLOCK_MIRRORS=mirrored(forge, forge.url + "mirror.lan/"), **there)
+    assert done.code == 0, done
+    assert done.err.count(f"warning: mirror {forge.url}mirror.lan/") == len(URLS)
+    assert f"{URL} serves bytes of sha256:<hex>, not of the locked sha256:<hex>" in done.err
+    assert run("verify", "--deep", **there).code == 0
+
+
+def test_a_lying_mirror_is_an_integrity_failure_where_the_origin_is_dead(
+    locked: Path, run: Run, forge: Forge, tmp_path: Path
+) -> None:
+    for number in range(len(URLS)):
+        forge.serve(f"https://mirror.lan/{number}.bin", b"x" * 1000)
+    rules = f"https://example.org/={forge.url}mirror.lan/ https://=http://127.0.0.1:9/"
+    done = run("sync", "--jobs", "1", HUBLOCK_CACHE_DIR=str(tmp_path / "elsewhere"), HUBLOCK_MIRRORS=rules)
+    assert done.code == 3, done
+    assert "error: by mirror" in done.err
+
+
+def test_what_the_cache_of_torch_hub_holds_is_not_fetched_again(
+    locked: Path, run: Run, forge: Forge, tmp_path: Path
+) -> None:
+    checkpoints = tmp_path / "torch" / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for number in range(6):
+        (checkpoints / f"{number}.bin").write_bytes(b"%d" % number * 1000)
+    (checkpoints / "6.bin").write_bytes(b"another file of that name")
+    forge.requests.clear()
+    done = run("sync", HUBLOCK_CACHE_DIR=str(tmp_path / "elsewhere"), TORCH_HOME=str(tmp_path / "torch"))
+    assert str(done) == (
+        "exit 0\n--- stdout\n--- stderr\n"
+        "  Fetched 0 trees and 2 files, 2.0 KiB\n"
+        "Took over 5.9 KiB from torch.hub's own cache\n"
+        "   Synced 0 trees and 8 files of hub.lock\n"
+    )
+    assert sorted(request.path for request in forge.requests) == ["/6.bin", "/7.bin"]
