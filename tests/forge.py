@@ -11,6 +11,7 @@ It stands for every https host at once: the mirror rule :attr:`Forge.mirrors` ma
 """
 
 import base64
+import json
 import os
 import re
 import subprocess
@@ -229,6 +230,8 @@ class Served:
     """Seconds to wait between blocks of 64 KiB."""
     token: str | None = None
     """Answer 404 to who does not send this token."""
+    accept: str | None = None
+    """Answer 415 to who asks for another media type."""
     times: int | None = None
     """Only the first so many requests meet the faults; later ones are answered well."""
     hits: int = 0
@@ -259,6 +262,7 @@ class Forge:
         self._clock = EPOCH
         self._repos: dict[tuple[str, str], ForgeRepo] = {}
         self._files: dict[str, Served] = {}
+        self._releases: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -329,6 +333,21 @@ class Forge:
         """Serve ``data`` as a release asset of GitHub: a redirect to a signed URL that is another every time."""
         signed = f"https://objects.githubusercontent.com{urlsplit(url).path}?X-Amz-Signature=0123"
         self.serve(url, redirect_to=signed)
+        return self.serve(signed, data, **faults)
+
+    def private_asset(self, url: str, data: bytes, *, token: str, **faults: Any) -> Served:
+        """Serve ``data`` as a release asset of a private repository of GitHub.
+
+        Its own address answers 404 to everybody; the API redirects who sends ``token`` to a signed URL.
+        """
+        owner, name, _, _, tag, file = urlsplit(url).path.removeprefix("/").split("/")
+        repo = f"https://api.github.com/repos/{owner}/{name}/releases"
+        release = self._releases.setdefault(f"{repo}/tags/{tag}", [])
+        number = 1000 + len(self._files)
+        release.append({"url": "https://evil.example.org/x", "id": number, "name": unquote(file), "size": len(data)})
+        self.serve(f"{repo}/tags/{tag}", json.dumps({"tag_name": tag, "assets": release}).encode(), token=token)
+        signed = f"https://objects.githubusercontent.com/private/{number}?X-Amz-Signature=0123"
+        self.serve(f"{repo}/assets/{number}", redirect_to=signed, token=token, accept="application/octet-stream")
         return self.serve(signed, data, **faults)
 
     def forget(self, url: str) -> None:
@@ -503,6 +522,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if now.token is not None and self._sent_token() != now.token:
             return self._send(404, b"Not Found")
+        if now.accept not in (None, self.headers.get("Accept")):
+            return self._send(415, b"Unsupported")
         if now.redirect_to is not None:
             return self._send(now.redirect_status, headers={"Location": now.redirect_to, **now.headers})
         if now.status != 200:

@@ -28,9 +28,9 @@ class Context:
     @cached_property
     def transport(self) -> "Transport":
         """The one way to the network."""
-        from hublock.net.transport import HttpTransport
+        from hublock.net.releases import open_transport
 
-        return HttpTransport(self.settings)
+        return open_transport(self.settings)
 
     def downloader(self) -> "Downloader":
         """Return a downloader into the store, which takes over what torch.hub's own cache holds already."""

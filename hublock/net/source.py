@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hublock.errors import TransferError
+from hublock.net.releases import is_asset
 from hublock.net.retry import BUSY, retry_after
 from hublock.net.routes import redact
 from hublock.net.transport import Response, Transport
@@ -94,7 +95,7 @@ class Source:
             raise TransferError(f"{shown} answers with status {status}{asks}", wait=wait)
         raise TransferError(
             _MESSAGES.get(status, "{url} answers with status {status}").format(url=shown, status=status),
-            hint=_HINTS.get(status),
+            hint=_PRIVATE if status == 404 and is_asset(self.url) else _HINTS.get(status),
             lasting=True,
         )
 
@@ -102,6 +103,7 @@ class Source:
 _MESSAGES = {404: "{url} does not exist (404)", 410: "{url} is gone (410)", 401: "{url} needs a login (401)"}
 _LOGIN = "put the credentials of the host into ~/.netrc, or set GITHUB_TOKEN or HF_TOKEN"
 _MOVED = "check the address; if the file moved, `hublock update` asks the repository again"
+_PRIVATE = "check the address; for a release of a private repository set GITHUB_TOKEN"
 _HINTS: Mapping[int, str] = {401: _LOGIN, 403: _LOGIN, 404: _MOVED, 410: _MOVED}
 
 

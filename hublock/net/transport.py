@@ -22,6 +22,8 @@ MAX_REDIRECTS = 5
 CONNECT_TIMEOUT, IDLE_TIMEOUT = 10.0, 30.0
 SLOWEST = 1024
 """Bytes a second below which a line counts as dead, over one idle time-out."""
+BEARERS = {"huggingface.co", "api.github.com"}
+"""Hosts that want a token as it is; the others take it as a password, as git sends it."""
 REDIRECTS = {301, 302, 303, 307, 308}
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -226,7 +228,7 @@ class HttpTransport:
         host = owner.hostname or ""
         token = self._tokens.get(host) if local or owner.port in (None, 443) else None
         if token:
-            return f"Bearer {token}" if host == "huggingface.co" else _basic("x-access-token", token)
+            return f"Bearer {token}" if host in BEARERS else _basic("x-access-token", token)
         pair = requests.utils.get_netrc_auth(route.owner)
         return _basic(*pair) if pair else None
 

@@ -1,0 +1,111 @@
+"""Files of private GitHub releases, which their own address hides even from who sends a token.
+
+This is the one use of GitHub's REST API (docs.github.com, "REST API endpoints for release assets"), and only with a
+token: without one, sixty requests an hour would be shared by everybody behind the same address.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import unquote
+
+from hublock.errors import TransferError
+from hublock.net.routes import Route, redact
+from hublock.net.transport import NO_HEADERS, HttpTransport, Response, Transport
+from hublock.settings import Settings
+
+HOST, API = "github.com", "api.github.com"
+LONGEST = 8 << 20
+"""Bytes of the description of one release: at most 1,000 files, of 2 KB each."""
+_ASSET = re.compile(rf"https://{re.escape(HOST)}/([^/?#]+/[^/?#]+)/releases/download/([^?#]+)/([^/?#]+)", re.IGNORECASE)
+
+
+class Releases:
+    """A transport that finds the files of private releases too."""
+
+    def __init__(self, transport: Transport, api: Transport | None) -> None:
+        """Send everything by ``transport``; ask GitHub's API by ``api``, None where no token is known."""
+        self._transport, self._api = transport, api
+        self._found: dict[str, str] = {}
+
+    def routes(self, url: str) -> tuple[Route, ...]:
+        """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
+        return self._transport.routes(url)
+
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+        body: bytes | None = None,
+        route: int = 0,
+    ) -> Response:
+        """Ask as any transport does; where the last route to a file of a release answers 404, ask the API for it.
+
+        Raises:
+            TransferError: there was no answer, or asking is refused.
+        """
+        last = route == len(self.routes(url)) - 1
+        if self._api is None or not last or method not in ("GET", "HEAD") or not is_asset(url):
+            return self._transport.open(method, url, headers=headers, body=body, route=route)
+        if url not in self._found:
+            answer = self._transport.open(method, url, headers=headers, route=route)
+            if answer.status != 404:
+                return answer
+            try:
+                asset = _find_asset(url, self._api)
+            except BaseException:
+                answer.close()
+                raise
+            if asset is None:
+                return answer
+            answer.close()
+            self._found[url] = asset
+        return self._api.open(method, self._found[url], headers={**headers, "Accept": "application/octet-stream"})
+
+
+def is_asset(url: str) -> bool:
+    """Say whether ``url`` is the address of a file of a GitHub release."""
+    return _ASSET.fullmatch(url) is not None
+
+
+def open_transport(settings: Settings) -> Transport:
+    """Return the way to the network as ``settings`` say, private releases of GitHub included."""
+    token = settings.tokens.get(HOST)
+    api = HttpTransport(replace(settings, tokens={API: token})) if token else None
+    return Releases(HttpTransport(settings), api)
+
+
+def _find_asset(url: str, api: Transport) -> str | None:
+    """Return the address of the file in the API; None if the API does not show it either.
+
+    Raises:
+        TransferError: the API could not be reached, or refuses.
+    """
+    match = _ASSET.fullmatch(url)
+    assert match is not None
+    repo, tag, name = match.groups()
+    with api.open(
+        "GET", f"https://{API}/repos/{repo}/releases/tags/{tag}", headers={"Accept": "application/vnd.github+json"}
+    ) as answer:
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise TransferError(
+                f"{API} does not say what the release of {redact(url)} holds (HTTP {answer.status})",
+                hint="check that GITHUB_TOKEN is valid, or try later",
+                lasting=answer.status == 401,
+            )
+        number = _numbers(answer.read(LONGEST)).get(unquote(name))
+    # never an address that the answer holds: the token goes there
+    return None if number is None else f"https://{API}/repos/{repo}/releases/assets/{number}"
+
+
+def _numbers(described: bytes) -> dict[str, int]:
+    """Read which files a release has, and under which number; nothing from an answer that is malformed."""
+    try:
+        return {str(asset["name"]): int(asset["id"]) for asset in json.loads(described)["assets"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
