@@ -18,10 +18,11 @@ from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, R
 from hublock.core.manifest import WantedModel
 from hublock.core.pickles import UNREADABLE, executes, judge
 from hublock.core.reference import Reference
-from hublock.errors import InputError, TransferError, UnsafePickle
+from hublock.core.tree import LINK
+from hublock.errors import InputError, TransferError, UnlockedDownload, UnsafePickle
 from hublock.net.download import Wanted
 from hublock.net.transport import Response
-from hublock.runtime.answers import File, check_prefix, sha256_of
+from hublock.runtime.answers import File, check_prefix, sha256_now
 from hublock.runtime.repository import Repository
 from hublock.runtime.worker import Outcome
 
@@ -142,6 +143,9 @@ class FetchingAnswers:
             parsed = Reference.parse(reference)
             if parsed.key == Reference.parse(self._pinned.repo.id).key:
                 return repository(self._pinned.repo, self._pinned.tree)
+            if parsed.kind != "github" and not parsed.location.startswith("git+https://"):
+                # foreign code would read what lies on this machine, or use the user's ssh keys
+                raise UnlockedDownload(f"{self._pinned.repo.id} loads {reference}, which is not public on the web")
             known = self._lock.repo(reference)
             found = next((p for p in self._nested.values() if Reference.parse(p.repo.id).key == parsed.key), None)
             if found is None and known is not None:
@@ -192,7 +196,7 @@ class FetchingAnswers:
 
     def input(self, path: Path) -> File | None:
         """Return the verdict on a file the user handed in, or one that was fetched and put somewhere else."""
-        digest = sha256_of(path)
+        digest = sha256_now(path)
         for items in (self._inputs.values(), self._weights.values(), self._hf.values()):
             for item in items:
                 if item.digest == digest:
@@ -200,10 +204,13 @@ class FetchingAnswers:
         return None
 
     def pickle_of(self, repo: str, path: str) -> Pickle | None:
-        """Judge a checkpoint in a tree, and write the verdict down."""
+        """Judge a checkpoint in a tree, and write the verdict down; None if the tree holds no such file."""
         with self._mutex:
             nested = self._nested.get(repo)
             pinned = nested or self._pinned
+            entry = pinned.tree.listing.by_path.get(path)
+            if entry is None or entry.mode == LINK:
+                return None
             known = {item.path: item.pickle for item in pinned.repo.tree_weights}
             pickle = known.get(path) or scan_file(pinned.tree.root / path)
             self._demand_consent(f"{path} in {pinned.repo.id}", pickle)
@@ -318,9 +325,12 @@ def check_url(url: str, context: Context) -> None:
     """Refuse a URL that would carry a secret into the lock, and warn of one that will not last.
 
     Raises:
-        InputError: it holds a user name, a password or a credential of this environment.
+        InputError: it is no URL, or holds a user name, a password or a credential of this environment.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"{url!r} is not a URL: {error}", hint="check the URL") from None
     if parts.username or parts.password:
         raise InputError(
             f"a URL at {parts.hostname} holds a user name or password, which must not enter a lock",

@@ -15,10 +15,11 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Repo, Weights
 from hublock.core.reference import Reference
 from hublock.errors import DigestMismatch, HublockError, InvalidReference, OfflineError, UnlockedDownload
+from hublock.runtime.placing import writable_copy
 from hublock.runtime.repository import Repository
 
 if TYPE_CHECKING:
-    from hublock.store.store import Store
+    from hublock.store.store import Store, StoredTree
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +76,8 @@ class LockedAnswers:
         self._repo = repo
         self._models = tuple(models)
         self._store = store
+        self._copies: dict[Digest, Path] = {}
+        self._copying = threading.Lock()
 
     def prefetch(self) -> None:
         """Begin to hash what the models fetch, in a thread of its own; what is absent is left for later to report."""
@@ -116,7 +119,16 @@ class LockedAnswers:
         if repo is None:
             raise self._unlocked(reference)
         tree = self._store.check_tree(repo.digest)
-        return Repository(id=repo.id, digest=repo.digest, root=tree.root, listing=tree.listing)
+        return Repository(id=repo.id, digest=repo.digest, root=self._root_of(tree), listing=tree.listing)
+
+    def _root_of(self, tree: "StoredTree") -> Path:
+        """Return where a nested tree is imported from: a copy where any of the models writes beside its code."""
+        if not any(model.writes_tree for model in self._models):
+            return tree.root
+        with self._copying:
+            if tree.digest not in self._copies:
+                self._copies[tree.digest] = writable_copy(tree.root)
+            return self._copies[tree.digest]
 
     def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
         """Return the locked answer to ``method url``; None if the lock has none."""
@@ -233,11 +245,13 @@ def sha256_of(path: Path) -> Digest:
 def sha256_now(path: Path) -> Digest:
     """Hash a file whatever was known of it: one that others may write has no stamp that could be trusted.
 
+    Nor is it mapped: who cut it short meanwhile would end this process with SIGBUS.
+
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        return _hash(file.fileno(), os.fstat(file.fileno()).st_size)
+        return Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _once(stamp: _Stamp, compute: Callable[[], Digest]) -> Digest:

@@ -14,11 +14,11 @@ from hublock.core.fields import LONGEST_BODY
 from hublock.core.lockfile import Lock, Model
 from hublock.core.manifest import WantedModel
 from hublock.core.reference import Reference
-from hublock.errors import InputError, TransferError, UnsafePickle
+from hublock.errors import InputError, TransferError, UnlockedDownload, UnsafePickle
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.worker import Outcome
 from hublock.store.store import Store
-from tests.forge import Forge
+from tests.forge import Forge, Link
 
 WANTED = WantedModel(name="net", repo="someone/net", entrypoint="net")
 ENDED = Outcome(
@@ -159,6 +159,37 @@ def test_a_checkpoint_of_a_nested_tree_is_judged_and_written_down(
 
     assert [(row.path, row.pickle) for row in answers.nested[0].repo.tree_weights] == [("net.weights16", "tensors")]
     assert answers.tree_weights == ()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/etc/passwd", "../listing", "absent.pt", "x" * 5000, "link.pt"])
+def test_only_files_of_the_tree_are_judged(forge: Forge, context: Context, pinned: Pinned, path: str) -> None:
+    forge.repo("someone/inner", {"hubconf.py": "dependencies = []\n", "link.pt": Link("hubconf.py")})
+    answers = fetching(pinned, context)
+    answers.repo("someone/inner")
+
+    assert answers.pickle_of("someone/inner", path) is None
+    assert answers.pickle_of("someone/net", path) is None
+    assert answers.tree_weights == ()
+
+
+@pytest.mark.parametrize("spelling", ["{}", "git+file://{}"])
+def test_foreign_code_cannot_load_a_repository_of_this_machine(
+    forge: Forge, context: Context, pinned: Pinned, tmp_path: Path, spelling: str
+) -> None:
+    private = forge.repo("the/user", {"hubconf.py": "", "private.txt": "secret"})
+    answers = fetching(pinned, context)
+
+    with pytest.raises(UnlockedDownload, match="not public on the web"):
+        answers.repo(spelling.format(private.path))
+    with pytest.raises(UnlockedDownload, match="not public on the web"):
+        answers.repo("git+ssh://git@example.org/the/user")
+
+
+def test_what_is_no_url_is_refused(context: Context, pinned: Pinned) -> None:
+    with pytest.raises(InputError, match="is not a URL"):
+        fetching(pinned, context).fetch("https://[")
+    with pytest.raises(InputError, match="is not a URL"):
+        fetching(pinned, context).reply("GET", "https://[")
 
 
 def test_everything_that_was_given_can_be_told(forge: Forge, context: Context, pinned: Pinned) -> None:
