@@ -1,8 +1,5 @@
 """Load a locked model: everything is checked before the first line of foreign code runs."""
 
-import atexit
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +13,7 @@ from hublock.errors import DigestMismatch, InputError, NotLocked, OfflineError
 from hublock.runtime import environment, torchhub
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.fingerprint import fingerprint
+from hublock.runtime.placing import writable_copy
 from hublock.runtime.repository import Repository, namespace_of
 from hublock.store.store import Store
 
@@ -108,7 +106,7 @@ def verified(repo: Repo, store: Store, *, private: bool = False) -> Repository:
     if store.tree(repo.digest) is None:
         raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync")
     tree = store.check_tree(repo.digest)
-    root = _private_copy(tree.root) if private else tree.root
+    root = writable_copy(tree.root) if private else tree.root
     return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
 
 
@@ -154,17 +152,6 @@ def _warn_once(sentence: str) -> None:
     if sentence not in _warned:
         _warned.add(sentence)
         warnings.warn(sentence, stacklevel=4)
-
-
-def _private_copy(root: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="hublock-tree-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    copy = folder / root.name
-    shutil.copytree(root, copy, symlinks=True)
-    for path in (copy, *copy.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(path.stat().st_mode | 0o200)
-    return copy
 
 
 def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:

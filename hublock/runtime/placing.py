@@ -1,8 +1,10 @@
 """Put verified files where foreign code wants them: links inside the private hub folder, copies everywhere else."""
 
+import atexit
 import contextlib
 import os
 import shutil
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -71,6 +73,18 @@ def _reflink(source: Path, target: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def writable_copy(root: Path) -> Path:
+    """Copy a stored tree, for code that writes beside its own files; the copy lives until the process exits."""
+    folder = Path(tempfile.mkdtemp(prefix="hublock-tree-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / root.name
+    shutil.copytree(root, copy, symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o200)
+    return copy
 
 
 def show_repository(hub_dir: Path, name: str, root: Path) -> None:

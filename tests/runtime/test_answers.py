@@ -146,6 +146,19 @@ def test_nested_repositories_are_those_of_the_models(store: Store) -> None:
         found.repo("other/inner")
 
 
+def test_a_nested_repository_that_writes_beside_its_code_gets_a_copy(store: Store) -> None:
+    inner = repo(store, "other/inner", text=b"x = 1")
+    model = Model(name="a", entrypoint="net", repos=("other/inner",))
+    stored = locked(store, model, others=(inner,)).repo("other/inner").root
+    found = locked(store, replace(model, writes_tree=True), others=(inner,))
+
+    copy = found.repo("other/inner").root
+    (copy / "kept").write_text("by the model")
+
+    assert copy == found.repo("other/inner").root
+    assert list(stored.iterdir()) == [stored / "hubconf.py"]
+
+
 def test_replies_are_replayed(store: Store) -> None:
     reply = Reply(method="GET", url=URL, status=404, body="no")
     found = locked(store, Model(name="a", entrypoint="net", replies=(reply,)))

@@ -32,7 +32,7 @@ def _two_files(size):
 
 
 def _retrieved():
-    os.makedirs(".kept")
+    os.makedirs(".kept", exist_ok=True)
     urllib.request.urlretrieve(BASE + "retrieved", ".kept/retrieved")
     return _filled(torch.load(".kept/retrieved")["state_dict"])
 
@@ -62,17 +62,20 @@ def kinds(size="small"):
 """
 TWIN = """\
 dependencies = ["torch"]
-import torch
+import os, torch
 from net import Net
 
 
 def net():
     model = Net()
     model.load_state_dict(torch.hub.load_state_dict_from_url("https://example.org/SIDE/net.pth"))
+    with open(os.path.join(os.path.dirname(__file__), "kept"), "w") as file:
+        file.write("SIDE")
     return model
 """
 SUMS = """\
-import hublock
+import hublock, os
+os.chdir(os.path.dirname(os.path.abspath(__file__)))
 model = hublock.load("kinds", verify="state")
 print([int(part.layer.weight.sum()) for part in model])
 """
@@ -144,6 +147,9 @@ def test_every_kind_of_file_is_found_and_loads_on_another_machine(
     assert run("sync", **elsewhere).code == 0
     loaded = python(SUMS, HUBLOCK_MIRRORS="", **elsewhere)
     assert loaded.out == "[8, 16, 24, 32, 40, 48, 56, 64]\n", loaded
+    # whoever wrote beside its code wrote into a copy
+    checked = run("verify", "--deep", HUBLOCK_MIRRORS="", **elsewhere)
+    assert checked.code == 0, checked
 
 
 CRASHING = """\
