@@ -1,5 +1,7 @@
 """What verify catches: every kind of tampering, each with its exit code and a sentence that says what to do."""
 
+# mypy: disable-error-code="func-returns-value"
+
 import hashlib
 import json
 import os
@@ -301,7 +303,7 @@ TABLE = [
     Tampering("tree: file longer", lambda s: write(s.tree / "readme.md", b"read me!"), 3, "changed readme.md", "sync"),
     Tampering(
         "tree: file missing",
-        lambda s: write(s.tree / "x", b"") or (s.tree / "hubconf.py").unlink(),
+        lambda s: (s.tree / "hubconf.py").unlink(),
         3,
         "missing hubconf.py",
         "sync",

@@ -1,0 +1,290 @@
+"""Moving pins with open eyes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.forge import Forge, ForgeRepo
+from tests.stories.conftest import PLAIN, Done, Run
+from tests.stories.test_bad_input import snapshot
+
+BIG = PLAIN.replace("NAME", "big")
+BRANCH = ("update", "b/branch")
+
+
+@pytest.fixture
+def branch(pinned: Forge) -> ForgeRepo:
+    found = pinned.find_repo("github.com", "b/branch")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def tagged(pinned: Forge) -> ForgeRepo:
+    found = pinned.find_repo("github.com", "a/tagged")
+    assert found is not None
+    return found
+
+
+def commit_of(project: Path, id: str) -> str:
+    lines = (project / "hub.lock").read_text().splitlines()
+    start = lines.index(f'id = "{id}"')
+    return next(line for line in lines[start:] if line.startswith("commit")).split('"')[1]
+
+
+def content(store: Path) -> set[str]:
+    """What a store holds; looking at it may renew stamps."""
+    return {str(path) for path in store.rglob("*")}
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def test_update_shows_dates_commits_and_the_change_of_the_contract(branch: ForgeRepo, project: Path, hub: Run) -> None:
+    old = commit_of(project, "b/branch")
+    branch.commit({"hubconf.py": BIG.replace("pretrained=False", "pretrained=True, *, width: int = 4")})
+    new = branch.commit(
+        {"hubconf.py": BIG.replace("pretrained=False", "*, width: int = 4").replace('["torch"]', '["numpy"]')
+         + '\n\ndef more():\n    return ["https://example.org/more-1a2b.pt", "https://example.org/page.html"]\n'}
+    )  # fmt: skip
+
+    done = hub("update", "big")
+
+    assert done.err.splitlines()[:9] == [
+        f"    Moved b/branch {old[:12]} of 2023-11-14 -> {new[:12]} of 2023-11-14, 2 commits",
+        "          + entry point more",
+        "          ~ big(pretrained=False) -> big(*, width: int=4)",
+        "          + dependency numpy",
+        "          - dependency torch",
+        "          + https://example.org/more-1a2b.pt in the source",
+        "   Locked big: big() of b/branch at <commit>",
+        "          1 file, 18 B; declared",
+        "          ~ repository b/branch",
+    ]
+    assert (done.code, commit_of(project, "b/branch")) == (0, new)
+    assert hub("verify", "--upstream").code == 0
+
+
+def test_dry_run_writes_nothing_at_all(branch: ForgeRepo, project: Path, store: Path, hub: Run) -> None:
+    new = branch.commit({"hubconf.py": BIG + "\n\ndef more():\n    pass\n"})
+    before = [snapshot(project), content(store)]
+
+    done = hub(*BRANCH, "--dry-run")
+
+    assert f"Would move b/branch {commit_of(project, 'b/branch')[:12]} of 2023-11-14 -> {new[:12]}" in done.err
+    assert "+ entry point more" in done.err
+    assert "nothing was written" in done.err
+    assert (done.code, [snapshot(project), content(store)]) == (0, before)
+
+
+def test_refuses_to_drop_an_entry_point_that_the_manifest_uses(branch: ForgeRepo, project: Path, hub: Run) -> None:
+    new = branch.commit({"hubconf.py": BIG.replace("def big", "def large")})
+    before = snapshot(project)
+
+    for words in (("update", "big"), ("update", "--all", "--dry-run")):
+        assert str(hub(*words)) == (
+            "exit 2\n--- stdout\n--- stderr\n"
+            f"error: b/branch at {new[:12]} no longer has big (model big), which <project>/hub.toml uses\n"
+            "   hint: hublock remove big, or keep the pin\n"
+        ).replace(f"at {new[:12]}", "at <commit>")
+    assert snapshot(project) == before
+
+
+def test_refuses_a_rewritten_branch_unless_that_is_allowed(branch: ForgeRepo, project: Path, hub: Run) -> None:
+    old = commit_of(project, "b/branch")
+    new = branch.commit({"hubconf.py": BIG + "# rewritten\n"}, orphan=True)
+    before = snapshot(project)
+
+    refused = hub("update", "--all")
+
+    assert str(refused) == (
+        "exit 2\n--- stdout\n--- stderr\n"
+        f"error: refs/heads/main of b/branch was rewritten: {new[:12]} does not have the locked {old[:12]} in its"
+        " history\n"
+        "   hint: hublock update --all --allow-rewritten, if you trust that\n"
+    )
+    assert snapshot(project) == before
+    allowed = hub("update", "--all", "--allow-rewritten")
+    assert "warning: b/branch: the branch was rewritten, as --allow-rewritten allows\n" in allowed.err
+    assert (allowed.code, commit_of(project, "b/branch")) == (0, new)
+
+
+def test_refuses_a_moved_tag_unless_that_is_allowed(tagged: ForgeRepo, project: Path, hub: Run) -> None:
+    old = commit_of(project, "a/tagged:v1")
+    new = tagged.commit({"more.py": ""})
+    tagged.tag("v1", "main", annotated=True)
+
+    refused = hub("update", "net")
+
+    assert refused.code == 2
+    assert (
+        f"refs/tags/v1 of a/tagged:v1 was moved from {old[:12]} to {new[:12]}, and tags should not move" in refused.err
+    )
+    assert commit_of(project, "a/tagged:v1") == old
+    assert hub("update", "net", "--allow-rewritten").code == 0
+    assert commit_of(project, "a/tagged:v1") == new
+
+
+def test_precise_moves_to_one_commit_forth_and_back(branch: ForgeRepo, project: Path, hub: Run) -> None:
+    first = commit_of(project, "b/branch")
+    second = branch.commit({"a.txt": "a"})
+    branch.commit({"b.txt": "b"})
+
+    assert hub("update", "big", "--precise", second).code == 0
+    assert commit_of(project, "b/branch") == second
+    assert "1 commits on" in hub("verify", "--upstream").err.replace(" 1 commit on", " 1 commits on")
+    assert hub("update", "big", "--precise", first).code == 0
+    assert commit_of(project, "b/branch") == first
+    stranger = branch.commit({"c.txt": "c"}, ref="refs/pull/1/head")
+    refused = hub("update", "big", "--precise", stranger)
+    assert (refused.code, "no branch or tag of b/branch leads to" in refused.err) == (2, True)
+
+
+def test_only_what_is_named_moves(branch: ForgeRepo, tagged: ForgeRepo, project: Path, hub: Run) -> None:
+    old = commit_of(project, "b/branch")
+    branch.commit({"a.txt": "a"})
+
+    assert str(hub("update", "net", "backbone")) == "exit 0\n--- stdout\n--- stderr\nhub.lock is up to date\n"
+    assert commit_of(project, "b/branch") == old
+
+
+def test_a_replaced_file_is_shown_and_never_taken_silently(pinned: Forge, project: Path, hub: Run) -> None:
+    """The host tells nothing: same size, same ETag; only an update fetches the bytes."""
+    url = "https://example.org/net.pth"
+    old, new = digest_of(b"the weights of net"), digest_of(b"THE WEIGHTS OF NET")
+    pinned.serve(url, b"THE WEIGHTS OF NET")
+
+    assert hub("lock").code == 0
+    assert hub("lock", "--retrace", "net").code == 0
+    assert old in (project / "hub.lock").read_text()
+    done = hub("update", "net")
+
+    assert done.code == 0
+    assert f"warning: {url} has other bytes by now\n" in done.err
+    assert f"! file {url}: sha256:<hex>, 18 bytes, pickle none -> sha256:<hex>, 18 bytes, pickle none\n" in done.err
+    assert "warning: look twice at what is marked !" in done.err
+    lock = (project / "hub.lock").read_text()
+    assert (old in lock, new in lock) == (False, True)
+
+
+def test_a_replaced_file_is_shown_when_its_repository_moves(pinned: Forge, branch: ForgeRepo, hub: Run) -> None:
+    branch.commit({"a.txt": "a"})
+    pinned.serve("https://example.org/big.pth", b"other")
+
+    done = hub("update", "big")
+
+    assert (
+        "! file https://example.org/big.pth: sha256:<hex>, 18 bytes, pickle none -> sha256:<hex>, 5 bytes" in done.err
+    )
+    assert "warning: look twice at what is marked !" in done.err
+
+
+def test_a_file_that_is_gone_keeps_its_pin(pinned: Forge, project: Path, hub: Run) -> None:
+    pinned.forget("https://example.org/backbone.bin")
+    before = snapshot(project)
+
+    done = hub("update", "--all")
+
+    assert done.code == 0
+    assert "warning: https://example.org/backbone.bin serves nothing any more (HTTP 404); its pin stays" in done.err
+    assert snapshot(project) == before
+
+
+def test_a_url_that_two_models_share_moves_for_both(pinned: Forge, project: Path, hub: Run) -> None:
+    url = "https://example.org/net.pth"
+    assert hub("add", "b/branch", "big", "--name", "twin", "--no-trace", "--url", url).code == 0
+    pinned.serve(url, b"other")
+
+    assert hub("update", "net").code == 0
+
+    lock = (project / "hub.lock").read_text()
+    assert lock.count(digest_of(b"other")) == 2
+    assert digest_of(b"the weights of net") not in lock
+
+
+def test_nothing_is_written_when_one_of_many_fails(pinned: Forge, branch: ForgeRepo, project: Path, hub: Run) -> None:
+    branch.commit({"a.txt": "a"})
+    pinned.serve("https://example.org/big.pth", status=404)
+    before = snapshot(project)
+
+    done = hub("update", "--all")
+
+    assert done.code == 5
+    assert snapshot(project) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "what should be updated?"),
+        (("net", "--all"), "what should be updated?"),
+        (("nett",), "<project>/hub.lock has no nett; did you mean net?"),
+        (("--all", "--precise", "a" * 40), "--precise names a commit of one repository, not of 2"),
+        (("net", "--precise", "abc1234"), "has no branch or tag abc1234"),
+    ],
+)
+def test_refuses_what_is_not_there(pinned: Forge, hub: Run, words: tuple[str, ...], sentence: str) -> None:
+    done = hub("update", *words)
+
+    assert (done.code, sentence in done.err) == (2, True), done
+
+
+def test_outdated_lists_and_changes_nothing(pinned: Forge, branch: ForgeRepo, project: Path, hub: Run) -> None:
+    assert str(hub("outdated")) == "exit 0\n--- stdout\n--- stderr\nhub.lock is up to date\n"
+    old, before = commit_of(project, "b/branch"), snapshot(project)
+    new = branch.commit({"a.txt": "a"})
+    pinned.serve("https://example.org/net.pth", b"x")
+
+    done = hub("outdated")
+
+    assert str(done) == (
+        "exit 1\n--- stdout\n"
+        f"b/branch  {old[:12]} of 2023-11-14 -> {new[:12]} of 2023-11-14  1 commit behind\n"
+        "https://example.org/net.pth serves 1 bytes, not the locked 18\n"
+        "--- stderr\n   hint: hublock update NAME --dry-run\n"
+    )
+    [row] = json.loads(hub("outdated", "--format", "json").out)["repositories"]
+    assert (row["locked"], row["commits"], row["trend"], row["models"]) == ("<hex>", 1, "ahead", ["big"])
+    assert snapshot(project) == before
+
+
+def test_a_traced_model_is_traced_again_where_it_moves(added: Done, served: Forge, run: Run, project: Path) -> None:
+    repo = served.find_repo("github.com", "someone/net")
+    assert repo is not None
+    source = repo.git("show", "main:hubconf.py").replace("net.pth", "moved.pth")
+    served.serve("https://example.org/moved.pth", served.find_file("https://example.org/net.pth").data)  # type: ignore[union-attr]
+    new = repo.commit({"hubconf.py": source + "\n"})
+    repo.tag("v1", "main")
+
+    done = run("update", "net", "--allow-rewritten")
+
+    assert done.code == 0, done
+    assert "- https://example.org/net.pth in the source" in done.err
+    assert "traced within <isolation>, confirmed" in done.err
+    assert "- file https://example.org/net.pth: sha256:<hex>, 1829 bytes, pickle tensors" in done.err
+    assert "+ file https://example.org/moved.pth: sha256:<hex>, 1829 bytes, pickle tensors" in done.err
+    assert commit_of(project, "someone/net:v1") == new
+    assert run("verify", "--deep").code == 0
+
+
+def test_add_writes_the_new_name_of_a_renamed_repository(
+    forge: Forge, project: Path, hub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = forge.repo("old/name", {"hubconf.py": BIG})
+    old.tag("v1")
+    forge.adopt("new/name", old.path)
+    old.renamed_to = "new/name"
+    forge.serve("https://example.org/big.pth", b"big")
+    monkeypatch.chdir(project)
+
+    done = hub("add", "old/name:v1", "big", "--no-trace", "--url", "https://example.org/big.pth")
+
+    assert done.code == 0
+    assert "warning: old/name is called new/name by now: adding it under that name\n" in done.err
+    assert 'repo = "new/name:v1"' in (project / "hub.toml").read_text()
+    assert 'id = "new/name:v1"' in (project / "hub.lock").read_text()
+    assert "old/name" not in (project / "hub.toml").read_text() + (project / "hub.lock").read_text()
+    assert hub("verify", "--upstream").code == 0
