@@ -30,7 +30,7 @@ class Console(Progress):
 
     def data(self, text: str) -> None:
         """Print an answer to stdout."""
-        print(text, file=self._out, flush=True)
+        print(printable(text), file=self._out, flush=True)
 
     def json(self, value: object) -> None:
         """Print an answer to stdout as JSON."""
@@ -50,7 +50,8 @@ class Console(Progress):
 
     def done(self, verb: str, message: str) -> None:
         """Say what was done: a verb that stands out, and its object."""
-        self.say(f"{self._paint(f'{verb:>9}', GREEN, BOLD)} {message}")
+        if self._verbosity >= 0:
+            self._line(message, lead=self._paint(f"{verb:>9}", GREEN, BOLD))
 
     def note(self, message: str) -> None:
         """Say what a user who asked for more wants to read."""
@@ -60,27 +61,31 @@ class Console(Progress):
     def warn(self, message: str) -> None:
         """Say what a user should act on, unless quiet."""
         if self._verbosity >= 0:
-            self._line(f"{self._paint('warning:', YELLOW, BOLD)} {message}")
+            self._line(message, lead=self._paint("warning:", YELLOW, BOLD))
 
     def hint(self, message: str) -> None:
         """Say which command comes next, unless quiet."""
         if self._verbosity >= 0:
-            self._line(f"   {self._paint('hint:', CYAN)} {message}")
+            self._hint(message)
 
     def error(self, error: HublockError) -> None:
         """Say what went wrong and how to fix it, also when quiet."""
-        self._line(f"{self._paint('error:', RED, BOLD)} {error.message}")
+        self._line(error.message, lead=self._paint("error:", RED, BOLD))
         if error.hint:
-            self._line(f"   {self._paint('hint:', CYAN)} {error.hint}")
+            self._hint(error.hint)
 
     def task(self, label: str, total: int | None = None, unit: str = "B") -> Task:
         """Show a bar on a terminal, once the task has taken a second."""
-        return _Bar(self._err, label, total, unit) if self._bars else Task()
+        return _Bar(self._err, printable(label), total, unit) if self._bars else Task()
 
     def _paint(self, text: str, *codes: str) -> str:
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self._colours else text
 
-    def _line(self, text: str) -> None:
+    def _hint(self, message: str) -> None:
+        self._line(message, lead=f"   {self._paint('hint:', CYAN)}")
+
+    def _line(self, message: str, *, lead: str = "") -> None:
+        text = f"{lead} {printable(message)}" if lead else printable(message)
         if self._bars:
             from tqdm import tqdm
 
@@ -113,6 +118,17 @@ class _Bar(Task):
 
     def close(self) -> None:
         self._bar.close()
+
+
+def printable(text: str) -> str:
+    """Return ``text`` without what would move a terminal's cursor, colour it, or turn the direction of writing.
+
+    Docstrings, names and errors come from strangers. Such letters are shown as JSON escapes them, so that JSON stays
+    the same JSON.
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else json.dumps(letter)[1:-1] for letter in text)
 
 
 def size(count: int) -> str:

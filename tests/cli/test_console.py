@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 
@@ -32,6 +33,30 @@ def test_data_goes_to_stdout_and_prose_to_stderr() -> None:
         "said\nwarning: watch out\n   hint: do this\n   Locked net\nerror: hub.lock is stale\n   hint: hublock lock\n"
     )
     assert json.loads('{"name": "ß"}')["name"] == "ß"
+
+
+def test_nothing_that_strangers_wrote_steers_the_terminal() -> None:
+    out, err = io.StringIO(), Terminal()
+    console = Console(out, err, {})
+    hostile = "\x1b]0;title\x07 \x9b2J\r \u202egpj.exe \udc80\x7f ß 中\ttab"
+    shown = r"\u001b]0;title\u0007 \u009b2J\r \u202egpj.exe \udc80\u007f ß 中" + "\ttab"
+
+    console.data(hostile)
+    console.json({"doc": hostile})
+    console.table([(hostile,)])
+    for speak in (console.say, console.warn, console.hint):
+        speak(hostile)
+    console.done("Locked", hostile)
+    console.error(StaleLock(hostile, hint=hostile))
+
+    assert out.getvalue().splitlines()[0] == shown
+    assert json.loads("".join(out.getvalue().splitlines()[1:4]))["doc"] == hostile
+    assert out.getvalue().splitlines()[4] == shown
+    assert err.getvalue().count(shown) == 6
+    assert set(re.findall("\x1b.*?m", err.getvalue())) == {
+        f"\x1b[{code}m" for code in ("0", "36", "33;1", "32;1", "31;1")
+    }
+    assert err.getvalue().count("\x1b") == 10
 
 
 @pytest.mark.parametrize(
