@@ -14,6 +14,7 @@ import base64
 import json
 import os
 import re
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -254,7 +255,8 @@ class Served:
 class Forge:
     """The server; a context manager."""
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        """Keep repositories below ``root``; with ``tls``, be every https host under its own name, without a mirror."""
         self._own = tempfile.TemporaryDirectory(prefix="forge-") if root is None else None
         self.root = Path(self._own.name) if self._own else Path(root or "")
         self.requests: list[Request] = []
@@ -265,6 +267,9 @@ class Forge:
         self._releases: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self.by_name = tls is not None
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -410,6 +415,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         host, _, rest = self.path.removeprefix("/").partition("/")
+        if self.forge.by_name:
+            host, rest = self.headers["Host"], self.path.removeprefix("/")
         self.host, self.rest, self.body = host, "/" + rest, self._read_body()
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.forge.requests.append(Request(self.command, host, self.rest, headers))

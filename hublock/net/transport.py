@@ -4,12 +4,13 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 from hublock.errors import TransferError
+from hublock.net.failures import told
 from hublock.net.routes import Route, check, is_loopback, join, redact, routes, same_origin
 from hublock.settings import Settings
 
@@ -47,7 +48,7 @@ class Response:
         Raises:
             TransferError: the line broke, fell silent, crawled, or ended before the announced length.
         """
-        with _told(self.url, "broke off"):
+        with told(self.url, "broke off"):
             yield from self._pieces(size)
 
     def _pieces(self, size: int) -> Iterator[bytes]:
@@ -193,12 +194,13 @@ class HttpTransport:
         sent = {"Accept-Encoding": "identity", **headers}
         if not trusted:
             sent = {name: value for name, value in sent.items() if name.lower() not in ("authorization", "cookie")}
-        with _told(route.origin, "cannot be reached" + route.by_mirror):
+        with told(route.origin, "cannot be reached" + route.by_mirror):
             return self._session().request(
                 method,
                 route.url,
                 headers=sent,
                 data=body,
+                proxies=_proxies(route.url),
                 auth=self._authorization(route if trusted else None),
                 timeout=self._timeouts,
                 stream=True,
@@ -239,6 +241,12 @@ class HttpTransport:
         return session
 
 
+def _proxies(url: str) -> dict[str, str] | None:
+    """Keep what is for this machine away from proxies, who could read the token; None leaves it to the environment."""
+    host = urlsplit(url).hostname
+    return {"no_proxy": host} if host and is_loopback(host) else None
+
+
 def _new_session() -> "requests.Session":
     from http.cookiejar import DefaultCookiePolicy
 
@@ -255,68 +263,3 @@ def _new_session() -> "requests.Session":
 
 def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-
-
-@contextmanager
-def _told(url: str, what: str) -> Iterator[None]:
-    """Turn every failure of the libraries below into a TransferError that names ``url``."""
-    import http.client
-
-    import requests
-    import urllib3
-
-    try:
-        yield
-    except (
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        http.client.HTTPException,
-        OSError,
-        ValueError,
-    ) as error:
-        raise TransferError(f"{redact(url)} {what}: {_cause(error)}", lasting=_lasts(error)) from None
-
-
-def _cause(error: BaseException) -> str:
-    """Return what went wrong in a few words; the libraries' own texts repeat the URL with its query."""
-    import http.client
-    import socket
-    import ssl
-
-    import urllib3
-
-    inner = _innermost(error)
-    known: tuple[tuple[type[BaseException], Callable[[Any], str]], ...] = (
-        (urllib3.exceptions.ConnectTimeoutError, lambda _: "no connection in time"),
-        (TimeoutError, lambda _: "no answer in time"),
-        (urllib3.exceptions.ReadTimeoutError, lambda _: "no answer in time"),
-        (urllib3.exceptions.IncompleteRead, lambda e: f"the body ended {e.expected} bytes early"),
-        (http.client.IncompleteRead, lambda _: "the body ended early"),
-        (ssl.SSLCertVerificationError, lambda e: f"its certificate is not valid ({e.verify_message})"),
-        (ssl.SSLError, lambda e: f"TLS failed ({e.reason or 'unknown reason'})"),
-        (socket.gaierror, lambda _: "the name of the host is not known"),
-        (http.client.RemoteDisconnected, lambda _: "the host hung up without an answer"),
-        (http.client.HTTPException, lambda e: f"the answer is no HTTP ({type(e).__name__})"),
-        (OSError, lambda e: e.strerror or type(e).__name__),
-    )
-    return next((say(inner) for kind, say in known if isinstance(inner, kind)), type(inner).__name__)
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """Return the error that the libraries wrapped, in their arguments or as a cause."""
-    while True:
-        wrapped = (*error.args, getattr(error, "reason", None), error.__cause__)
-        below = next((item for item in wrapped if isinstance(item, Exception)), None)
-        if below is None or below is error:
-            return error
-        error = below
-
-
-def _lasts(error: BaseException) -> bool:
-    import ssl
-
-    import requests
-
-    return isinstance(_innermost(error), ssl.SSLCertVerificationError) or isinstance(
-        error, requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader | requests.exceptions.InvalidSchema
-    )
