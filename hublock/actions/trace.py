@@ -13,7 +13,7 @@ from hublock.core.digest import Digest
 from hublock.core.hubconf import EntryPoint
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import WantedModel
-from hublock.errors import HublockError, IncompleteTrace
+from hublock.errors import HublockError, IncompleteTrace, UnlockedDownload
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.worker import Job, Outcome, trace
 
@@ -95,12 +95,18 @@ def trace_model(
 
 @contextmanager
 def _showing(name: str, answers: FetchingAnswers, context: Context) -> Iterator[None]:
-    """Show what an entry point had asked for, should it not come to its end."""
+    """Show what an entry point had been given, should it not come to its end.
+
+    Raises:
+        IncompleteTrace: it asked for what cannot be recorded.
+    """
     try:
         yield
-    except HublockError:
+    except HublockError as error:
         for what in answers.asked_for:
             context.progress.say(f"{name} had fetched {what}")
+        if isinstance(error, UnlockedDownload):
+            raise IncompleteTrace(f"{error.message}; nothing was locked", hint=error.hint) from error
         raise
 
 

@@ -177,6 +177,30 @@ def test_a_trace_that_breaks_off_locks_nothing_and_shows_what_it_had_fetched(
     assert list(project.iterdir()) == []
 
 
+CURLING = """\
+dependencies = ["torch"]
+import os, torch
+def net():
+    torch.hub.download_url_to_file("https://example.org/net.pth", "net.pth")
+    os.system("curl --location --output other.pth https://example.org/other.pth")
+    return torch.load("other.pth")
+"""
+
+
+def test_a_fetch_that_cannot_be_recorded_is_an_incomplete_trace(served: Forge, run: Run, project: Path) -> None:
+    served.repo("someone/curls", {"hubconf.py": CURLING})
+
+    done = run("add", "someone/curls", "net")
+
+    assert str(done) == (
+        "exit 6\n--- stdout\n--- stderr\n"
+        "net() had fetched https://example.org/net.pth\n"
+        "error: someone/curls net tries to run curl; nothing was locked\n"
+        "   hint: hublock add someone/curls net --tolerate subprocess:curl, if the model does not need it\n"
+    )
+    assert list(project.iterdir()) == []
+
+
 def test_what_is_declared_may_be_consented_to(forge: Forge, run: Run, project: Path) -> None:
     import pickle
 
