@@ -1,0 +1,126 @@
+"""What a reviewer sees of a changed lock."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.forge import Forge, git
+from tests.stories.conftest import PLAIN, Run
+
+
+@pytest.fixture
+def committed(pinned: Forge, project: Path) -> Forge:
+    """The project, in a git repository whose HEAD holds its lock."""
+    git("init", "--quiet", "--initial-branch=main", cwd=project)
+    git("add", ".", cwd=project)
+    git("commit", "--quiet", "--message", "locked", cwd=project)
+    return pinned
+
+
+def move(forge: Forge, hub: Run) -> None:
+    branch = forge.find_repo("github.com", "b/branch")
+    assert branch is not None
+    branch.commit({"hubconf.py": PLAIN.replace("NAME", "big").replace("pretrained", "weights")})
+    forge.serve("https://example.org/net.pth", b"THE WEIGHTS OF NET")
+    assert hub("update", "--all").code == 0
+
+
+def test_without_a_change_it_says_so(committed: Forge, hub: Run) -> None:
+    assert str(hub("diff")) == "exit 0\n--- stdout\n--- stderr\nhub.lock pins what it pinned before\n"
+    assert hub("diff", "--exit-code").code == 0
+
+
+def test_shows_pins_files_and_the_contract(committed: Forge, hub: Run) -> None:
+    move(committed, hub)
+
+    done = hub("diff")
+
+    assert str(done) == (
+        "exit 0\n--- stdout\n"
+        "~ repository b/branch\n"
+        "  ~ commit: <hex> -> <hex>\n"
+        "  ~ tree: git-sha1:<hex> -> git-sha1:<hex>\n"
+        "  ~ digest: git-sha256:<hex> -> git-sha256:<hex>\n"
+        "~ model net\n"
+        "  ! file https://example.org/net.pth: sha256:<hex>, 18 bytes, pickle none -> "
+        "sha256:<hex>, 18 bytes, pickle none\n"
+        "~ what callers of b/branch find\n"
+        "  ~ big(pretrained=False) -> big(weights=False)\n"
+        "--- stderr\n"
+    )
+    assert hub("diff", "--exit-code").code == 1
+    assert hub("diff", "HEAD").out == done.out
+
+
+def test_as_markdown_for_a_pull_request(committed: Forge, hub: Run) -> None:
+    move(committed, hub)
+
+    comment = hub("diff", "--format", "markdown").out
+
+    assert comment.startswith("### `hub.lock`: 2 entries changed\n\n> [!WARNING]\n> Look twice")
+    assert "> - `model net` `file https://example.org/net.pth`\n" in comment
+    assert "| ⚠ `model net` | `file https://example.org/net.pth` | `sha256:" in comment
+    assert "- `~ big(pretrained=False) -> big(weights=False)`\n" in comment
+
+
+def test_as_json(committed: Forge, hub: Run) -> None:
+    move(committed, hub)
+
+    report = json.loads(hub("diff", "--format", "json").out)
+
+    assert [change["what"] for change in report["changes"] if change["alarming"]] == [
+        "file https://example.org/net.pth"
+    ]
+    [signature] = report["contracts"]["b/branch"]["signatures"]
+    assert signature == {"name": "big", "old": "(pretrained=False)", "new": "(weights=False)"}
+
+
+def test_against_a_file_or_a_commit_before_the_lock(committed: Forge, project: Path, hub: Run) -> None:
+    (project / "old.lock").write_text((project / "hub.lock").read_text())
+    git("rm", "--quiet", "--cached", "hub.lock", cwd=project)
+    git("commit", "--quiet", "--message", "no lock", cwd=project)
+
+    assert hub("diff", "old.lock").out == ""
+    assert "+ model net: net of a/tagged:v1\n" in hub("diff").out
+    assert hub("diff", "HEAD~1").out == ""
+
+
+def test_the_project_may_be_a_folder_of_the_repository(pinned: Forge, project: Path, hub: Run) -> None:
+    git("init", "--quiet", "--initial-branch=main", cwd=project.parent)
+    git("add", "project/hub.lock", cwd=project.parent)
+    git("commit", "--quiet", "--message", "locked", cwd=project.parent)
+
+    assert hub("diff", "--exit-code").code == 0
+
+
+@pytest.mark.parametrize("against", ["nowhere", "--output=x", "HEAD:hub.lock"])
+def test_refuses_what_is_neither_file_nor_commit(committed: Forge, project: Path, hub: Run, against: str) -> None:
+    done = hub("diff", "--", against)
+
+    assert (done.code, done.out) == (2, "")
+    assert f"error: {against} is neither a lock file nor a commit" in done.err
+    assert not (project / "x").exists()
+
+
+def test_run_from_a_hook_it_looks_into_its_own_repository(
+    committed: Forge, project: Path, tmp_path: Path, hub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "--quiet", other], check=True)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
+
+    assert hub("diff", "--exit-code").code == 0
+
+
+def test_a_lock_of_a_commit_that_cannot_be_read_is_named(committed: Forge, project: Path, hub: Run) -> None:
+    good = (project / "hub.lock").read_text()
+    (project / "hub.lock").write_text("version = 1\nbad = 1\n")
+    git("commit", "--quiet", "--all", "--message", "bad", cwd=project)
+    (project / "hub.lock").write_text(good)
+
+    done = hub("diff")
+
+    assert (done.code, "error: HEAD:hub.lock: bad: unknown key" in done.err) == (2, True)

@@ -1,0 +1,183 @@
+"""Two branches that change one lock."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.forge import Forge, git
+from tests.stories.conftest import Run
+
+DECLARED = ("--no-trace", "--url", "https://example.org/net.pth")
+
+
+@pytest.fixture
+def clone(pinned: Forge, project: Path, hub: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project in a git repository, on branch main, with `hublock` on PATH."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    script = programs / "hublock"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hublock "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{_path()}")
+    git("init", "--quiet", "--initial-branch=main", cwd=project)
+    commit(project, "base")
+    return project
+
+
+def _path() -> str:
+    import os
+
+    return os.environ["PATH"]
+
+
+def commit(project: Path, message: str) -> None:
+    git("add", "--all", cwd=project)
+    git("commit", "--quiet", "--message", message, cwd=project)
+
+
+def merge(project: Path, branch: str) -> subprocess.CompletedProcess[str]:
+    """Merge as a user does."""
+    return subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@e.org", "merge", "--quiet", "--no-edit", branch],
+        cwd=project, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def settle_manifest(project: Path) -> None:
+    """Resolve the manifest as a person does: keep the tables of both sides."""
+    texts = [git("show", f"{branch}:hub.toml", cwd=project).decode() for branch in ("main", "topic")]
+    tables = dict.fromkeys(table.strip() for text in texts for table in text.split("\n\n"))
+    (project / "hub.toml").write_text("\n\n".join(tables) + "\n")
+    git("add", "hub.toml", cwd=project)
+
+
+def both_sides(project: Path, hub: Run, ours: tuple[str, ...], theirs: tuple[str, ...]) -> None:
+    git("switch", "--quiet", "--create", "topic", cwd=project)
+    assert hub(*theirs).code == 0
+    commit(project, "theirs")
+    git("switch", "--quiet", "main", cwd=project)
+    assert hub(*ours).code == 0
+    commit(project, "ours")
+
+
+def test_init_sets_up_what_git_needs(clone: Path, hub: Run) -> None:
+    done = hub("init", "--merge-driver")
+
+    assert done.code == 0
+    assert (clone / ".gitattributes").read_text() == "hub.lock merge=hublock\n"
+    assert git("config", "merge.hublock.driver", cwd=clone).decode() == "hublock merge-driver %O %A %B\n"
+    before = (clone / ".gitattributes").read_text()
+    assert hub("init", "--merge-driver").code == 0
+    assert (clone / ".gitattributes").read_text() == before
+
+
+def test_init_offers_it_in_a_git_repository(tmp_path: Path, hub: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, git_too in (("plain", False), ("git", True)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        if git_too:
+            git("init", "--quiet", cwd=tmp_path / name)
+        assert ("hublock init --merge-driver writes `hub.lock merge=hublock`" in hub("init").err) is git_too
+    monkeypatch.chdir(tmp_path / "plain")
+    refused = hub("init", "--merge-driver")
+    assert (refused.code, "takes no git configuration" in refused.err) == (2, True)
+
+
+def test_the_driver_merges_by_entry_what_git_would_not(clone: Path, hub: Run) -> None:
+    assert hub("init", "--merge-driver").code == 0
+    commit(clone, "attributes")
+    both_sides(
+        clone, hub,
+        ours=("add", "a/tagged:v1", "net", "--name", "net-a", *DECLARED),
+        theirs=("add", "a/tagged:v1", "net", "--name", "net-b", *DECLARED),
+    )  # fmt: skip
+
+    merge(clone, "topic")
+
+    settle_manifest(clone)
+    assert git("ls-files", "--unmerged", cwd=clone) == b""
+    lock = (clone / "hub.lock").read_text()
+    assert lock.count('name = "net-a"') == lock.count('name = "net-b"') == 1
+    assert hub("verify").code == 0, hub("verify")
+
+
+def test_a_conflict_is_marked_and_lock_recovers_what_is_agreed(clone: Path, pinned: Forge, hub: Run) -> None:
+    assert hub("init", "--merge-driver").code == 0
+    commit(clone, "attributes")
+    branch = pinned.find_repo("github.com", "b/branch")
+    assert branch is not None
+    first = branch.commit({"1": "1"})
+    second = branch.commit({"2": "2"})
+    both_sides(clone, hub, ours=("update", "big", "--precise", first), theirs=("update", "big", "--precise", second))
+
+    done = merge(clone, "topic")
+
+    assert done.returncode == 1
+    assert "warning: hub.lock: both sides changed b/branch" in done.stderr
+    text = (clone / "hub.lock").read_text()
+    assert text.count("<<<<<<< ours\n") == text.count("=======\n") == text.count(">>>>>>> theirs\n") > 0
+    for words in (("verify",), ("sync",), ("list",), ("lock", "--check"), ("diff",), ("update", "--all")):
+        refused = hub(*words)
+        assert (refused.code, "holds git conflict markers" in refused.err) == (2, True), words
+        assert refused.err.endswith("   hint: hublock lock\n"), words
+    asked = len(pinned.requests)
+    recovered = hub("lock")
+    assert recovered.code == 0
+    assert (
+        "hub.lock is in conflict: every pin that both sides agree on is kept; found out again: b/branch\n"
+        in recovered.err
+    )
+    assert not [request for request in pinned.requests[asked:] if "tagged" in request.path]
+    assert f'commit = "{second}"' in (clone / "hub.lock").read_text()
+    assert hub("verify").code == 0
+
+
+@pytest.mark.parametrize("style", ["merge", "diff3"])
+def test_lock_recovers_what_git_itself_leaves(clone: Path, pinned: Forge, hub: Run, style: str) -> None:
+    """Without the driver: both sides add a model at the same place, and git sets its markers line by line."""
+    git("config", "merge.conflictStyle", style, cwd=clone)
+    both_sides(
+        clone, hub,
+        ours=("add", "a/tagged:v1", "net", "--name", "net-a", *DECLARED),
+        theirs=("add", "a/tagged:v1", "net", "--name", "net-b", *DECLARED),
+    )  # fmt: skip
+    assert merge(clone, "topic").returncode == 1
+    assert "<<<<<<< " in (clone / "hub.lock").read_text()
+    settle_manifest(clone)
+    asked = len(pinned.requests)
+
+    recovered = hub("lock")
+
+    assert (recovered.code, "every pin that both sides agree on is kept\n" in recovered.err) == (0, True), recovered
+    assert len(pinned.requests) == asked
+    lock = (clone / "hub.lock").read_text()
+    assert lock.count('name = "net-a"') == lock.count('name = "net-b"') == 1
+    assert hub("verify").code == 0
+
+
+def test_a_side_that_is_no_lock_is_refused_and_named(clone: Path, hub: Run) -> None:
+    text = f"<<<<<<< a\nversion = 1\nbad = 1\n=======\n{(clone / 'hub.lock').read_text()}>>>>>>> b\n"
+    (clone / "hub.lock").write_text(text)
+
+    done = hub("lock")
+
+    assert str(done) == (
+        "exit 2\n--- stdout\n--- stderr\n"
+        "error: <project>/hub.lock (our side): bad: unknown key, so its conflict cannot be read by entry\n"
+        "   hint: git checkout --ours hub.lock, then hublock lock\n"
+    )
+    assert (clone / "hub.lock").read_text() == text
+
+
+def test_the_driver_marks_everything_where_a_side_cannot_be_read(tmp_path: Path, clone: Path, hub: Run) -> None:
+    good = (clone / "hub.lock").read_text()
+    for name, text in (("base", ""), ("ours", good), ("theirs", good.replace("version = 1", "version = 9"))):
+        (tmp_path / name).write_text(text)
+
+    done = hub("merge-driver", *(str(tmp_path / name) for name in ("base", "ours", "theirs")))
+
+    assert done.code == 1
+    assert "their lock: version: is 9" in done.err
+    assert "<<<<<<< ours\nversion = 1\n=======\nversion = 9\n>>>>>>> theirs\n" in (tmp_path / "ours").read_text()
