@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hublock.actions.changing import changing
 from hublock.actions.context import Context
 from hublock.actions.describe import offer_of_pinned
 from hublock.actions.lock import Locking, build
@@ -54,25 +55,26 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         EntrypointNotFound: the repository has no such entry point.
         HublockError: whatever locking raises; neither file was touched.
     """
-    project.check_writable()
-    text = project.manifest_text()
-    manifest, lock = project.read_manifest(text), project.read_lock()
-    reference = _relative(Reference.parse(wish.reference), project)
-    entrypoints, understood = wish.entrypoints, None
-    if not entrypoints:
-        reference, entrypoints, understood, offer = _understand(reference, wish, lock, project, context)
-        if offer is not None:
-            return Added(offer=offer, understood=understood)
-    reference = _by_new_name(reference, wish, lock, project, context)
-    wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest, project)
-    done = build(
-        replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
-    )
-    for model in wanted:
-        agreed = tuple(sorted({*model.allow_pickle, *done.consent.get(model.name, ())}))
-        text = edit_manifest(text, embedded=project.embedded, add=replace(model, allow_pickle=agreed))
-    project.write_manifest(text)
-    return Added(locking=replace(done, changed=project.write_lock(done.lock)), understood=understood)
+    with changing(project, context):
+        text = project.manifest_text()
+        manifest, lock = project.read_manifest(text), project.read_lock()
+        reference = _relative(Reference.parse(wish.reference), project)
+        entrypoints, understood = wish.entrypoints, None
+        if not entrypoints:
+            reference, entrypoints, understood, offer = _understand(reference, wish, lock, project, context)
+            if offer is not None:
+                return Added(offer=offer, understood=understood)
+        reference = _by_new_name(reference, wish, lock, project, context)
+        wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest, project)
+        done = build(
+            replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
+        )
+        text = _text_by_now([model.name for model in wanted], project)
+        for model in wanted:
+            agreed = tuple(sorted({*model.allow_pickle, *done.consent.get(model.name, ())}))
+            text = edit_manifest(text, embedded=project.embedded, add=replace(model, allow_pickle=agreed))
+        project.write_manifest(text)
+        return Added(locking=replace(done, changed=project.write_lock(done.lock)), understood=understood)
 
 
 def add_weights(name: str, url: str, project: Project, context: Context) -> Locking:
@@ -82,20 +84,21 @@ def add_weights(name: str, url: str, project: Project, context: Context) -> Lock
         InputError: the name is taken, or the URL holds a credential.
         TransferError: the file could not be fetched.
     """
-    project.check_writable()
-    text = project.manifest_text()
-    manifest = project.read_manifest(text)
-    _refuse_taken([name], manifest)
-    wanted = WantedWeights(name=name, url=url)
-    done = build(
-        replace(manifest, weights=(*manifest.weights, wanted)),
-        project.read_lock(),
-        context,
-        base=project.folder,
-        options=TraceOptions(),
-    )
-    project.write_manifest(edit_manifest(text, embedded=project.embedded, add=wanted))
-    return replace(done, changed=project.write_lock(done.lock))
+    with changing(project, context):
+        text = project.manifest_text()
+        manifest = project.read_manifest(text)
+        _refuse_taken([name], manifest)
+        wanted = WantedWeights(name=name, url=url)
+        done = build(
+            replace(manifest, weights=(*manifest.weights, wanted)),
+            project.read_lock(),
+            context,
+            base=project.folder,
+            options=TraceOptions(),
+        )
+        text = _text_by_now([name], project)
+        project.write_manifest(edit_manifest(text, embedded=project.embedded, add=wanted))
+        return replace(done, changed=project.write_lock(done.lock))
 
 
 def _wanted(wish: Wish, repo: str, manifest: Manifest, project: Project) -> tuple[WantedModel, ...]:
@@ -126,6 +129,13 @@ def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:
     for index, name in enumerate(names):
         if name in manifest.names or name in names[:index]:
             raise InputError(f"the manifest already has a {name}", hint=f"--name {name}-2, or hublock remove {name}")
+
+
+def _text_by_now(names: Sequence[str], project: Project) -> str:
+    """Read the manifest once more: what its author wrote in the meantime stays, and no name of theirs is replaced."""
+    text = project.manifest_text()
+    _refuse_taken(names, project.read_manifest(text))
+    return text
 
 
 def _relative(reference: Reference, project: Project) -> Reference:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from hublock.actions.changing import changing
 from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers, check_url
 from hublock.actions.merge import recover
@@ -61,10 +62,10 @@ def lock_project(
         RemoteError: a repository or a file could not be fetched.
         LoadError: a model could not be traced.
     """
-    project.check_writable()
-    manifest, old = project.read_manifest(), recover(project, context.progress)
-    done = build(manifest, old, context, base=project.folder, options=options, retrace=retrace)
-    return replace(done, changed=project.write_lock(done.lock))
+    with changing(project, context):
+        manifest, old = project.read_manifest(), recover(project, context.progress)
+        done = build(manifest, old, context, base=project.folder, options=options, retrace=retrace)
+        return replace(done, changed=project.write_lock(done.lock))
 
 
 def check_lock(project: Project) -> tuple[str, ...]:

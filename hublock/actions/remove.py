@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from hublock.actions.changing import changing
 from hublock.actions.context import Context
 from hublock.actions.lock import Locking, build
 from hublock.actions.project import Project
@@ -19,23 +20,23 @@ def remove(name: str, project: Project, context: Context) -> Locking:
         InputError: the manifest has nothing of that name.
         StoreError: the project cannot be written.
     """
-    project.check_writable()
-    text = project.manifest_text()
-    manifest, old = project.read_manifest(), project.read_lock()
-    if name not in manifest.names:
-        raise InputError(f"{project.manifest} has no {name}{nearest(name, manifest.names)}", hint="hublock list")
-    rest = replace(
-        manifest,
-        models=tuple(model for model in manifest.models if model.name != name),
-        weights=tuple(item for item in manifest.weights if item.name != name),
-    )
-    answered = set(plan(rest, old).keep)
-    # what the lock did not answer before is left to `hublock lock`: removing needs neither network nor torch
-    kept = replace(
-        rest,
-        models=tuple(model for model in rest.models if model.name in answered),
-        weights=tuple(item for item in rest.weights if item.name in {locked.name for locked in old.weights}),
-    )
-    done = build(kept, old, context, base=project.folder, options=TraceOptions())
-    project.write_manifest(edit_manifest(text, embedded=project.embedded, remove=name))
-    return replace(done, changed=project.write_lock(done.lock))
+    with changing(project, context):
+        text = project.manifest_text()
+        manifest, old = project.read_manifest(), project.read_lock()
+        if name not in manifest.names:
+            raise InputError(f"{project.manifest} has no {name}{nearest(name, manifest.names)}", hint="hublock list")
+        rest = replace(
+            manifest,
+            models=tuple(model for model in manifest.models if model.name != name),
+            weights=tuple(item for item in manifest.weights if item.name != name),
+        )
+        answered = set(plan(rest, old).keep)
+        # what the lock did not answer before is left to `hublock lock`: removing needs neither network nor torch
+        kept = replace(
+            rest,
+            models=tuple(model for model in rest.models if model.name in answered),
+            weights=tuple(item for item in rest.weights if item.name in {locked.name for locked in old.weights}),
+        )
+        done = build(kept, old, context, base=project.folder, options=TraceOptions())
+        project.write_manifest(edit_manifest(text, embedded=project.embedded, remove=name))
+        return replace(done, changed=project.write_lock(done.lock))

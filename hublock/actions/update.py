@@ -1,9 +1,11 @@
 """Move pins to what the hosts hold now: the one verb that moves or removes a pin, and shows what that changes."""
 
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from hublock.actions import moves
+from hublock.actions.changing import changing
 from hublock.actions.context import Context
 from hublock.actions.lock import Locking, build
 from hublock.actions.moves import Move
@@ -76,23 +78,24 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
         RemoteError: a host could not be asked, or no longer has a repository or a ref.
         LoadError: a model could not be traced.
     """
-    if not request.dry_run:
-        project.check_writable()
-    manifest, lock = project.read_manifest(), project.read_lock()
-    selected = _select(request, lock, str(project.lock))
-    looks = moves.at_once(
-        lambda repo: moves.look(repo, context, base=project.folder, precise=request.precise), selected.repos, context
-    )
-    away = _away(moves.sure(looks), request)
-    snapshots = {move.repo.id: move.remote.fetch(move.resolved.commit, progress=context.progress) for move in away}
-    moved = tuple(_compare(move, snapshots[move.repo.id], manifest, context, project) for move in away)
-    replaced = _replaced(selected, lock, {move.repo.id for move in away}, context, request)
-    if request.dry_run or not (moved or replaced):
-        return Updated(moved=moved, replaced=replaced)
-    fresh = _pinned(away, snapshots, context)
-    done = build(manifest, _without(lock, fresh, set(replaced)), context, base=project.folder, options=options)
-    done = replace(done, changed=project.write_lock(done.lock))
-    return Updated(moved=moved, replaced=replaced, changes=changes.compare(lock, done.lock), locking=done)
+    with nullcontext() if request.dry_run else changing(project, context):
+        manifest, lock = project.read_manifest(), project.read_lock()
+        selected = _select(request, lock, str(project.lock))
+        looks = moves.at_once(
+            lambda repo: moves.look(repo, context, base=project.folder, precise=request.precise),
+            selected.repos,
+            context,
+        )
+        away = _away(moves.sure(looks), request)
+        snapshots = {move.repo.id: move.remote.fetch(move.resolved.commit, progress=context.progress) for move in away}
+        moved = tuple(_compare(move, snapshots[move.repo.id], manifest, context, project) for move in away)
+        replaced = _replaced(selected, lock, {move.repo.id for move in away}, context, request)
+        if request.dry_run or not (moved or replaced):
+            return Updated(moved=moved, replaced=replaced)
+        fresh = _pinned(away, snapshots, context)
+        done = build(manifest, _without(lock, fresh, set(replaced)), context, base=project.folder, options=options)
+        done = replace(done, changed=project.write_lock(done.lock))
+        return Updated(moved=moved, replaced=replaced, changes=changes.compare(lock, done.lock), locking=done)
 
 
 def _select(request: Request, lock: Lock, file: str) -> _Selection:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -110,6 +110,18 @@ class Store:
                 yield incoming
             finally:
                 incoming.close()
+
+    @contextmanager
+    def alone(self, key: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Let one process at a time do what ``key`` stands for; ``on_wait`` as in :meth:`incoming`.
+
+        A store that cannot be written holds nobody back.
+        """
+        path = self._layout.lock(key)
+        with suppress(StoreError):
+            make_folder(path.parent)
+        with mutex(path, on_wait=on_wait) if path.parent.is_dir() else nullcontext():
+            yield
 
     def discard(self, digest: Digest) -> None:
         """Remove a file or tree; what still reads or maps it is not disturbed (POSIX).

@@ -1,0 +1,29 @@
+"""One command at a time changes a project."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hublock.actions.context import Context
+from hublock.actions.project import Project
+
+
+@contextmanager
+def changing(project: Project, context: Context) -> Iterator[None]:
+    """Hold the project for a command that reads its files, works for minutes and writes them again.
+
+    Another such command waits until then: else the last to write would drop what the others wrote.
+
+    Raises:
+        StoreError: the project is read-only.
+    """
+    project.check_writable()
+    told = False
+
+    def on_wait() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            context.progress.say(f"waiting for another hublock that changes {project.folder}")
+
+    with context.store.alone(f"project {project.folder.resolve()}", on_wait=on_wait):
+        yield

@@ -1,0 +1,105 @@
+"""Two commands, or a command and an editor, that change one project at once."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hublock.actions.add import add_weights
+from hublock.actions.context import Context
+from hublock.actions.lock import lock_project
+from hublock.actions.project import Project
+from hublock.actions.trace import TraceOptions
+from hublock.core.progress import Progress
+from hublock.errors import InputError
+from tests.forge import Forge
+
+SIGNED = "https://example.org/a.pth?sig=0"
+"""Locking it warns, in the midst of the work."""
+PLAIN = "https://example.org/b.pth"
+
+
+class Meanwhile(Progress):
+    """Does something else as soon as it is warned."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def warn(self, message: str) -> None:
+        del message
+        self._act()
+
+
+class Waiting(Progress):
+    """Tells that somebody waits."""
+
+    def __init__(self) -> None:
+        self.waits = threading.Event()
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+        self.waits.set()
+
+
+@pytest.fixture
+def project(forge: Forge, tmp_path: Path) -> Project:
+    forge.serve(SIGNED, b"a")
+    forge.serve(PLAIN, b"b")
+    (tmp_path / "project").mkdir()
+    return Project.at(tmp_path / "project")
+
+
+def context(forge: Forge, tmp_path: Path, progress: Progress) -> Context:
+    return Context(settings=forge.settings(tmp_path / "store"), progress=progress)
+
+
+def test_two_commands_keep_what_the_other_wrote(forge: Forge, tmp_path: Path, project: Project) -> None:
+    second = Waiting()
+    thread = threading.Thread(
+        target=lambda: add_weights("b", PLAIN, project, context(forge, tmp_path, second)), name="second"
+    )
+
+    def meanwhile() -> None:
+        thread.start()
+        while thread.is_alive() and not second.waits.wait(0.05):
+            pass
+
+    add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(meanwhile)))
+    thread.join()
+
+    assert sorted(project.read_manifest().names) == ["a", "b"]
+    assert [item.name for item in project.read_lock().weights] == ["a", "b"]
+    assert second.said[0] == f"waiting for another hublock that changes {project.folder}"
+
+
+def test_what_a_user_writes_meanwhile_stays(forge: Forge, tmp_path: Path, project: Project) -> None:
+    def edit() -> None:
+        project.manifest.write_text('# mine\nenvironment = "exact"\n')
+
+    add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(edit)))
+
+    text = project.manifest.read_text()
+    assert text.startswith('# mine\nenvironment = "exact"\n')
+    assert project.read_manifest().names == ("a",)
+
+
+def test_a_name_that_is_taken_meanwhile_is_not_replaced(forge: Forge, tmp_path: Path, project: Project) -> None:
+    theirs = f'[weights.a]\nurl = "{PLAIN}"\n'
+
+    def edit() -> None:
+        project.manifest.write_text(theirs)
+
+    with pytest.raises(InputError, match="already has a a"):
+        add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(edit)))
+
+    assert project.manifest.read_text() == theirs
+    assert not project.lock.exists()
+
+
+def test_a_store_that_cannot_be_written_holds_nobody_back(forge: Forge, tmp_path: Path, project: Project) -> None:
+    project.manifest.write_text("")
+    (tmp_path / "store").write_text("in the way")
+
+    assert not lock_project(project, context(forge, tmp_path, Progress()), options=TraceOptions()).lock.repos
