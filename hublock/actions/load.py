@@ -48,6 +48,7 @@ def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
     match = call.match
     answers = LockedAnswers(lock, match.repo, match.models, store)
     answers.prefetch()
+    answers.check_sizes()
     repository = verified(match.repo, store, private=any(model.writes_tree for model in match.models))
     check_environment(match, lock, repository)
     args, kwargs = arguments(call, repository)

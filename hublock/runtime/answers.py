@@ -84,6 +84,17 @@ class LockedAnswers:
         digests = list(self._by_digest)
         threading.Thread(target=self._hash_all, args=(digests,), name="hublock-hash", daemon=True).start()
 
+    def check_sizes(self) -> None:
+        """Look at the length of what is stored; an absent file is left for later to report, it may not be asked for.
+
+        Raises:
+            DigestMismatch: a file is truncated or has grown.
+        """
+        for digest, (size, _) in self._by_digest.items():
+            path = self._store.blob(digest)
+            if path is not None and path.stat().st_size != size:
+                raise DigestMismatch(f"{path} has {path.stat().st_size} bytes, not {size}", hint="hublock sync")
+
     def _hash_all(self, digests: Iterable[Digest]) -> None:
         for digest in digests:
             path = self._store.blob(digest)
