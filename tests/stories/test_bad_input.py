@@ -60,7 +60,6 @@ def test_refuses_a_bad_manifest(run: Run, project: Path, text: str, sentence: st
 @pytest.mark.parametrize(
     ("text", "code", "sentence"),
     [
-        (CONFLICT, 2, "<project>/hub.lock: line 2: holds git conflict markers"),
         ("version = 2\n", 2, "<project>/hub.lock: version: is 2, and this hublock reads only 1"),
         ("version = 1\nextra = 1\n", 2, "<project>/hub.lock: extra: unknown key"),
         ("version = 1\n[[repo]]\n", 2, "<project>/hub.lock: repo[0].id: is missing"),
@@ -79,6 +78,20 @@ def test_refuses_a_bad_lock(
 
     assert done.err.startswith(f"error: {sentence}\n   hint: "), done
     assert (done.code, done.out, done.err.count("\n")) == (code, "", 2)
+    assert snapshot(project) == before
+
+
+@pytest.mark.parametrize(
+    "words", [("sync",), ("verify",), ("list",), ("lock", "--check"), ("add", "someone/net", "net")]
+)
+def test_refuses_a_lock_in_conflict_and_names_the_command_that_recovers_it(
+    run: Run, project: Path, words: tuple[str, ...]
+) -> None:
+    (project / "hub.toml").write_text("")
+    (project / "hub.lock").write_text(CONFLICT)
+    before = snapshot(project)
+
+    refused(run(*words), 2, "<project>/hub.lock: line 2: holds git conflict markers", "hublock lock")
     assert snapshot(project) == before
 
 
