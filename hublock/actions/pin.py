@@ -1,6 +1,6 @@
 """From a reference to a pinned repository: resolved, fetched, proven, stored, read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -102,10 +102,16 @@ def fetch_pinned(repo: Repo, context: Context, *, base: Path) -> StoredTree:
 def pin_once(
     reference: Reference, lock: Lock, context: Context, *, base: Path, allow_unreachable: bool = False
 ) -> Pinned:
-    """Take the pin that ``lock`` has of ``reference``, or make one; raises as :func:`pin` does."""
+    """Take the pin that ``lock`` has of ``reference``, or make one; raises as :func:`pin` does.
+
+    A pin that was accepted unproven is proven now, unless that is still allowed.
+    """
     known = lock.repo(str(reference))
     if known is None:
         return pin(reference, context, base=base, allow_unreachable=allow_unreachable)
+    if known.allow_unreachable and not allow_unreachable:
+        proven = remote_of(reference, context, base).resolve(known.commit)
+        known = replace(known, ref=proven.ref, allow_unreachable=False)
     tree = fetch_pinned(known, context, base=base)
     return Pinned(repo=known, tree=tree, hubconf=read_tree_hubconf(tree, known.id))
 

@@ -37,9 +37,10 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
     trace: list[Pending] = []
     keep: list[str] = []
     reasons: list[str] = []
+    unreachable = {_key(wanted.repo) for wanted in manifest.models if wanted.allow_unreachable}
     for wanted in manifest.models:
         found = lock.model(wanted.name)
-        reason = _unanswered(wanted, found)
+        reason = _unanswered(wanted, found, unreachable)
         if reason:
             trace.append(Pending(wanted=wanted, reason=reason))
             reasons.append(f"model {wanted.name} {reason}")
@@ -56,8 +57,11 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
     return Plan(keep=tuple(keep), trace=tuple(trace), fetch=fetch, reasons=tuple(reasons))
 
 
-def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None) -> str | None:
-    """Say why the lock does not answer ``wanted``, or return None."""
+def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None, unreachable: Collection[str]) -> str | None:
+    """Say why the lock does not answer ``wanted``, or return None.
+
+    ``unreachable`` has the keys of the repositories that some model of the manifest wants reachable or not.
+    """
     if found is None:
         return "is not locked yet"
     repo, model = found
@@ -67,7 +71,7 @@ def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None) -> str | 
         return f"is locked with entry point {model.entrypoint}, the manifest wants {wanted.entrypoint}"
     if not _same_arguments(wanted, model):
         return "is locked with other arguments"
-    if wanted.allow_unreachable < repo.allow_unreachable and not _shared(repo):
+    if repo.allow_unreachable and _key(repo.id) not in unreachable:
         return "is locked at an unreachable commit, which the manifest no longer allows"
     if bool(wanted.urls) != (model.traced == "declared"):
         return "is declared in one file and traced in the other"
@@ -77,10 +81,6 @@ def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None) -> str | 
         return "is locked with other input files"
     missing = unconsented(model, wanted.allow_pickle)
     return f"needs consent to the pickle globals {', '.join(missing)}" if missing else None
-
-
-def _shared(repo: Repo) -> bool:
-    return len(repo.models) > 1
 
 
 def _same_arguments(wanted: WantedModel, model: Model) -> bool:

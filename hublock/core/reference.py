@@ -38,7 +38,7 @@ class Reference:
             return cls(kind="local", location=text)
         match = _GITHUB.fullmatch(text)
         if match is None:
-            raise InvalidReference(f"{text!r} does not name a repository", hint=_HINT)
+            raise _nameless(text)
         location, ref = match.groups()
         return cls(kind="github", location=location, ref=_checked_ref(text, ref))
 
@@ -51,10 +51,7 @@ class Reference:
             # not shown: it may hold a password that could not be told apart
             raise InvalidReference("the URL of a reference is malformed", hint=_HINT) from None
         if parts.password or ("@" in parts.netloc and parts.scheme != "git+ssh"):
-            raise InvalidReference(
-                f"the reference to {host} holds a user name or password",
-                hint="put credentials into ~/.netrc or a token variable, never into a reference",
-            )
+            raise _secretive(host)
         # urlsplit drops control characters and empty queries without a word
         odd = re.search(r"[\x00-\x20\x7f?#\\]", text) or not parts.path.strip("/")
         if odd or (parts.netloc if parts.scheme == "git+file" else not _HOST.fullmatch(parts.netloc)):
@@ -76,6 +73,32 @@ class Reference:
     def at(self, ref: str | None) -> Self:
         """Return the same repository at another ref."""
         return replace(self, ref=ref)
+
+
+def _nameless(text: str) -> InvalidReference:
+    """Return the error for what follows no spelling, with the one that may have been meant."""
+    scheme, slashes, rest = text.partition("://")
+    authority, _, path = rest.partition("/")
+    scp = re.fullmatch(r"([\w.-]+@[\w.-]+):([\w.~/-]+)", text)
+    if slashes and "@" in authority:
+        return _secretive(authority.rpartition("@")[2])
+    hint = _HINT
+    if scp:
+        hint = f"write git+ssh://{scp[1]}/{scp[2]}"
+    elif scheme in ("http", "https") and authority.lower() in ("github.com", "www.github.com"):
+        hint = (
+            f"write {'/'.join(path.split('/')[:2]).removesuffix('.git')}, and behind a colon the branch, tag or commit"
+        )
+    elif scheme in ("https", "ssh", "file") and slashes:
+        hint = f"write git+{text}"
+    return InvalidReference(f"{text!r} does not name a repository", hint=hint)
+
+
+def _secretive(host: str | None) -> InvalidReference:
+    return InvalidReference(
+        f"the reference to {host} holds a user name or password",
+        hint="put credentials into ~/.netrc or a token variable, never into a reference",
+    )
 
 
 def _checked_ref(text: str, ref: str | None) -> str | None:

@@ -164,6 +164,8 @@ class _GitRemote:
         warnings = [named.warning]
         if new is not None:
             warnings.append(f"{self._name} is called {new.location} by now: write that, for the old name can be taken")
+        if self._name.startswith("git+file:"):
+            warnings.append(f"{self._name} names a folder of this machine alone; a path such as ./repo may be shared")
         if ref is None and self._dirty():
             warnings.append(f"{self._name} has uncommitted changes, which are not part of commit {named.commit[:12]}")
         return "; ".join(filter(None, warnings)) or None
