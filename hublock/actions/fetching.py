@@ -245,7 +245,7 @@ class FetchingAnswers:
             return None
         if body and any(token in body for token in self._context.settings.tokens.values()):
             raise InputError(f"the answer of {url} holds a token of this environment", hint="unset the token")
-        return Reply(method=method, url=url, status=response.status, body=body or "")
+        return Reply.of(method, url, response.status, body or "")
 
     def _hf_commit(self, repo: str, type: str, revision: str) -> str:
         if re.fullmatch(r"[0-9a-f]{40}", revision):

@@ -4,9 +4,10 @@ Tables without an order of their own keep their rows sorted, so that equal locks
 were found in.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from hublock.core import arguments, fields, tables
 from hublock.core.digest import Digest
@@ -80,7 +81,17 @@ class Reply:
     method: str
     url: str
     status: int
+    digest: Digest
+    size: int
+    """Bytes of the answer, in UTF-8."""
     body: str = ""
+
+    @classmethod
+    def of(cls, method: str, url: str, status: int, body: str) -> Self:
+        """Make the entry of an answer."""
+        data = body.encode("utf-8")
+        digest = Digest("sha256", hashlib.sha256(data).hexdigest())
+        return cls(method=method, url=url, status=status, digest=digest, size=len(data), body=body)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,6 +214,7 @@ def parse_lock(text: str, *, file: str) -> Lock:
     _check_names(root)
     _check_once(root)
     _check_digests(root)
+    _check_bodies(root)
     return lock
 
 
@@ -227,7 +239,15 @@ _HF = record(
     size=_size,
     pickle=fields.pickle,
 )
-_REPLY = record(Reply, method=fields.method, url=fields.url, status=tables.integer(100, 599), body=fields.body)
+_REPLY = record(
+    Reply,
+    method=fields.method,
+    url=fields.url,
+    status=tables.integer(100, 599),
+    digest=_sha256,
+    size=_size,
+    body=fields.body,
+)
 _INPUT = record(Input, name=fields.relative, digest=_sha256, size=_size, pickle=fields.pickle)
 _MODEL = record(
     Model,
@@ -335,6 +355,16 @@ def _check_once(root: Cell) -> None:
                 if identity in seen:
                     raise row.refuse(f"repeats {seen[identity]}")
                 seen[identity] = row.path
+
+
+def _check_bodies(root: Cell) -> None:
+    """The answers that a lock holds are those it names the digests of."""
+    for row in (row for model in _models(root) for row in _rows(model, "replies")):
+        cells = row.members()
+        body = cells["body"].value if "body" in cells else ""
+        whole = Reply.of("", "", 0, str(body))
+        if (str(whole.digest), whole.size) != (cells["digest"].value, cells["size"].value):
+            raise row.refuse("the body is not the one that digest and size are of")
 
 
 def _check_digests(root: Cell) -> None:

@@ -95,7 +95,11 @@ HF = st.builds(
     pickle=PICKLES,
 )
 REPLIES = st.builds(
-    Reply, method=st.sampled_from(["GET", "HEAD"]), url=URLS, status=st.integers(100, 599), body=st.text(max_size=30)
+    Reply.of,
+    method=st.sampled_from(["GET", "HEAD"]),
+    url=URLS,
+    status=st.integers(100, 599),
+    body=st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
 )
 MODELS = st.builds(
     Model,

@@ -160,7 +160,7 @@ def test_a_nested_repository_that_writes_beside_its_code_gets_a_copy(store: Stor
 
 
 def test_replies_are_replayed(store: Store) -> None:
-    reply = Reply(method="GET", url=URL, status=404, body="no")
+    reply = Reply.of("GET", URL, 404, "no")
     found = locked(store, Model(name="a", entrypoint="net", replies=(reply,)))
 
     assert found.reply("GET", URL) == (404, b"no")
