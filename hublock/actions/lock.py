@@ -201,9 +201,10 @@ def _named(manifest: Manifest, so_far: Lock, context: Context) -> list[NamedWeig
 
 def _merged(old: Model, new: Model) -> Model:
     """Add what a second trace saw to what the first one saw, and remove nothing."""
+    proven = old.traced != "confirmed" or old.state == new.state
     return replace(
         new,
-        state=new.state if old.state == new.state else None,
+        state=new.state if proven else None,
         repos=tuple(sorted({*old.repos, *new.repos})),
         weights=tuple({item.url: item for item in (*old.weights, *new.weights)}.values()),
         hf=tuple({(item.repo, item.revision, item.file): item for item in (*old.hf, *new.hf)}.values()),

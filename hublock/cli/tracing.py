@@ -16,8 +16,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how to trace."""
     parser.add_argument("--no-confirm", action="store_true", help="do not load each model a second time, offline")
     parser.add_argument(
-        "--timeout", type=float, default=600.0, metavar="SECONDS", help="how long a model may run, fetching left out"
+        "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="how long a model may run, fetching left out"
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    # more than a year is no limit, and more than the system's clocks can count
+    if not 0 < seconds <= 365 * 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def options(arguments: argparse.Namespace, *, allow_pickle: bool = False) -> "TraceOptions":

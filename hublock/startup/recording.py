@@ -25,12 +25,13 @@ def activate() -> None:
     from hublock.runtime import torchhub
 
     def load(repo_or_dir: str, model: str, *args: Any, **kwargs: Any) -> Any:
-        wish = _wish(repo_or_dir, model, args, kwargs)
-        return _locked_first(lambda: hub.load(repo_or_dir, model, *args, **kwargs), wish)
+        return _locked_first(
+            lambda: hub.load(repo_or_dir, model, *args, **kwargs), lambda: _wish(repo_or_dir, model, args, kwargs)
+        )
 
     def fetching(function: Callable[..., Any]) -> Callable[..., Any]:
         def fetch(url: str, *args: Any, **kwargs: Any) -> Any:
-            return _locked_first(lambda: function(url, *args, **kwargs), {"url": url})
+            return _locked_first(lambda: function(url, *args, **kwargs), lambda: {"url": url})
 
         return fetch
 
@@ -59,10 +60,11 @@ def _wish(repo: str, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any
     }
 
 
-def _locked_first(answer: Callable[[], Any], wish: Mapping[str, Any]) -> Any:
+def _locked_first(answer: Callable[[], Any], wished: Callable[[], Mapping[str, Any]]) -> Any:
     try:
         return answer()
     except (NotLocked, UnlockedDownload):
+        wish = wished()
         done = subprocess.run(
             [sys.executable, "-m", "hublock.startup.recording"],
             input=json.dumps(wish),

@@ -152,6 +152,39 @@ def test_every_kind_of_file_is_found_and_loads_on_another_machine(
     assert checked.code == 0, checked
 
 
+TRAVELLING = """\
+dependencies = ["torch"]
+import os, torch
+from net import Net
+def net():
+    model = Net()
+    # only what a trace keeps of the environment can stand for another machine here
+    model.load_state_dict(torch.hub.load_state_dict_from_url(f"https://example.org/{os.environ['LANG']}.pth"))
+    return model
+"""
+
+
+def test_tracing_again_on_another_machine_adds_its_files_and_removes_none(
+    forge: Forge, run: Run, project: Path
+) -> None:
+    forge.repo("someone/travels", {"hubconf.py": TRAVELLING, "net.py": NET})
+    forge.serve("https://example.org/C.pth", weights(1))
+    forge.serve("https://example.org/C.UTF-8.pth", weights(1))
+    first = run("add", "someone/travels", "net", "--no-confirm", LANG="C")
+    assert first.err.endswith("1 file, 1.8 KiB; traced within <isolation>, unconfirmed\n"), first
+    before = (project / "hub.lock").read_text()
+    assert "state = " not in before
+
+    again = run("lock", "--retrace", "net", LANG="C.UTF-8")
+
+    assert again.err.endswith("2 files, 3.6 KiB; traced within <isolation>, confirmed\nhub.lock was updated\n"), again
+    after = (project / "hub.lock").read_text()
+    gone = set(before.splitlines()) - set(after.splitlines())
+    assert gone == {'traced = "unconfirmed"'}
+    assert "https://example.org/C.UTF-8.pth" in after
+    assert "state = " in after
+
+
 CRASHING = """\
 dependencies = ["torch"]
 import os, torch

@@ -104,6 +104,8 @@ def test_what_a_script_asks_torch_hub_for_can_be_locked_by_running_it(served: Fo
         "print(sorted(torch.hub.load_state_dict_from_url('https://example.org/net.pth')), sys.argv[1:])\n"
         "torch.hub.download_url_to_file('https://example.org/labels.txt', 'labels.txt')\n"
         "torch.hub.load('someone/net:v1', 'net', pretrained=True)\n"
+        "class Four(int): 'cannot be written into a lock, and need not be'\n"
+        "torch.hub.load('someone/net:v1', 'net', pretrained=True, width=Four(4))\n"
     )
 
     served.serve("https://example.org/labels.txt", b"cat")
