@@ -67,7 +67,11 @@ class Downloader:
             TransferError: no route serves it.
             StoreError: the store cannot be written.
         """
-        return self._fetch(wanted, Stop())
+        named: list[Path] = []
+        try:
+            return self._fetch(wanted, Stop(), named)
+        finally:
+            self._store.settle(named)
 
     def fetch_all(self, wanted: Sequence[Wanted]) -> list[Fetched]:
         """Fetch several files at once, in the order given; the first failure ends the others.
@@ -77,21 +81,27 @@ class Downloader:
         """
         stop = Stop()
         distinct = {item.digest or item.url: item for item in wanted}
-        with ThreadPoolExecutor(self._jobs, thread_name_prefix="hublock-file") as pool:
-            futures: dict[object, Future[Fetched]] = {
-                key: pool.submit(self._fetch, item, stop) for key, item in distinct.items()
-            }
-            try:
-                done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-            except BaseException:
-                stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="hublock-file")
+        named: list[Path] = []
+        try:
+            with pool:
+                futures: dict[object, Future[Fetched]] = {
+                    key: pool.submit(self._fetch, item, stop, named) for key, item in distinct.items()
+                }
+                try:
+                    done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+                    for future in done:
+                        future.result()
+                except BaseException:
+                    stop.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+        finally:
+            self._store.settle(named)
         return [futures[item.digest or item.url].result() for item in wanted]
 
-    def _fetch(self, wanted: Wanted, stop: Stop) -> Fetched:
+    def _fetch(self, wanted: Wanted, stop: Stop, named: list[Path]) -> Fetched:
+        """Return the file; a path whose name has still to be made to last is added to ``named``."""
         if found := self._stored(wanted):
             return found
         told = False
@@ -108,7 +118,10 @@ class Downloader:
             if found:
                 return found
             with self._line.connections:
-                return self._by_any_route(wanted, incoming, stop)
+                digest, size = self._by_any_route(wanted, incoming, stop)
+            path = incoming.publish(digest, settle=False)
+            named.append(path)
+            return Fetched(url=wanted.url, digest=digest, size=size, path=path)
 
     def _stored(self, wanted: Wanted) -> Fetched | None:
         if wanted.digest is None or (path := self._store.blob(wanted.digest)) is None:
@@ -137,7 +150,7 @@ class Downloader:
                 return Fetched(url=wanted.url, digest=wanted.digest, size=size, path=path, came_from="cache")
         return None
 
-    def _by_any_route(self, wanted: Wanted, incoming: Incoming, stop: Stop) -> Fetched:
+    def _by_any_route(self, wanted: Wanted, incoming: Incoming, stop: Stop) -> tuple[Digest, int]:
         routes = self._transport.routes(wanted.url)
         lied: DigestMismatch | None = None
         for number, route in enumerate(routes):
@@ -145,7 +158,7 @@ class Downloader:
             try:
                 tries = TRIES if number == len(routes) - 1 else MIRROR_TRIES
                 transfer = Transfer(wanted, source, incoming, stop=stop, line=self._line, tries=tries)
-                digest, size = transfer.run()
+                return transfer.run()
             except (TransferError, DigestMismatch) as error:
                 stop.check()
                 if number == len(routes) - 1:
@@ -158,9 +171,6 @@ class Downloader:
                 # a full disk must not stay full of half a file
                 incoming.clear()
                 raise
-            else:
-                path = incoming.publish(digest)
-                return Fetched(url=wanted.url, digest=digest, size=size, path=path)
         raise AssertionError("there is always a route")
 
 

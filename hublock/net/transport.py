@@ -1,9 +1,8 @@
 """HTTP as the rooms above need it: mirrors, redirects, credentials and time limits in one place, one kind of error."""
 
 import base64
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -12,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from hublock.errors import TransferError
 from hublock.net.failures import told
 from hublock.net.routes import Route, check, is_loopback, join, redact, routes, same_origin
+from hublock.net.session import Authorize, Sessions
 from hublock.settings import Settings
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Transport(Protocol):
 class HttpTransport:
     """HTTP by ``requests``, as the user's proxies, netrc and certificate settings say.
 
-    May be shared by threads: each has a session, so a pool of connections, of its own.
+    May be shared by threads: each has connections of its own.
     """
 
     def __init__(
@@ -134,8 +134,8 @@ class HttpTransport:
         """Use the mirrors and tokens of ``settings``; the time-outs are in seconds."""
         self._mirrors = settings.mirrors
         self._tokens = settings.tokens
-        self._timeouts = connect_timeout, idle_timeout
-        self._threads = threading.local()
+        self._idle = idle_timeout
+        self._sessions = Sessions((connect_timeout, idle_timeout))
 
     def routes(self, url: str) -> tuple[Route, ...]:
         """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
@@ -165,7 +165,7 @@ class HttpTransport:
             answer = self._ask(method, here, headers, body, trusted=trusted)
             location = answer.headers.get("Location")
             if answer.status_code not in REDIRECTS:
-                return Response(answer, here.origin, idle=self._timeouts[1])
+                return Response(answer, here.origin, idle=self._idle)
             answer.close()
             following = self._follow(here, answer.status_code, location, method, route)
             check(following)
@@ -195,19 +195,9 @@ class HttpTransport:
         if not trusted:
             sent = {name: value for name, value in sent.items() if name.lower() not in ("authorization", "cookie")}
         with told(route.origin, "cannot be reached" + route.by_mirror):
-            return self._session().request(
-                method,
-                route.url,
-                headers=sent,
-                data=body,
-                proxies=_proxies(route.url),
-                auth=self._authorization(route if trusted else None),
-                timeout=self._timeouts,
-                stream=True,
-                allow_redirects=False,
-            )
+            return self._sessions.send(method, route.url, sent, body, self._authorization(route if trusted else None))
 
-    def _authorization(self, route: Route | None) -> "Callable[[requests.PreparedRequest], requests.PreparedRequest]":
+    def _authorization(self, route: Route | None) -> Authorize:
         """Return what adds the credentials for ``route``; always given, so that requests adds none by itself."""
         secret = self._secret(route) if route else None
 
@@ -219,8 +209,6 @@ class HttpTransport:
         return add
 
     def _secret(self, route: Route) -> str | None:
-        import requests.utils
-
         asked, owner = urlsplit(route.url), urlsplit(route.owner)
         local = is_loopback(asked.hostname)
         if asked.scheme != "https" and not local:
@@ -231,34 +219,8 @@ class HttpTransport:
         token = self._tokens.get(host) if local or owner.port in (None, 443) else None
         if token:
             return f"Bearer {token}" if host in BEARERS else _basic("x-access-token", token)
-        pair = requests.utils.get_netrc_auth(route.owner)
+        pair = self._sessions.netrc(f"{owner.scheme}://{owner.netloc}/")
         return _basic(*pair) if pair else None
-
-    def _session(self) -> "requests.Session":
-        session: requests.Session | None = getattr(self._threads, "session", None)
-        if session is None:
-            session = self._threads.session = _new_session()
-        return session
-
-
-def _proxies(url: str) -> dict[str, str] | None:
-    """Keep what is for this machine away from proxies, who could read the token; None leaves it to the environment."""
-    host = urlsplit(url).hostname
-    return {"no_proxy": host} if host and is_loopback(host) else None
-
-
-def _new_session() -> "requests.Session":
-    from http.cookiejar import DefaultCookiePolicy
-
-    import requests
-
-    session = requests.Session()
-    session.headers["User-Agent"] = "hublock"
-    # else it reads the whole body of a redirect, however long, to prepare a request that we never send
-    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # noqa: ARG005
-    # what one answer sets must not change what the next request gets
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    return session
 
 
 def _basic(user: str, password: str) -> str:

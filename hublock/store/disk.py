@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -42,8 +43,10 @@ def _store_error(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{error.filename or path} cannot be written: {reason}", hint=hint)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, *, settle: bool = True) -> None:
     """Make ``path`` and its parents; below a folder that a group shares, they are shared as well.
+
+    Unless ``settle``, who calls syncs the parent of ``path`` later.
 
     Raises:
         StoreError: it cannot be made.
@@ -58,7 +61,8 @@ def make_folder(path: Path) -> None:
             if above & SHARED == SHARED:
                 with suppress(PermissionError):
                     path.chmod(stat.S_IMODE(path.stat().st_mode) | SHARED)
-            sync_folder(path.parent)
+            if settle:
+                sync_folder(path.parent)
 
 
 def own_name(path: Path) -> Path:
@@ -66,6 +70,7 @@ def own_name(path: Path) -> Path:
     return path.with_name(f"{path.name}-{host_name()}-{os.getpid()}-{next(_numbers)}")
 
 
+@cache
 def host_name() -> str:
     """Return eight hex digits that stand for this machine in file names."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -102,13 +107,16 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def publish(temporary: Path, final: Path) -> None:
+def publish(temporary: Path, final: Path, *, settle: bool = True) -> None:
     """Give a finished file its name, read-only; if the name exists already, that file stays.
+
+    Its bytes are synced before. Unless ``settle``, who calls syncs its folder and the one above later: then a power cut
+    may lose the name, never the bytes of a name that is there.
 
     Raises:
         StoreError: it cannot be written.
     """
-    make_folder(final.parent)
+    make_folder(final.parent, settle=settle)
     with writing(final):
         sync_file(temporary)
         temporary.chmod(READ_ONLY)
@@ -116,7 +124,8 @@ def publish(temporary: Path, final: Path) -> None:
             remove(temporary)
             return
         temporary.replace(final)
-        sync_folder(final.parent)
+        if settle:
+            sync_folder(final.parent)
 
 
 def write_whole(path: Path, data: bytes, *, scratch: Path, durable: bool = True) -> None:

@@ -63,8 +63,10 @@ class Incoming:
         with writing(self.path):
             os.truncate(self.path, 0)
 
-    def publish(self, digest: Digest) -> Path:
+    def publish(self, digest: Digest, *, settle: bool = True) -> Path:
         """Give the finished file its name; its bytes must have been hashed to ``digest``.
+
+        Unless ``settle``, who calls has :meth:`Store.settle` make the name last.
 
         Raises:
             StoreError: it cannot be written.
@@ -73,7 +75,7 @@ class Incoming:
         facts = self.path.stat()
         # first, so that no facts stay behind alone
         remove(_facts(self.path))
-        publish(self.path, final)
+        publish(self.path, final, settle=settle)
         # a stamp is a note of what was just proven; one that is missing only costs a hash
         with suppress(OSError):
             if final.stat().st_ino == facts.st_ino:

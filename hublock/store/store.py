@@ -111,6 +111,13 @@ class Store:
             finally:
                 incoming.close()
 
+    def settle(self, paths: Iterable[Path]) -> None:
+        """Make the names of files last that were published without: each folder is synced once for all its files."""
+        folders = {path.parent for path in paths}
+        for folder in sorted(folders | {folder.parent for folder in folders}, reverse=True):
+            with writing(folder):
+                sync_folder(folder)
+
     @contextmanager
     def alone(self, key: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
         """Let one process at a time do what ``key`` stands for; ``on_wait`` as in :meth:`incoming`.

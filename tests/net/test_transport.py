@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -345,6 +346,41 @@ def test_silence_before_the_answer_ends_in_time() -> None:
         with pytest.raises(TransferError, match="no answer in time"):
             get(direct(idle_timeout=0.2), wire.url)
         assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("drip", [b"H", b"X-A: b\r\n"])
+def test_a_head_that_drips_ends_in_time(drip: bytes) -> None:
+    """A byte, or a whole header, often enough that no single read ever waits too long."""
+
+    def dripping(head: bytes) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n" if len(drip) > 1 else b""
+        while not wire.closing.wait(0.05):
+            yield drip
+
+    began = time.monotonic()
+    with Wire(dripping) as wire:
+        transport = HttpTransport(Settings(cache=Path("unused")), idle_timeout=0.3)
+        with pytest.raises(TransferError, match="no answer in time"):
+            transport.open("GET", wire.url)
+        assert 0.5 < time.monotonic() - began < 3
+
+
+def test_one_answer_that_drips_does_not_end_another(forge: Forge) -> None:
+    def dripping(head: bytes) -> Iterator[bytes]:
+        while not wire.closing.wait(0.05):
+            yield b"H"
+
+    forge.serve("https://a.org/x", b"data")
+    with Wire(dripping) as wire:
+        transport = HttpTransport(forge.settings(), idle_timeout=0.3)
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(transport.open, "GET", wire.url)
+            while not slow.done():
+                with transport.open("GET", "https://a.org/x") as response:
+                    assert response.read(10) == b"data"
+        assert isinstance(slow.exception(), TransferError)
+    with transport.open("GET", "https://a.org/x") as response:
+        assert response.read(10) == b"data"
 
 
 def test_silence_amid_the_body_ends_in_time(forge: Forge) -> None:

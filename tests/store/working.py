@@ -67,7 +67,7 @@ def judge(cache: Path, *, complete: bool) -> None:
         assert list((root / "partial").iterdir()) == []
 
 
-def in_place(self: Incoming, digest: Digest) -> Path:
+def in_place(self: Incoming, digest: Digest, *, settle: bool = True) -> Path:
     """Write a file under its final name, piece by piece."""
     final = self._layout.blob(digest)
     final.parent.mkdir(parents=True, exist_ok=True)
