@@ -6,7 +6,7 @@ locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: 
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -69,15 +69,30 @@ def load(
         UnlockedDownload: the entry point asked for what the lock does not name.
         NotLocked: under ``verify="state"``, the lock has no fingerprint for these arguments.
         DigestMismatch: under ``verify="state"``, the result has another fingerprint.
-        ValueError: ``source`` is neither ``github`` nor ``local``.
+        ValueError: ``source`` is neither ``github`` nor ``local``, or ``verify`` is not ``state``.
     """
-    if source not in ("github", "local"):
+    if verify not in (None, "state"):
+        raise ValueError(f'Unknown verify: {verify!r}. Allowed values: "state" | None.')
+    return _load(repo_or_dir, model, args, kwargs, source=source, force_reload=force_reload, verify=verify)
+
+
+def _load(
+    repo_or_dir: str,
+    model: str | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    source: str,
+    force_reload: bool,
+    verify: Literal["state"] | None,
+) -> Any:
+    if source.lower() not in ("github", "local"):
         raise ValueError(f'Unknown source: "{source}". Allowed values: "github" | "local".')
     file = locate.lock_file(os.environ)
     lock, store = read_named_lock(file), locate.store(os.environ)
     if force_reload:
         torchhub.forget_checked()
-    if source == "local":
+    if source.lower() == "local":
         if model is None:
             raise InputError(
                 'source="local" needs the name of an entry point', hint='load(FOLDER, "ENTRYPOINT", source="local")'
@@ -209,13 +224,23 @@ def activate(*, allow_local: bool = False) -> None:
 _active = ExitStack()
 
 
-def _load_for_torch_hub(repo_or_dir: str, model: str, *args: Any, allow_local: bool, **kwargs: Any) -> Any:
-    if kwargs.get("source") == "local" and not allow_local:
+def _load_for_torch_hub(
+    repo_or_dir: str,
+    model: str,
+    *args: Any,
+    allow_local: bool,
+    source: str = "github",
+    force_reload: bool = False,
+    **kwargs: Any,
+) -> Any:
+    if source.lower() == "local" and not allow_local:
         raise NotLocked(
             f"{repo_or_dir} is a folder of your own, for which no lock vouches",
             hint="hublock run --allow-local, or hublock.activate(allow_local=True)",
         )
-    return load(repo_or_dir, model, *args, **kwargs)
+    for accepted in ("trust_repo", "verbose", "skip_validation"):
+        kwargs.pop(accepted, None)
+    return _load(repo_or_dir, model, args, kwargs, source=source, force_reload=force_reload, verify=None)
 
 
 def _load_state_dict_for_torch_hub(

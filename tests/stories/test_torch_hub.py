@@ -51,15 +51,20 @@ print(Path("other.pth").exists())
 own = Path("own"); own.mkdir()
 (own / "hubconf.py").write_text("def five(n=5): return n\\ndef missing():\\n    import torch.hub\\n"
     "    return torch.hub.load_state_dict_from_url('https://example.org/unlocked.pth')\\n")
-print(hublock.load("own", "five", source="local"), hublock.load("own", "five", 6, source="local"))
+print(hublock.load("own", "five", source="local"), hublock.load("own", "five", 6, source="Local"))
 try:
     hublock.load("own", "missing", source="local")
 except hublock.HublockError as error:
     print(type(error).__name__, "own" in sys.path, "hubconf" in sys.modules)
-try:
-    torch.hub.load("own", "five", source="local")
-except hublock.HublockError as error:
-    print(type(error).__name__)
+for call in (
+    lambda: torch.hub.load("own", "five", source="Local"),
+    lambda: torch.hub.load("someone/net:v1", "net", pretrained=True, verify="state", verbose=False),
+    lambda: hublock.load("net", verify="size"),
+):
+    try:
+        call()
+    except Exception as error:
+        print(type(error).__name__, error)
 """
 
 
@@ -96,5 +101,8 @@ def test_results_and_errors_are_those_of_torch_hub(
         "False",
         "5 6",
         "UnlockedDownload False False",
-        "NotLocked",
+        "NotLocked own is a folder of your own, for which no lock vouches",
+        "  hint: hublock run --allow-local, or hublock.activate(allow_local=True)",
+        "TypeError net() got an unexpected keyword argument 'verify'",
+        "ValueError Unknown verify: 'size'. Allowed values: \"state\" | None.",
     ], done
