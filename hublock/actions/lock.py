@@ -11,8 +11,9 @@ from hublock.actions.fetching import FetchingAnswers, check_url
 from hublock.actions.merge import recover
 from hublock.actions.offers import recall, remember
 from hublock.actions.pin import Pinned, pin_once, scan_file
-from hublock.actions.project import Project
+from hublock.actions.project import Project, read_text
 from hublock.actions.trace import TraceOptions, called, trace_model
+from hublock.core.canonical import is_canonical
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
 from hublock.core.manifest import Manifest, WantedModel
 from hublock.core.nearest import nearest
@@ -77,7 +78,9 @@ def check_lock(project: Project) -> tuple[str, ...]:
     manifest = project.read_manifest()
     if not project.lock.exists() and (manifest.models or manifest.weights):
         raise StaleLock(f"{project.lock} does not exist", hint="hublock lock")
-    return plan(manifest, project.read_lock()).reasons
+    reasons = plan(manifest, project.read_lock()).reasons
+    edited = project.lock.exists() and not is_canonical(read_text(project.lock))
+    return (*reasons, "it was edited by hand, it is not as hublock writes it") if edited else reasons
 
 
 def build(
