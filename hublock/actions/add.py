@@ -12,6 +12,7 @@ from hublock.actions.lock import Locking, build
 from hublock.actions.offers import Offer
 from hublock.actions.pin import pin_once, remote_of
 from hublock.actions.project import Project
+from hublock.actions.secrets import refuse_tokens
 from hublock.actions.trace import TraceOptions
 from hublock.core.lockfile import Lock, Value
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
@@ -55,6 +56,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         EntrypointNotFound: the repository has no such entry point.
         HublockError: whatever locking raises; neither file was touched.
     """
+    refuse_tokens(repr(wish), "what is to be added", context)
     with changing(project, context):
         text = project.manifest_text()
         manifest, lock = project.read_manifest(text), project.read_lock()

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
 from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, scan_file
+from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
 from hublock.core.inventory import hugging_face_api, hugging_face_folder
@@ -27,7 +28,6 @@ from hublock.runtime.repository import Repository
 from hublock.runtime.worker import Outcome
 
 _CLAIMED = re.compile(r"-([0-9a-f]{8,64})\.[^/]*$")
-_SIGNED = {"sig", "signature", "token", "x-amz-signature", "x-goog-signature", "expires", "awsaccesskeyid"}
 
 
 class FetchingAnswers:
@@ -243,8 +243,7 @@ class FetchingAnswers:
             body = _text(response)
         if body is None and response.status < 400:
             return None
-        if body and any(token in body for token in self._context.settings.tokens.values()):
-            raise InputError(f"the answer of {url} holds a token of this environment", hint="unset the token")
+        refuse_tokens(body or "", f"the answer of {url}", self._context)
         return Reply.of(method, url, response.status, body or "")
 
     def _hf_commit(self, repo: str, type: str, revision: str) -> str:
@@ -319,27 +318,6 @@ def _text(response: Response) -> str | None:
         return body.decode()
     except UnicodeDecodeError:
         return None
-
-
-def check_url(url: str, context: Context) -> None:
-    """Refuse a URL that would carry a secret into the lock, and warn of one that will not last.
-
-    Raises:
-        InputError: it is no URL, or holds a user name, a password or a credential of this environment.
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InputError(f"{url!r} is not a URL: {error}", hint="check the URL") from None
-    if parts.username or parts.password:
-        raise InputError(
-            f"a URL at {parts.hostname} holds a user name or password, which must not enter a lock",
-            hint="put the credentials into ~/.netrc",
-        )
-    if any(token in url for token in context.settings.tokens.values()):
-        raise InputError(f"a URL at {parts.hostname} holds a token of this environment", hint="keep tokens out of URLs")
-    if any(key.lower() in _SIGNED for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        context.progress.warn(f"{parts.scheme}://{parts.netloc}{parts.path} is a signed URL, which will not last")
 
 
 def _unsafe(wanted: WantedModel, what: str, names: tuple[str, ...]) -> UnsafePickle:

@@ -7,19 +7,21 @@ from pathlib import Path
 
 from hublock.actions.changing import changing
 from hublock.actions.context import Context
-from hublock.actions.fetching import FetchingAnswers, check_url
+from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.merge import recover
 from hublock.actions.offers import recall, remember
 from hublock.actions.pin import Pinned, pin_once, scan_file
 from hublock.actions.project import Project, read_text
+from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.actions.trace import TraceOptions, called, trace_model
 from hublock.core.canonical import is_canonical
-from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
+from hublock.core.canonical import dump_lock
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, parse_lock
 from hublock.core.manifest import Manifest, WantedModel
 from hublock.core.nearest import nearest
 from hublock.core.plan import Pending, assemble, plan
 from hublock.core.reference import Reference
-from hublock.errors import EntrypointNotFound, NotLocked, StaleLock
+from hublock.errors import EntrypointNotFound, IncompleteTrace, InputError, NotLocked, StaleLock
 from hublock.net.download import Wanted
 from hublock.runtime import environment
 
@@ -93,6 +95,7 @@ def build(
     retrace: Collection[str] = (),
 ) -> Locking:
     """Find out what ``old`` does not answer of ``manifest``; nothing but the store is written."""
+    refuse_tokens(repr(manifest), "the manifest", context)
     todo = plan(manifest, old)
     pool = {_key(repo.id): repo for repo in old.repos}
     models = {model.name: (repo.id, model) for repo in old.repos for model in repo.models}
@@ -117,6 +120,8 @@ def build(
     weights = {item.name: item for item in old.weights}
     weights |= {item.name: item for item in _named(manifest, _so_far(pool, models, old.weights), context)}
     lock = assemble(manifest, repos=pool.values(), models=models, weights=weights.values())
+    _check_recordable(lock)
+    refuse_tokens(repr(lock), "the new lock", context)
     kept = {model.name for repo in lock.repos for model in repo.models} | {item.name for item in lock.weights}
     before = [model.name for repo in old.repos for model in repo.models] + [item.name for item in old.weights]
     return Locking(
@@ -126,6 +131,15 @@ def build(
         dropped=tuple(name for name in before if name not in kept),
         consent={name: names for name, names in consent.items() if names},
     )
+
+
+def _check_recordable(lock: Lock) -> None:
+    """Refuse, before anything is written, what foreign code asked for or said of itself that no lock can hold."""
+    try:
+        parse_lock(dump_lock(lock), file="the lock")
+    except (InputError, ValueError) as error:
+        reason = error.message if isinstance(error, InputError) else error
+        raise IncompleteTrace(f"what was traced cannot be recorded: {reason}", hint="hublock add -v …") from None
 
 
 def _so_far(
