@@ -48,7 +48,7 @@ def _other(project: Project, against: str | None) -> Lock:
     if against is not None and Path(against).is_file():
         return read_named_lock(Path(against))
     rev = against or "HEAD"
-    commit = _git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+    commit = _git(project, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
     if commit is None:
         raise InputError(
             f"{rev} is neither a lock file nor a commit", hint="hublock diff OTHER.lock, or a commit's name"

@@ -6,8 +6,9 @@ from hublock.actions import moves
 from hublock.actions.context import Context
 from hublock.actions.moves import Move
 from hublock.actions.project import Project, read_named_lock
-from hublock.actions.upstream import check_files
+from hublock.actions.upstream import check_files, of_failure
 from hublock.core.findings import Finding
+from hublock.errors import HublockError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +17,7 @@ class Outdated:
 
     moved: tuple[Move, ...]
     files: tuple[Finding, ...]
-    """Files with other bytes, and whatever could not be asked for."""
+    """Files with other bytes, and whatever is gone or could not be asked for."""
 
 
 def outdated(project: Project, context: Context) -> Outdated:
@@ -25,10 +26,11 @@ def outdated(project: Project, context: Context) -> Outdated:
     Raises:
         NotLocked: there is no lock.
         InvalidLock: it cannot be read.
-        RemoteError: a repository could not be asked for, or it or its ref is gone.
-        InputError: the name of a ref became ambiguous.
     """
     lock = read_named_lock(project.lock)
     looks = moves.at_once(lambda repo: moves.look(repo, context, base=project.folder), lock.repos, context)
-    away = tuple(move for move in moves.sure(looks) if move.trend != "same")
-    return Outdated(moved=away, files=tuple(check_files(lock, context)))
+    away = tuple(seen for seen in looks if isinstance(seen, Move) and seen.trend != "same")
+    failed = [
+        of_failure(repo, seen) for repo, seen in zip(lock.repos, looks, strict=True) if isinstance(seen, HublockError)
+    ]
+    return Outdated(moved=away, files=(*failed, *check_files(lock, context)))

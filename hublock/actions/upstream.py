@@ -198,7 +198,7 @@ def _of_revision(row: HuggingFaceFile, seen: str | HublockError) -> Iterator[Fin
 
 def _of_repo(repo: Repo, seen: Move | HublockError) -> Iterator[Finding]:
     if isinstance(seen, HublockError):
-        yield _of_failure(repo, seen)
+        yield of_failure(repo, seen)
         return
     if seen.resolved.moved is not None:
         name = str(seen.resolved.moved)
@@ -252,7 +252,8 @@ def _moved(repo: Repo, seen: Move) -> Finding:
     return _finding("upstream-branch-moved", repo.id, message, f"hublock update {repo.id}")
 
 
-def _of_failure(repo: Repo, error: HublockError) -> Finding:
+def of_failure(repo: Repo, error: HublockError) -> Finding:
+    """Say why a repository could not be asked what its ref names."""
     reference = Reference.parse(repo.id)
     if isinstance(error, RepositoryNotFound):
         message = f"{repo.id} is gone: {error.message}"

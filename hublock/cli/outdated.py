@@ -43,9 +43,9 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
             face.console.say(f"{face.project.lock.name} is up to date")
         else:
             face.console.hint("hublock update NAME --dry-run")
-    codes = [1 for _ in (*found.moved, *found.files)]
-    unreachable = [f.exit_code for f in found.files if f.rule == "upstream-unreachable"]
-    return exit_code([*codes, *unreachable])
+    # a file with other bytes is news here, and an integrity failure only to who verifies
+    codes = [1 if finding.rule.startswith("upstream-file") else finding.exit_code for finding in found.files]
+    return exit_code([*(1 for _ in found.moved), *codes])
 
 
 def _print(moved: "tuple[Move, ...]", face: Face) -> None:

@@ -181,3 +181,18 @@ def test_the_driver_marks_everything_where_a_side_cannot_be_read(tmp_path: Path,
     assert done.code == 1
     assert "their lock: version: is 9" in done.err
     assert "<<<<<<< ours\nversion = 1\n=======\nversion = 9\n>>>>>>> theirs\n" in (tmp_path / "ours").read_text()
+
+
+def test_the_driver_marks_the_entries_that_both_sides_changed(
+    tmp_path: Path, pinned: Forge, project: Path, hub: Run
+) -> None:
+    base = (project / "hub.lock").read_text()
+    for name, size in (("base", "10"), ("ours", "11"), ("theirs", "12")):
+        (tmp_path / name).write_text(base.replace("size = 10", f"size = {size}"))
+
+    done = hub("merge-driver", *(str(tmp_path / name) for name in ("base", "ours", "theirs")))
+
+    assert (done.code, "both sides changed backbone" in done.err) == (1, True)
+    assert (tmp_path / "ours").read_text() == base.replace(
+        "size = 10\n", "<<<<<<< ours\nsize = 11\n=======\nsize = 12\n>>>>>>> theirs\n"
+    )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,17 @@ def test_outdated_lists_and_changes_nothing(pinned: Forge, branch: ForgeRepo, pr
     [row] = json.loads(hub("outdated", "--format", "json").out)["repositories"]
     assert (row["locked"], row["commits"], row["trend"], row["models"]) == ("<hex>", 1, "ahead", ["big"])
     assert snapshot(project) == before
+
+
+def test_outdated_lists_the_rest_where_one_repository_is_gone(tagged: ForgeRepo, branch: ForgeRepo, hub: Run) -> None:
+    branch.commit({"a.txt": "a"})
+    tagged.token = "secret"
+
+    done = hub("outdated")
+
+    assert done.code == 2
+    assert re.search(r"^b/branch .* 1 commit behind$", done.out, re.MULTILINE)
+    assert "\na/tagged:v1 is gone: github.com does not show a/tagged" in done.out
 
 
 def test_a_traced_model_is_traced_again_where_it_moves(added: Done, served: Forge, run: Run, project: Path) -> None:
