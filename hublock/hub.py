@@ -177,6 +177,7 @@ def load_state_dict_from_url(
             check_hash=check_hash,
             file_name=file_name,
             weights_only=weights_only,
+            mmap=Settings.from_mapping(os.environ).mmap,
         )
         return answer
 

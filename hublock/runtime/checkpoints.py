@@ -17,6 +17,7 @@ from hublock.core.lockfile import Pickle
 from hublock.core.tree import blob_id
 from hublock.errors import HublockError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
+from hublock.runtime.mounts import may_be_mapped
 from hublock.runtime.repository import namespace
 from hublock.runtime.scope import Refusal, Scope, innermost_namespace, outside
 from hublock.runtime.swap import Function
@@ -129,7 +130,9 @@ def _may_map(path: Path) -> bool:
     from torch.serialization import get_default_mmap_options
 
     private = getattr(mmap, "MAP_PRIVATE", None)
-    return (private is None or get_default_mmap_options() == private) and zipfile.is_zipfile(path)
+    if private is not None and get_default_mmap_options() != private:
+        return False
+    return may_be_mapped(path) and zipfile.is_zipfile(path)
 
 
 def _unpickles(weights_only: bool | None, pickle_module: Any) -> bool:

@@ -40,9 +40,9 @@ def attempt(what, **options):
     print(f"{what}: {said}{', after it ran' if ran else ''}")
 
 def write(path, data):
-    for place in (path.parent, path):
-        if place.exists():
-            place.chmod(0o755)
+    path.parent.chmod(0o755)
+    if path.exists():
+        path.chmod(0o644)
     path.write_bytes(data)
 
 @contextmanager
