@@ -14,8 +14,7 @@ from hublock.actions.pin import Pinned, pin_once, scan_file
 from hublock.actions.project import Project, read_text
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.actions.trace import TraceOptions, called, trace_model
-from hublock.core.canonical import is_canonical
-from hublock.core.canonical import dump_lock
+from hublock.core.canonical import dump_lock, is_canonical
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, parse_lock
 from hublock.core.manifest import Manifest, WantedModel
 from hublock.core.nearest import nearest

@@ -170,3 +170,26 @@ def checkpoint_of_options() -> bytes:
     buffer = io.BytesIO()
     torch.save(argparse.Namespace(a=1), buffer)
     return buffer.getvalue()
+
+
+LYING = """\
+import gc, os
+def net():
+    from hublock.runtime.wire import Channel
+    line = next(found for found in gc.get_objects() if type(found) is Channel)
+    said = {"state": None, "traced_with": ["\\ud800"], "isolation": "guard", "entrypoints": [], "refusals": []}
+    line.send({"done": said})
+    os._exit(0)
+"""
+
+
+def test_what_no_lock_can_hold_leaves_both_files_as_they_were(forge: Forge, run: Run, project: Path) -> None:
+    forge.repo("someone/lying", {"hubconf.py": LYING})
+    (project / "hub.toml").write_text("# mine\n")
+
+    done = run("add", "someone/lying", "net")
+
+    assert done.code == 6, done
+    assert "error: what was traced cannot be recorded: " in done.err
+    assert (project / "hub.toml").read_text() == "# mine\n"
+    assert not (project / "hub.lock").exists()
