@@ -22,6 +22,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import LINK
 from hublock.errors import InputError, TransferError, UnlockedDownload, UnsafePickle
 from hublock.net.download import Wanted
+from hublock.net.retry import BUSY
 from hublock.net.transport import Response
 from hublock.runtime.answers import File, check_prefix, sha256_now
 from hublock.runtime.repository import Repository
@@ -240,6 +241,9 @@ class FetchingAnswers:
     def _ask(self, method: str, url: str) -> Reply | None:
         check_url(url, self._context)
         with self._context.transport.open(method, url) as response:
+            if response.status in BUSY:
+                # a lock would replay for good what is over in a moment
+                raise TransferError(f"{url} answers with status {response.status}", hint="try again later")
             body = _text(response)
         if body is None and response.status < 400:
             return None

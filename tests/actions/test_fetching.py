@@ -140,6 +140,16 @@ def test_whatever_else_answers_is_a_file(
     assert answers.locked(ENDED).replies == ()
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_host_that_is_busy_is_no_answer_to_replay(
+    forge: Forge, context: Context, pinned: Pinned, status: int
+) -> None:
+    forge.serve(API, b"later", status=status)
+
+    with pytest.raises(TransferError, match=f"latest answers with status {status}"):
+        fetching(pinned, context).reply("GET", API)
+
+
 def test_an_answer_that_repeats_a_token_does_not_enter_the_lock(forge: Forge, context: Context, pinned: Pinned) -> None:
     forge.serve(API, b'{"you are": "ghp_secret"}', headers=JSON)
 
