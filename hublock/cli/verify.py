@@ -62,7 +62,9 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 def _report(done: "Verified", format: str, face: Face) -> None:
     from hublock.report import github, machine, sarif
 
-    findings = _relative(done.findings, face.cwd)
+    # who shows them on GitHub wants paths from the repository's root on, wherever the project lies in it
+    root = face.environ.get("GITHUB_WORKSPACE") if format in ("github", "sarif") else None
+    findings = _relative(done.findings, Path(root) if root else face.cwd)
     if format == "json":
         face.console.json(machine.report(findings, models=done.models, trees=done.trees, files=done.files))
     elif format == "sarif":
@@ -75,11 +77,11 @@ def _report(done: "Verified", format: str, face: Face) -> None:
             face.console.error(HublockError(finding.message, hint=finding.hint))
 
 
-def _relative(findings: "Sequence[Finding]", cwd: Path) -> "list[Finding]":
-    """Name files from the current folder on, as who shows them expects."""
+def _relative(findings: "Sequence[Finding]", base: Path) -> "list[Finding]":
+    """Name files from ``base`` on, where they lie below it."""
     return [
-        replace(finding, file=Path(finding.file).relative_to(cwd).as_posix())
-        if finding.file and Path(finding.file).is_relative_to(cwd)
+        replace(finding, file=Path(finding.file).relative_to(base).as_posix())
+        if finding.file and Path(finding.file).is_relative_to(base)
         else finding
         for finding in findings
     ]

@@ -37,6 +37,7 @@ class Runner:
     """Runs the steps of action.yml as GitHub's runner does: one shell each, files for what they hand on."""
 
     project: Path
+    """The checkout."""
     work: Path
     environ: dict[str, str]
 
@@ -47,7 +48,7 @@ class Runner:
         given = {name: str(row["default"]) for name, row in ACTION["inputs"].items()} | inputs
         context = {f"inputs.{name}": value for name, value in given.items()}
         context |= {"github.action_path": str(ROOT), "github.token": "a-token"}
-        environ = {**self.environ, "RUNNER_TEMP": str(temp)}
+        environ = {**self.environ, "RUNNER_TEMP": str(temp), "GITHUB_WORKSPACE": str(self.project)}
         said, ran = "", []
         for step in ACTION["runs"]["steps"]:
             if "uses" in step:
@@ -187,6 +188,21 @@ def test_the_job_fails_when_somebody_edits_the_lock_by_hand(
     job = runner.run()
 
     assert (job.code, job.steps[-1]) == (code, step), job.out
+
+
+def test_a_project_below_the_root_is_named_from_the_root_on(runner: Runner, forge: Forge) -> None:
+    (runner.project / "paper").mkdir()
+    for name in ("hub.toml", "hub.lock"):
+        (runner.project / name).rename(runner.project / "paper" / name)
+    assert runner.run(project="./paper").code == 0
+    forge.serve(POINTS, b"another file")
+
+    weekly = runner.run(project="./paper", upstream="true")
+    shutil.rmtree(runner.environ["HUBLOCK_CACHE_DIR"])
+    fresh = runner.run(project="./paper")
+
+    assert "::error file=paper/hub.lock,line=" in weekly.out
+    assert "::error file=paper/hub.lock,title=hublock sync::" in fresh.out
 
 
 def line_of(project: Path, text: str) -> int:

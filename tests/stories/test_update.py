@@ -3,10 +3,13 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hublock.core.canonical import dump_lock
+from hublock.core.lockfile import parse_lock
 from tests.forge import Forge, ForgeRepo
 from tests.stories.conftest import PLAIN, Done, Run
 from tests.stories.test_bad_input import snapshot
@@ -204,6 +207,23 @@ def test_a_url_that_two_models_share_moves_for_both(pinned: Forge, project: Path
     lock = (project / "hub.lock").read_text()
     assert lock.count(digest_of(b"other")) == 2
     assert digest_of(b"the weights of net") not in lock
+
+
+def test_a_model_that_loads_a_repository_is_found_out_again_when_that_moves(
+    branch: ForgeRepo, project: Path, hub: Run
+) -> None:
+    lock = parse_lock((project / "hub.lock").read_text(), file="hub.lock")
+    tagged, nested = lock.repos
+    outer = replace(tagged, models=(replace(tagged.models[0], repos=("b/branch",)),))
+    (project / "hub.lock").write_text(dump_lock(replace(lock, repos=(outer, replace(nested, via=("a/tagged:v1",))))))
+    assert hub("verify").code == 0
+    branch.commit({"a.txt": "a"})
+
+    done = hub(*BRANCH)
+
+    assert done.code == 0
+    assert "   Locked net: net() of a/tagged:v1" in done.err
+    assert "- repos b/branch" in done.err
 
 
 def test_nothing_is_written_when_one_of_many_fails(pinned: Forge, branch: ForgeRepo, project: Path, hub: Run) -> None:
