@@ -75,8 +75,10 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         for model in wanted:
             agreed = tuple(sorted({*model.allow_pickle, *done.consent.get(model.name, ())}))
             text = edit_manifest(text, embedded=project.embedded, add=replace(model, allow_pickle=agreed))
+        # the lock first: whoever is killed between the two may type the same command again
+        done = replace(done, changed=project.write_lock(done.lock))
         project.write_manifest(text)
-        return Added(locking=replace(done, changed=project.write_lock(done.lock)), understood=understood)
+        return Added(locking=done, understood=understood)
 
 
 def add_weights(name: str, url: str, project: Project, context: Context) -> Locking:
@@ -99,8 +101,9 @@ def add_weights(name: str, url: str, project: Project, context: Context) -> Lock
             options=TraceOptions(),
         )
         text = _text_by_now([name], project)
+        done = replace(done, changed=project.write_lock(done.lock))
         project.write_manifest(edit_manifest(text, embedded=project.embedded, add=wanted))
-        return replace(done, changed=project.write_lock(done.lock))
+        return done
 
 
 def _wanted(wish: Wish, repo: str, manifest: Manifest, project: Project) -> tuple[WantedModel, ...]:

@@ -17,6 +17,7 @@ from hublock.core.tree import Listing, SourceFile, blob_id, check_files, encode
 from hublock.errors import DigestMismatch, IntegrityError, OfflineError, StoreError, TreeMismatch, UnsafeArchive
 from hublock.store import bundle
 from hublock.store.disk import own_name, sync_file, sync_folder, writing
+from hublock.store.incoming import clear_leavings
 from hublock.store.store import StoredTree
 
 CHUNK = 1 << 20
@@ -48,7 +49,9 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
     if missing or None in trees.values():
         absent = [f"the tree of {repo.id}" for repo in lock.repos if trees[repo.digest] is None]
         raise OfflineError(f"not in the store: {', '.join([*absent, *missing])}", hint="hublock sync")
-    temporary = own_name(path.with_name(f".{path.name}"))
+    hidden = path.with_name(f".{path.name}")
+    clear_leavings(hidden)
+    temporary = own_name(hidden)
     try:
         with writing(path), temporary.open("xb") as file:
             _add(file, bundle.VERSION_NAME, len(bundle.VERSION), [bundle.VERSION])

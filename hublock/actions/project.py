@@ -1,9 +1,9 @@
 """Where a project is: its manifest and its lock, how they are found, and how they are replaced."""
 
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from hublock.core.canonical import dump_lock
 from hublock.core.lockfile import Lock, parse_lock
 from hublock.core.manifest import Manifest, parse_manifest
 from hublock.errors import InputError, InvalidManifest, NotLocked, StoreError
+from hublock.store.disk import own_name
+from hublock.store.incoming import clear_leavings
 
 MANIFEST, PYPROJECT, LOCK = "hub.toml", "pyproject.toml", "hub.lock"
 
@@ -149,13 +151,13 @@ def find_lock(start: Path, home: Path) -> Path:
 def upward(start: Path, home: Path) -> Iterator[Path]:
     """Yield ``start`` and the folders above it.
 
-    It stops after a folder that holds ``.git`` and at the home folder, and before a folder of another user: nobody
-    else's file decides what runs here.
+    It stops after a folder that holds ``.git`` and at the home folder, and before a folder of another user or of
+    everybody, as /tmp is: nobody else's file decides what runs here.
     """
     home = home.resolve()
     owner = _owner(start)
     for folder in (start.resolve(), *start.resolve().parents):
-        if _owner(folder) != owner:
+        if _owner(folder) != owner or (folder != start.resolve() and _is_everybodys(folder)):
             return
         yield folder
         if folder == home or (folder / ".git").exists():
@@ -167,6 +169,15 @@ def _owner(folder: Path) -> int:
         return folder.stat().st_uid
     except OSError:
         return -1
+
+
+def _is_everybodys(folder: Path) -> bool:
+    """Tell whether any user may put files there, and remove no others' (POSIX: the sticky bit)."""
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return False
+    return os.name == "posix" and bool(mode & stat.S_ISVTX and mode & stat.S_IWOTH)
 
 
 def _holds_tables(pyproject: Path) -> bool:
@@ -202,23 +213,23 @@ def replace_file(path: Path, text: str) -> None:
         StoreError: the folder cannot be written; ``path`` is as before.
     """
     path = path.resolve()
-    temporary = None
+    hidden = path.with_name(f".{path.name}")
+    clear_leavings(hidden)
+    temporary = own_name(hidden)
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             file.write(text.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
-        temporary = None
         _sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}", hint=f"chmod u+w {path.parent}") from None
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _umask() -> int:

@@ -38,5 +38,7 @@ def remove(name: str, project: Project, context: Context) -> Locking:
             weights=tuple(item for item in rest.weights if item.name in {locked.name for locked in old.weights}),
         )
         done = build(kept, old, context, base=project.folder, options=TraceOptions())
+        # the lock first: whoever is killed between the two may type the same command again
+        done = replace(done, changed=project.write_lock(done.lock))
         project.write_manifest(edit_manifest(text, embedded=project.embedded, remove=name))
-        return replace(done, changed=project.write_lock(done.lock))
+        return done

@@ -120,6 +120,16 @@ class Incoming:
         return [path for path in found if left_behind(path)]
 
 
+def clear_leavings(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it, under names that :func:`own_name` gave them."""
+    with suppress(OSError):
+        for name in os.listdir(path.parent):  # noqa: PTH208 - names may hold what globs take for patterns
+            if name.startswith(path.name) and _OWNED.fullmatch(name[len(path.name) :]):
+                left = path.with_name(name)
+                if left_behind(left):
+                    left.unlink()
+
+
 def left_behind(path: Path) -> bool:
     """Say whether nobody writes ``path`` any more."""
     match = _OWNED.search(path.name)

@@ -1,0 +1,238 @@
+"""Kill whole commands at their system calls, and look at the store, the manifest and the lock they leave.
+
+As in :mod:`tests.store.test_crashes`, strace does the killing; then the same command is run again.
+"""
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hublock.cli.main import main
+from hublock.core.digest import Digest
+from hublock.errors import HublockError
+from hublock.store.store import Store
+from tests.forge import Executable, Forge
+from tests.store.commands import small_parts
+from tests.store.test_crashes import CHANGING, ROOT
+from tests.store.working import digest_of
+
+LARGE, SMALL, OTHER = (f"https://example.org/{name}.bin" for name in ("large", "small", "other"))
+DATA = {LARGE: random.Random(5).randbytes(300_000), SMALL: b"small", OTHER: b"other" * 1000}
+TREE = {"hubconf.py": "dependencies = []\n\ndef net(): ...\n", "run.sh": Executable("#!/bin/sh\n")}
+FEW = 9
+"""How many points of a command are tried in the ordinary run."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, the project it is run in, and what the project's files may be afterwards."""
+
+    arguments: tuple[str, ...]
+    before: dict[str, str]
+    after: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    with Forge(tmp_path_factory.mktemp("forge")) as forge:
+        for url, data in DATA.items():
+            forge.serve(url, data)
+        forge.repo("someone/net", TREE).tag("v1")
+        yield forge
+
+
+def environment(forge: Forge, cache: Path) -> dict[str, str]:
+    return {
+        "PYTHONPATH": str(ROOT),
+        "PATH": os.environ["PATH"],
+        "HOME": str(cache.parent),
+        "TMPDIR": str(cache.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HUBLOCK_MIRRORS": forge.mirrors,
+        "HUBLOCK_CACHE_DIR": str(cache),
+    }
+
+
+def run(forge: Forge, folder: Path, arguments: tuple[str, ...], *strace: str, broken: str = "-") -> int:
+    """Run a command in ``folder/project``, under strace if it is given any options; -9 if it was killed."""
+    wrap = ["strace", "-f", "-qq", "-e", "signal=none", *strace] if strace else []
+    command = [*wrap, sys.executable, "-m", "tests.store.commands", broken, *arguments]
+    project = ("--project", str(folder / "project"))
+    done = subprocess.run(
+        [*command, *project], cwd=ROOT, env=environment(forge, folder / "cache"), capture_output=True, timeout=120
+    )
+    assert done.returncode in (0, -9), done.stderr.decode()
+    return done.returncode
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / "project").iterdir() if not path.name.startswith(".")}
+
+
+def begin(folder: Path, case: Case) -> Path:
+    """Make the project of ``case`` anew."""
+    (folder / "project").mkdir(parents=True)
+    for name, text in case.before.items():
+        (folder / "project" / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cases(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+    folder = tmp_path_factory.mktemp("cases")
+    (folder / "project").mkdir()
+    assert run(forge, folder, ("add", "someone/net:v1", "net", "--no-trace", "--url", SMALL)) == 0
+    assert run(forge, folder, ("add", "--url", LARGE, "--name", "large")) == 0
+    whole = files(folder)
+    add = ("add", "--url", OTHER, "--name", "other")
+    assert run(forge, folder, add) == 0
+    more = files(folder)
+    return {
+        "sync": Case(("sync", "--jobs", "2"), whole, whole),
+        "lock": Case(("lock",), {**whole, "hub.toml": more["hub.toml"]}, more),
+        "add": Case(add, whole, more),
+    }
+
+
+def points(forge: Forge, folder: Path, case: Case, broken: str) -> list[tuple[str, int]]:
+    """Return every change the command makes: the name of the system call and its number among those of the name."""
+    log = folder / "log"
+    begin(folder / "whole", case)
+    options = ("--seccomp-bpf", "-e", f"trace={CHANGING}", "-o", str(log))
+    assert run(forge, folder / "whole", case.arguments, *options, broken=broken) == 0
+    assert files(folder / "whole") == case.after
+    count: Counter[str] = Counter()
+    found = []
+    calls = re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE)
+    for thread, call in calls:
+        # those of other programs and threads come when they come
+        if thread != calls[0][0]:
+            continue
+        count[call] += 1
+        found.append((call, count[call]))
+    return found
+
+
+def judge(folder: Path, case: Case) -> None:
+    """Check that every file of the project is an old or a new one, and that what has a name in the store is whole."""
+    for name, text in files(folder).items():
+        assert text in (case.before.get(name), case.after[name]), f"{name} is torn"
+    assert case.before.keys() <= files(folder).keys()
+    root = folder / "cache" / "v1"
+    for path in root.glob("blobs/sha256/*/*"):
+        if path.suffix != ".stamp":
+            assert digest_of(path.read_bytes()).hex == path.name, f"{path} is not what its name says"
+    store = Store(folder / "cache")
+    for path in root.glob("trees/git-sha256/*/*"):
+        store.check_tree(Digest("git-sha256", path.name))
+
+
+def finish(forge: Forge, folder: Path, case: Case, patch: pytest.MonkeyPatch) -> None:
+    """Run the command again, in this process to save time: it must complete with no help, and leave nothing."""
+    for name, value in environment(forge, folder / "cache").items():
+        if name.startswith("HUBLOCK_"):
+            patch.setenv(name, value)
+    # one that was killed behind its last change has nothing to do: to add twice is refused
+    complete = case.before != case.after and files(folder) == case.after
+    code = main([*case.arguments, "--quiet", "--project", str(folder / "project")])
+    assert code == 0 or (complete and code == 2), "the second run fails"
+    assert files(folder) == case.after
+    assert sorted(path.name for path in (folder / "project").iterdir()) == sorted(case.after), "something is left"
+    assert main(["verify", "--deep", "--quiet", "--project", str(folder / "project")]) in (0, 4)
+    assert list((folder / "cache" / "v1" / "partial").iterdir()) == []
+
+
+def crash(
+    forge: Forge, folder: Path, case: Case, patch: pytest.MonkeyPatch, *, few: int | None, broken: str = "-"
+) -> tuple[int, list[str]]:
+    """Kill at some points, or at all, and return how often it was killed and what was found wrong."""
+    found = points(forge, folder, case, broken)
+    chosen = found if few is None else sorted(random.Random(len(found)).sample(found, min(few, len(found))))
+
+    def kill(point: tuple[str, int]) -> int:
+        call, number = point
+        here = begin(folder / f"{call}-{number}", case)
+        inject = f"inject={call}:signal=SIGKILL:when={number}"
+        options = ("-e", f"trace={call}", "-e", inject, "-o", os.devnull)
+        return run(forge, here, case.arguments, *options, broken=broken)
+
+    with ThreadPoolExecutor(3) as pool:
+        fired = list(pool.map(kill, chosen)).count(-9)
+    wrong = []
+    for call, number in chosen:
+        here = folder / f"{call}-{number}"
+        try:
+            judge(here, case)
+            if broken == "-":
+                finish(forge, here, case, patch)
+        except (AssertionError, HublockError, OSError) as error:
+            wrong.append(f"{call} {number}: {type(error).__name__}: {error}")
+        shutil.rmtree(here)
+    return fired, wrong
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process fetch as the killed one does."""
+    from hublock.net import parts, transfer
+
+    for module, name in ((transfer, "WORTH_FACTS"), (transfer, "WORTH_PARTS"), (parts, "SMALLEST"), (parts, "LARGEST")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    small_parts()
+
+
+@pytest.mark.parametrize("name", ["sync", "lock", "add"])
+def test_a_command_killed_anywhere_leaves_old_or_new_files_and_a_right_store(
+    forge: Forge,
+    cases: dict[str, Case],
+    name: str,
+    tmp_path: Path,
+    small: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fired, wrong = crash(forge, tmp_path, cases[name], monkeypatch, few=FEW)
+    with capsys.disabled():
+        print(f" [{name}: {fired} kills]", end="")
+    assert wrong == []
+    assert fired >= FEW - 2
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["sync", "lock", "add"])
+def test_a_command_killed_at_every_point_leaves_old_or_new_files_and_a_right_store(
+    forge: Forge,
+    cases: dict[str, Case],
+    name: str,
+    tmp_path: Path,
+    small: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fired, wrong = crash(forge, tmp_path, cases[name], monkeypatch, few=None)
+    with capsys.disabled():
+        print(f" [{name}: {fired} kills]", end="")
+    assert wrong == []
+    assert fired >= 25
+
+
+@pytest.mark.parametrize(("name", "broken"), [("sync", "in-place"), ("add", "torn"), ("lock", "torn")])
+def test_the_same_kills_find_out_a_command_that_writes_in_place(
+    forge: Forge, cases: dict[str, Case], name: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = cases[name]
+    # with `write` alone, a few are enough to meet a broken one
+    monkeypatch.setattr(f"{__name__}.CHANGING", "write")
+    fired, wrong = crash(forge, tmp_path, case, monkeypatch, few=2 * FEW, broken=broken)
+    assert fired
+    assert any("is torn" in line or "not what its name says" in line for line in wrong), wrong
