@@ -310,12 +310,13 @@ class TestHuggingFace:
 
     def test_an_absent_file_is_told_from_an_unlocked_one(self, shelf: Shelf, repository: MakeRepository) -> None:
         shelf.replies["HEAD", "https://huggingface.co/o/n/resolve/main/optional.json"] = (404, b"")
+        shelf.replies["HEAD", "https://huggingface.co/o/n/resolve/refs%2Fpr%2F1/an%20optional.json"] = (404, b"")
         repo = repository("""
             from huggingface_hub import hf_hub_download
             from huggingface_hub.utils import EntryNotFoundError
-            def model(name):
+            def model(name, revision=None):
                 try:
-                    return hf_hub_download("o/n", name)
+                    return hf_hub_download("o/n", name, revision=revision)
                 except EntryNotFoundError as error:
                     return str(error)
                 except OSError:
@@ -323,6 +324,7 @@ class TestHuggingFace:
         """)
 
         assert "404" in torchhub.run(repo, "model", ["optional.json"], answers=shelf)
+        assert "404" in torchhub.run(repo, "model", ["an optional.json", "refs/pr/1"], answers=shelf)
         with pytest.raises(UnlockedDownload, match=r"nobody locked model\.bin of o/n"):
             torchhub.run(repo, "model", ["model.bin"], answers=shelf)
 
