@@ -35,12 +35,19 @@ def remember(tree: StoredTree, entrypoints: Sequence[EntryPoint], store: Store) 
 def recall(tree: StoredTree, name: str, store: Store, hubconf: Hubconf | None = None) -> Offer:
     """Return what a stored tree offers; nothing runs."""
     hubconf = hubconf or read_tree_hubconf(tree, name)
-    noted = store.read_note(tree.digest, NOTE)
+    noted = _noted(store.read_note(tree.digest, NOTE))
     if noted is None:
         return Offer(name=name, entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic)
-    rows = json.loads(noted)
-    entries = tuple(EntryPoint(**{**row, "parameters": tuple(row["parameters"])}) for row in rows)
-    return Offer(name=name, entrypoints=entries, estimated=False)
+    return Offer(name=name, entrypoints=noted, estimated=False)
+
+
+def _noted(note: bytes | None) -> tuple[EntryPoint, ...] | None:
+    """Read what :func:`remember` wrote; None where nothing did, or where it was damaged."""
+    try:
+        rows = json.loads(note or b"")
+        return tuple(EntryPoint(**{**row, "parameters": tuple(row["parameters"])}) for row in rows)
+    except (ValueError, TypeError, LookupError):
+        return None
 
 
 def offer_of_folder(folder: Path) -> Offer:

@@ -1,6 +1,7 @@
 """Where a project is: its manifest and its lock, how they are found, and how they are replaced."""
 
 import os
+import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress

@@ -46,6 +46,21 @@ def test_a_manifest_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
         Project.at(tmp_path).read_manifest()
 
 
+def test_a_lock_that_anybody_may_have_planted_is_not_found(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    mine = shared / "mine"
+    mine.mkdir(parents=True)
+    (shared / "hub.lock").write_text("")
+    assert find_lock(mine, tmp_path) == shared / "hub.lock"
+
+    shared.chmod(0o1777)
+
+    with pytest.raises(NotLocked):
+        find_lock(mine, tmp_path)
+    assert find_project(mine, tmp_path) is None
+    assert find_lock(shared, tmp_path) == shared / "hub.lock"
+
+
 def test_the_search_goes_upward_and_stops_after_a_git_folder(tmp_path: Path) -> None:
     deep = tmp_path / "repo" / "a" / "b"
     deep.mkdir(parents=True)
