@@ -1,7 +1,9 @@
 """Check that the lock answers the manifest and the store holds what the lock names; if asked, the hosts as well."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -140,14 +142,19 @@ def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:
             size += 0 if found else length
             task.advance(length)
         files = list(_files(lock))
-        for name, digest, length in files:
-            found = _check_file(name, digest, length, context, deep=deep)
+        for (_, _, length), found in zip(files, _check_files(files, context, deep=deep), strict=True):
             findings += [found] if found else []
             size += 0 if found else length
             task.advance(length)
     models = sum(len(repo.models) for repo in lock.repos)
     trees = len({repo.digest for repo in lock.repos})
     return Verified(findings=tuple(findings), models=models, trees=trees, files=len(files), size=size)
+
+
+def _check_files(files: Sequence[tuple[str, Digest, int]], context: Context, *, deep: bool) -> Iterator[Finding | None]:
+    """Check several files at once: hashing leaves the other cores free."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield from pool.map(lambda file: _check_file(file[0], file[1], file[2], context, deep=deep), files)
 
 
 def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
