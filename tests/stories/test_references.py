@@ -399,3 +399,89 @@ def test_no_api_is_ever_asked(forge: Forge, repo: ForgeRepo, hublock: Run, add: 
     for words in (["sync"], ["lock"], ["verify", "--upstream"], ["outdated"], ["list", "someone/model:v1"]):
         assert hublock(*words).code == 0, words
     assert forge.seen("api.github.com") == []
+
+
+class TestHostsThatRefuseGit:
+    TOKEN = "ghp_0123456789abcdef"
+
+    @pytest.fixture
+    def gone(self, repo: ForgeRepo, store: Path, add: Run) -> Path:
+        """The folder of trees of an emptied store, after ``hublock add someone/model``."""
+        assert add("someone/model").code == 0
+        remove(store)
+        return store / "v1" / "trees"
+
+    @pytest.mark.parametrize("refusal", [401, 403, 429, "temporarily limited"])
+    def test_sync_takes_the_archive_of_the_commit(
+        self, repo: ForgeRepo, hublock: Run, gone: Path, refusal: int | str
+    ) -> None:
+        repo.refuse = refusal
+        assert hublock("sync").code == 0
+        assert hublock("verify", "--deep").code == 0
+
+    def test_the_archive_of_a_private_repository_needs_the_token(
+        self, forge: Forge, repo: ForgeRepo, hublock: Run, gone: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        repo.token = self.TOKEN
+        forge.serve("https://github.com/someone/model.git/info/refs?service=git-upload-pack", status=429)
+        assert hublock("sync").code == 5
+        monkeypatch.setenv("GITHUB_TOKEN", self.TOKEN)
+        assert hublock("sync").code == 0
+        assert hublock("verify").code == 0
+
+    @pytest.mark.parametrize("attribute", ["export-ignore", "export-subst"])
+    def test_sync_refuses_an_archive_that_is_not_what_was_locked(
+        self, repo: ForgeRepo, project: Path, store: Path, hublock: Run, add: Run, attribute: str
+    ) -> None:
+        repo.commit({".gitattributes": f"extra.py {attribute}\n", "extra.py": "v = '$Format:%H$'\n"})
+        assert add("someone/model").code == 0
+        remove(store)
+        repo.refuse = 403
+        done = hublock("sync")
+        assert done.code == 3, done
+        assert f"{locked(project).digest} as locked" in done.err
+        assert not [path for path in (store / "v1" / "trees").rglob("*") if path.is_file()]
+
+    def test_sync_refuses_the_archive_of_another_commit(
+        self, forge: Forge, repo: ForgeRepo, project: Path, hublock: Run, gone: Path
+    ) -> None:
+        other = repo.commit({"hubconf.py": HUBCONF + "# evil\n"})
+        zipped = git("--git-dir", repo.path, "archive", "--format=zip", f"--prefix=model-{other}/", other)
+        forge.serve(f"https://codeload.github.com/someone/model/zip/{locked(project).commit}", zipped)
+        repo.refuse = 403
+        done = hublock("sync")
+        assert done.code == 3, done
+        assert not [path for path in gone.rglob("*") if path.is_file()]
+
+    @pytest.mark.parametrize(("refusal", "code"), [(401, 2), (403, 5), (429, 5), ("temporarily limited", 5)])
+    def test_nothing_new_is_added_from_an_archive(
+        self, repo: ForgeRepo, project: Path, add: Run, refusal: int | str, code: int
+    ) -> None:
+        """What has no digest in a lock cannot be told from what it should be."""
+        repo.refuse = refusal
+        done = add("someone/model:main")
+        assert (done.code, list(project.iterdir())) == (code, [])
+        assert "set GITHUB_TOKEN, or add an entry for github.com to ~/.netrc" in done.err
+
+
+def test_a_locked_commit_that_is_gone_says_so(
+    repo: ForgeRepo, project: Path, store: Path, hublock: Run, add: Run
+) -> None:
+    assert add("someone/model:main").code == 0
+    remove(store)
+    repo.commit({"hubconf.py": HUBCONF + "# rewritten\n"}, orphan=True)
+    repo.git("reflog", "expire", "--expire=now", "--all")
+    repo.git("gc", "--quiet", "--prune=now")
+    done = hublock("sync")
+    sentence = f"someone/model has no commit {locked(project).commit}, or no longer"
+    hint = "if its history was rewritten, `hublock update` finds what its ref names now"
+    assert (done.code, done.err) == (2, f"error: {sentence}\n   hint: {hint}\n")
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_pack_that_breaks_off_adds_nothing(repo: ForgeRepo, project: Path, store: Path, add: Run, cut: float) -> None:
+    repo.tamper = lambda request, answer: answer[: int(len(answer) * cut)] if b"command=fetch" in request else answer
+    done = add("someone/model:main")
+    assert done.code in (3, 5), done
+    assert list(project.iterdir()) == []
+    assert not [path for path in (store / "v1" / "trees").rglob("*") if path.is_file()]

@@ -26,6 +26,7 @@ def private(forge: Forge) -> Forge:
     repo.token = CANARY
     forge.repo("someone/old").renamed_to = "someone/private"
     forge.private_asset(ASSET, b"private weights", token=CANARY)
+    forge.serve("https://api.github.com/repos/someone/private/releases/tags/v2", status=404)
     signed = "https://cdn-lfs.huggingface.co/net?Signature=0123"
     forge.serve(HUGGING, redirect_to=signed, token=CANARY)
     forge.serve(signed, b"gated weights")
