@@ -152,7 +152,8 @@ _warned: set[str] = set()
 def _warn_once(sentence: str) -> None:
     if sentence not in _warned:
         _warned.add(sentence)
-        warnings.warn(sentence, stacklevel=4)
+        # the line that called hublock.load
+        warnings.warn(sentence, stacklevel=6)
 
 
 def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:

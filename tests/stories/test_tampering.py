@@ -160,7 +160,8 @@ with warnings.catch_warnings(record=True) as caught:
     locked(traced_with=("torch==1.0.0", "numpy==0.1"))
     hublock.load("net")
     hublock.load("net")
-print(len(caught), str(caught[0].message).partition("; ")[0].replace(__import__("torch").__version__, "<here>"))
+said = str(caught[0].message).replace(__import__("torch").__version__, "<here>")
+print(caught[0].filename == __file__, len(caught), said)
 """
 
 
@@ -175,7 +176,7 @@ def test_what_does_not_suit_the_lock_is_said_before_any_import_and_drift_once(ad
         'missing: MissingDependency pip install no_such_a no_such_b "no-such-c>=1" "torch>=99"',
         'requires: EnvironmentMismatch pip install "torch>=99,<100"',
         "exact: EnvironmentMismatch pip install torch==1.0.0",
-        "1 someone/net:v1: torch <here> is installed, the lock was traced with 1.0.0",
+        "True 1 someone/net:v1: torch <here> is installed, the lock was traced with 1.0.0",
     ], done
 
 
