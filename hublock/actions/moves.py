@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -32,6 +32,7 @@ class Move:
     resolved: Resolved
     trend: Trend
     history: History
+    """From the locked commit to the resolved one; where that does not descend, ``commits`` counts backwards."""
 
     @property
     def surprising(self) -> bool:
@@ -57,7 +58,14 @@ def look(repo: Repo, context: Context, *, base: Path, precise: str | None = None
     if resolved.commit == repo.commit:
         return Move(repo=repo, remote=remote, resolved=resolved, trend="same", history=History())
     history = remote.history(resolved.commit, repo.commit)
+    if precise and history.descends is False:
+        history = _backward(remote.history(repo.commit, resolved.commit), history)
     return Move(repo=repo, remote=remote, resolved=resolved, trend=_trend(resolved, history, precise), history=history)
+
+
+def _backward(reverse: History, history: History) -> History:
+    """Count the commits that a user goes back, if that is where the named commit lies."""
+    return replace(history, commits=reverse.commits) if reverse.descends else history
 
 
 def _trend(resolved: Resolved, history: History, precise: str | None) -> Trend:

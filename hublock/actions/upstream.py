@@ -247,7 +247,8 @@ def _moved(repo: Repo, seen: Move) -> Finding:
     if seen.trend == "rewritten":
         message = f"{short} of {repo.id} was rewritten to {there}: the locked {here} is not in its history"
         return _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
-    ahead = f", {seen.history.commits} commits on" if seen.history.commits else ""
+    count = seen.history.commits
+    ahead = f", {count} {'commit' if count == 1 else 'commits'} on" if count else ""
     message = f"{short} of {repo.id} is {there} by now{ahead}, not the locked {here}"
     return _finding("upstream-branch-moved", repo.id, message, f"hublock update {repo.id}")
 

@@ -73,7 +73,7 @@ def _report_move(moved: "Moved", dry_run: bool, face: Face) -> None:
 
     move, history = moved.move, moved.move.history
     old, new = text.dated(move.repo.commit, history.before), text.dated(move.resolved.commit, history.committed)
-    far = text.distance(history.commits)
+    far = text.distance(history.commits, back=history.descends is False)
     face.console.done("Would move" if dry_run else "Moved", f"{move.repo.id} {old} -> {new}{f', {far}' if far else ''}")
     if move.surprising:
         what = "the tag was moved" if move.trend == "retagged" else "the branch was rewritten"

@@ -96,7 +96,7 @@ def history(wire: Wire, commit: str, since: str) -> History:
     return History(
         descends=descends,
         commits=len((seen - {since}) & above.keys()) if descends else None,
-        committed=above[commit].committed if commit in above else None,
+        committed=above[commit].committed if commit in above else _made(wire, commit),
         before=_made(wire, since),
     )
 

@@ -14,9 +14,11 @@ def dated(commit: str, when: datetime | None) -> str:
     return f"{commit[:12]} of {when:%Y-%m-%d}" if when else commit[:12]
 
 
-def distance(commits: int | None) -> str:
+def distance(commits: int | None, *, back: bool = False) -> str:
     """Return how far a pin moves: ``1 commit``; empty where nobody can tell."""
-    return "" if commits is None else "1 commit" if commits == 1 else f"{commits} commits"
+    if commits is None:
+        return ""
+    return f"{commits} {'commit' if commits == 1 else 'commits'}{' back' if back else ''}"
 
 
 def contract(change: ContractChange | None) -> list[str]:
