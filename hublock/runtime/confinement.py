@@ -38,7 +38,7 @@ _TCP = 0b11
 _SCOPES = 0b11
 """Abstract sockets and signals reach no process outside."""
 
-_DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "ptmx", "pts", "kfd", "dri")
+_DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "kfd", "dri")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,8 +65,9 @@ def confine(policy: Policy) -> str:
 
 
 def readable_below(home: Path, extra: Iterable[Path]) -> tuple[Path, ...]:
-    """Return what may be read: everything but homes and temporary folders, and then ``extra``."""
-    hidden = {home.resolve(), Path("/tmp"), Path("/var/tmp"), Path("/home"), Path("/root"), Path("/run/user")}  # noqa: S108
+    """Return what may be read: everything but homes, temporary folders and terminals, and then ``extra``."""
+    hidden = {Path("/tmp"), Path("/var/tmp"), Path("/home"), Path("/root"), Path("/run/user"), Path("/dev/pts")}  # noqa: S108
+    hidden.add(home.resolve())
     found = list(_outside(Path("/"), hidden - {Path("/")}))
     return tuple(dict.fromkeys([*found, *(path.resolve() for path in extra)]))
 

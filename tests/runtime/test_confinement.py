@@ -1,6 +1,7 @@
 """What the kernel keeps from a confined process, route by route, and that the routes are open without it."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -62,6 +63,12 @@ def remove():
 def cut():
     os.truncate(secret.parent / "long", 0)
 
+def terminal():
+    os.close(os.open(job["terminal"], os.O_WRONLY | os.O_NOCTTY))
+
+def overhear():
+    os.close(os.open(job["terminal"], os.O_RDONLY | os.O_NOCTTY))
+
 def signal():
     os.kill(os.getppid(), 0)
 
@@ -72,7 +79,8 @@ def stay():
     Path("/dev/null").write_text("x")
     json.loads(Path(json.__file__).with_name("__init__.py").read_text() and "1")
 
-for route in (python, libc, program, datagram, read, read_by_program, look, write, remove, cut, signal, stay):
+network = python, libc, program, datagram
+for route in (*network, read, read_by_program, look, write, remove, cut, terminal, overhear, signal, stay):
     try:
         route()
     except Exception:
@@ -83,7 +91,7 @@ print("core", resource.getrlimit(resource.RLIMIT_CORE))
 """
 
 TCP = {"python", "libc", "program"}
-FILES = {"read", "read_by_program", "look", "write", "remove", "cut"}
+FILES = {"read", "read_by_program", "look", "write", "remove", "cut", "terminal", "overhear"}
 EVERYTHING = {*TCP, *FILES, "datagram", "signal", "stay"}
 
 
@@ -102,7 +110,9 @@ def probe(
         path.mkdir()
     for name in ("secret", "spare", "long"):
         (home / name).write_text("token")
+    ends = os.openpty()
     job = {
+        "terminal": os.ttyname(ends[1]),
         "folder": str(own),
         "secret": str(home / "secret"),
         "tcp": ports[0],
@@ -118,6 +128,8 @@ def probe(
         text=True,
         check=True,
     )
+    for end in ends:
+        os.close(end)
     held, *routes, core = ran.stdout.splitlines()
     return held, set(routes), core
 
@@ -175,6 +187,7 @@ class TestReadable:
         found = readable_below(tmp_path, [])
         assert not [path for path in found if tmp_path.is_relative_to(path)]
         assert not {Path("/"), Path("/tmp"), Path("/home"), Path("/root"), Path("/var")} & set(found)
+        assert not {Path("/dev"), Path("/dev/pts")} & set(found)
         assert Path("/usr") in found
 
     def test_takes_in_what_is_named(self, tmp_path: Path) -> None:
