@@ -181,3 +181,16 @@ def test_an_estimate_of_the_files_needs_no_run(served: Forge, run: Run) -> None:
         "exit 0\n--- stdout\nhttps://example.org/net.pth\n--- stderr\n"
         "an estimate from reading the code: `hublock add` runs it and knows\n"
     )
+
+
+def test_a_machine_that_only_verifies_imports_neither_torch_nor_the_network(added: Done, python: Run) -> None:
+    done = python("""\
+import os, sys
+os.chdir(os.path.dirname(os.path.abspath(__file__)))
+from hublock.cli.main import main
+assert main(["verify"]) == 0
+heavy = ("torch", "requests", "dulwich", "tomlkit", "numpy", "packaging")
+print([name for name in heavy if name in sys.modules])
+""")
+
+    assert done.out == "[]\n", done
