@@ -109,8 +109,10 @@ class FetchingAnswers:
         )
 
     def declared(self) -> Model:
-        """Return the model as its user declared it: nothing ran."""
+        """Fetch what its user declared, and return the model: nothing ran."""
         wanted = self._wanted
+        for url in wanted.urls:
+            self._take(url)
         return Model(
             name=wanted.name,
             entrypoint=wanted.entrypoint,
@@ -123,7 +125,20 @@ class FetchingAnswers:
         )
 
     def fetch(self, url: str, *, hash_prefix: str | None = None) -> File:
-        """Download ``url`` once, judge it, and write it down."""
+        """Download ``url`` once, judge it, and write it down.
+
+        Raises:
+            UnlockedDownload: there is no such file. Code may have another address for it; then it loads without this
+                one offline too, or nothing is locked.
+        """
+        try:
+            return self._take(url, hash_prefix)
+        except TransferError as error:
+            if error.lasting and self._is_gone(url):
+                raise UnlockedDownload(error.message, hint=error.hint) from error
+            raise
+
+    def _take(self, url: str, hash_prefix: str | None = None) -> File:
         with self._mutex:
             known = self._weights.get(url) or self._pinned_weights(url)
             wanted = Wanted(url=url, digest=known.digest, size=known.size) if known else Wanted(url=url)
@@ -222,6 +237,12 @@ class FetchingAnswers:
                 judged = replace(nested.repo, tree_weights=(*nested.repo.tree_weights, found))
                 self._nested[repo] = replace(nested, repo=judged)
             return pickle
+
+    def _is_gone(self, url: str) -> bool:
+        if self._pinned_weights(url):
+            return False
+        with self._context.transport.open("HEAD", url) as response:
+            return response.status in (404, 410)
 
     def _pinned_weights(self, url: str) -> Weights | None:
         """Return what the lock says of ``url`` anywhere: a URL has one digest in a whole lock."""

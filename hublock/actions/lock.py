@@ -172,10 +172,9 @@ def _find_out(
 ) -> tuple[Repo, Model, tuple[Pinned, ...]]:
     if wanted.urls:
         answers = FetchingAnswers(wanted, pinned, so_far, context, base=base, allow_pickle=options.allow_pickle)
-        for url in wanted.urls:
-            answers.fetch(url)
+        model = answers.declared()
         consent[wanted.name] = answers.consent
-        return pinned.repo, answers.declared(), ()
+        return pinned.repo, model, ()
     if not pinned.hubconf.dynamic:
         _check_entrypoint(wanted, pinned)
     environment.check(

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,6 @@ def fetching(
 
 
 def locked(pinned: Pinned, model: Model) -> Lock:
-    from dataclasses import replace
-
     return Lock(repos=(replace(pinned.repo, models=(model,)),))
 
 
@@ -216,6 +215,18 @@ def test_everything_that_was_given_can_be_told(forge: Forge, context: Context, p
     assert answers.asked_for == (
         "someone/inner", "https://example.org/net.pth", "net.bin of owner/net at Hugging Face", f"GET {API}",
     )  # fmt: skip
+
+
+def test_a_file_that_is_not_there_may_have_another_address(forge: Forge, context: Context, pinned: Pinned) -> None:
+    forge.serve("https://example.org/secret.pth", b"login first", status=403)
+    answers = fetching(pinned, context)
+
+    with pytest.raises(UnlockedDownload, match=r"net\.pth does not exist \(404\)"):
+        answers.fetch("https://example.org/net.pth")
+    with pytest.raises(TransferError, match=r"secret\.pth answers with status 403"):
+        answers.fetch("https://example.org/secret.pth")
+    with pytest.raises(TransferError, match=r"net\.pth does not exist \(404\)"):
+        fetching(pinned, context, wanted=replace(WANTED, urls=("https://example.org/net.pth",))).declared()
 
 
 def test_a_pickle_is_judged_before_anybody_gets_it(forge: Forge, context: Context, pinned: Pinned) -> None:
