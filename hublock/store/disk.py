@@ -65,6 +65,25 @@ def make_folder(path: Path, *, settle: bool = True) -> None:
                 sync_folder(path.parent)
 
 
+def share(folder: Path) -> None:
+    """Let the group write every folder from ``folder`` down, if it may write the one above."""
+    if folder.parent.stat().st_mode & SHARED == SHARED:
+        for here, _, _ in os.walk(folder):
+            Path(here).chmod(stat.S_IMODE(Path(here).stat().st_mode) | SHARED)
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write a small ASCII file that may be lost or torn, for whoever may write the folder it lies in.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.write_text(text, encoding="ascii")
+    # the file may be another user's
+    with suppress(PermissionError):
+        path.chmod(inherited_mode(path.parent))
+
+
 def own_name(path: Path) -> Path:
     """Return a name beside ``path`` that no other writer uses and that tells whether its writer still lives."""
     return path.with_name(f"{path.name}-{host_name()}-{os.getpid()}-{next(_numbers)}")

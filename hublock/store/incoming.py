@@ -18,6 +18,7 @@ from hublock.store.disk import (
     publish,
     remove,
     sync_file,
+    write_beside,
     write_whole,
     writing,
 )
@@ -79,7 +80,7 @@ class Incoming:
         # a stamp is a note of what was just proven; one that is missing only costs a hash
         with suppress(OSError):
             if final.stat().st_ino == facts.st_ino:
-                self._layout.blob_stamp(digest).write_text(stamp(final.stat()), encoding="ascii")
+                write_beside(self._layout.blob_stamp(digest), stamp(final.stat()))
         return final
 
     def close(self) -> None:

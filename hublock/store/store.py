@@ -12,7 +12,7 @@ from hublock.core.digest import Digest
 from hublock.core.progress import Progress
 from hublock.core.tree import SourceFile
 from hublock.errors import DigestMismatch, OfflineError, StoreError, TreeMismatch
-from hublock.store.disk import make_folder, own_name, remove, sync_folder, write_whole, writing
+from hublock.store.disk import make_folder, own_name, remove, sync_folder, write_beside, write_whole, writing
 from hublock.store.incoming import Incoming, left_behind
 from hublock.store.layout import TAG, Layout, key_name
 from hublock.store.mutex import mutex
@@ -73,7 +73,7 @@ class Store:
         else:
             # what cannot be noted is hashed again the next time
             with suppress(OSError):
-                self._layout.blob_stamp(digest).write_text(stamp(facts), encoding="ascii")
+                write_beside(self._layout.blob_stamp(digest), stamp(facts))
 
     def add_blob(self, source: Path | bytes, digest: Digest | None = None) -> Digest:
         """Copy a file, or bytes, into the store and return its digest.

@@ -10,7 +10,7 @@ from pathlib import Path
 from hublock.core.digest import Digest
 from hublock.core.tree import EXECUTABLE, FILE, LINK, Entry, Listing, SourceFile, blob_id, encode
 from hublock.errors import TreeMismatch, UnsafeArchive
-from hublock.store.disk import sync_file, sync_folder, writing
+from hublock.store.disk import inherited_mode, share, sync_file, sync_folder, write_beside, writing
 from hublock.store.stamps import stamp
 
 MODES = {FILE: 0o444, EXECUTABLE: 0o555}
@@ -49,9 +49,11 @@ def write_tree(folder: Path, files: Iterable[SourceFile]) -> Listing:
         for file in links:
             _write_link(root, file)
         listing = Listing.of(entries)
+        share(folder)
         (folder / "listing").write_bytes(listing.to_bytes())
+        (folder / "listing").chmod(inherited_mode(folder))
         stamps = (stamp((root / entry.path).lstat()) for entry in listing.entries)
-        (folder / "stamp").write_text("".join(stamps), encoding="ascii")
+        write_beside(folder / "stamp", "".join(stamps))
         _sync(folder)
     return listing
 

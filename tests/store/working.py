@@ -36,13 +36,17 @@ def digest_of(data: bytes) -> Digest:
     return Digest("sha256", hashlib.sha256(data).hexdigest())
 
 
-def work(cache: Path, mirrors: str) -> None:
+def fetch(cache: Path, mirrors: str) -> None:
     settings = Settings.from_mapping({"HUBLOCK_CACHE_DIR": str(cache), "HUBLOCK_MIRRORS": mirrors})
     transfer.WORTH_FACTS = 1
-    store = Store(cache)
-    downloader = Downloader(HttpTransport(settings), store, jobs=1)
+    downloader = Downloader(HttpTransport(settings), Store(cache), jobs=1)
     for url, data in BLOBS.items():
         downloader.fetch(Wanted(url=url, digest=digest_of(data), size=len(data)))
+
+
+def work(cache: Path, mirrors: str) -> None:
+    fetch(cache, mirrors)
+    store = Store(cache)
     if store.tree(TREE) is None:
         store.add_tree(FILES, expected=TREE)
     store.note(TREE, "entrypoints.json", b"[]")
