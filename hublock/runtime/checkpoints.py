@@ -182,7 +182,8 @@ def _identify_path(scope: Scope, path: Path) -> Found:
     with outside():
         handed_in = scope.answers.input(real)
     if handed_in is not None:
-        scope.given(handed_in)
+        # not by its path: whoever may write there may write again
+        scope.by_digest[handed_in.digest] = handed_in
         return Found(name=path.name, pickle=handed_in.pickle)
     return _identify_bytes(scope, real.read_bytes(), path.name)
 

@@ -321,6 +321,29 @@ class TestWhoseBytes:
         with pytest.raises(UnlockedDownload):
             torchhub.run(repo, "model", [str(path)], answers=shelf)
 
+    def test_a_file_that_changes_between_two_looks_is_looked_at_again(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "best.pt"
+        path.write_bytes(ones(5))
+        shelf.inputs[shelf.put("x", ones(5)).digest] = "tensors"
+        shelf.files.clear()
+        repo = repository(
+            FETCH
+            + """
+    def model(path):
+        before = torch.load(path)["w"]
+        os.replace(path + ".other", path)
+        return before, torch.load(path)["w"]
+            """
+        )
+
+        (tmp_path / "best.pt.other").write_bytes(ones(5))
+        assert len(torchhub.run(repo, "model", [str(path)], answers=shelf)[1]) == 5
+        (tmp_path / "best.pt.other").write_bytes(ones(6))
+        with pytest.raises(UnlockedDownload, match=r"loads best\.pt, whose bytes the lock does not list"):
+            torchhub.run(repo, "model", [str(path)], answers=shelf)
+
     def test_a_checkpoint_of_the_tree_is_loaded_with_its_verdict(
         self, shelf: Shelf, repository: MakeRepository
     ) -> None:
