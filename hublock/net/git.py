@@ -179,6 +179,11 @@ class _GitRemote:
 
     def _whole(self, commit: str, told: Advertised, allow_unreachable: bool) -> Named:
         """Find the branch or tag that proves a commit to be the repository's own."""
+        digits = 40 if told.algorithm == "sha1" else 64
+        if len(commit) != digits:
+            raise RefNotFound(
+                f"{self._name} has no commit {commit}: its commit ids have {digits} digits", hint="check the commit id"
+            )
         tips = [ref for ref, tip in own(told.refs).items() if tip == commit]
         ref = ranked(tips, told.head)[0] if tips else None
         reason = None

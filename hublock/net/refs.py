@@ -87,6 +87,8 @@ def missing(name: str, ref: str, refs: Mapping[str, str]) -> RefNotFound:
                 f"{name} has no branch or tag {ref}, and an abbreviated commit id could mean another commit tomorrow",
                 hint=f"write all of it: {whole[0]}" if len(whole) == 1 else "write the whole commit id",
             )
+    if ref.upper() == "HEAD":
+        return RefNotFound(f"{name} has no branch or tag {ref}", hint="leave the ref out for the default branch")
     short = {full.removeprefix(HEADS).removeprefix(TAGS) for full in refs}
     near = nearest(ref.removeprefix(HEADS).removeprefix(TAGS), short)
     if near:

@@ -120,6 +120,8 @@ def test_every_spelling_is_locked_synced_and_verified(
     assert hublock("sync", "--locked").code == 0
     assert hublock("verify").code == 0
     assert hublock("lock", "--check").code == 0
+    assert hublock("verify", "--upstream").code == 0
+    assert hublock("outdated").code == 0
 
 
 @pytest.fixture
@@ -226,6 +228,11 @@ def test_an_unknown_ref_is_answered_with_the_nearest(repo: ForgeRepo, project: P
     refused(add("someone/model:v1.O"), project, 2, "someone/model has no branch or tag v1.O", "did you mean v1.0?")
 
 
+def test_head_is_answered_with_how_to_name_the_default_branch(repo: ForgeRepo, project: Path, add: Run) -> None:
+    sentence = "someone/model has no branch or tag HEAD"
+    refused(add("someone/model:HEAD"), project, 2, sentence, "leave the ref out for the default branch")
+
+
 def test_an_abbreviated_commit_is_refused_with_the_whole_one(repo: ForgeRepo, project: Path, add: Run) -> None:
     commit = repo.git("rev-parse", "main")
     sentence = (
@@ -330,6 +337,13 @@ class TestCommitsThatNoBranchLeadsTo:
             f"someone/model has no commit {'1' * 40}",
             "check the commit id",
         )
+
+    @pytest.mark.parametrize("options", [(), ("--allow-unreachable",)])
+    def test_of_another_object_format_are_told_apart(
+        self, repo: ForgeRepo, project: Path, add: Run, options: tuple[str, ...]
+    ) -> None:
+        sentence = f"someone/model has no commit {'a' * 64}: its commit ids have 40 digits"
+        refused(add("someone/model:" + "A" * 64, *options), project, 2, sentence, "check the commit id")
 
     def test_on_a_host_without_filters_need_consent(self, repo: ForgeRepo, project: Path, add: Run) -> None:
         first = repo.git("rev-parse", "main")
