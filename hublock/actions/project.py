@@ -194,10 +194,13 @@ def read_text(path: Path) -> str:
     """Return the text of a file.
 
     Raises:
-        InputError: it cannot be read, or is not UTF-8.
+        InputError: it is no regular file, cannot be read, or is not UTF-8.
         FileNotFoundError: there is none.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # a link in a repository may lead to a device that never ends
+            raise InputError(f"{path} is not a file", hint=f"put {path.name} there, as git has it")
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start})", hint=f"save {path.name} as UTF-8") from None

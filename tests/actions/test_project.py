@@ -61,6 +61,17 @@ def test_a_lock_that_anybody_may_have_planted_is_not_found(tmp_path: Path) -> No
     assert find_lock(shared, tmp_path) == shared / "hub.lock"
 
 
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    project = Project.at(tmp_path)
+    project.lock.symlink_to(os.devnull)
+    project.manifest.symlink_to(os.devnull)
+
+    with pytest.raises(InputError, match=r"hub\.lock is not a file"):
+        project.read_lock()
+    with pytest.raises(InputError, match=r"hub\.toml is not a file"):
+        project.read_manifest()
+
+
 def test_the_search_goes_upward_and_stops_after_a_git_folder(tmp_path: Path) -> None:
     deep = tmp_path / "repo" / "a" / "b"
     deep.mkdir(parents=True)
