@@ -26,6 +26,7 @@ store = Path(os.environ["HUBLOCK_CACHE_DIR"]) / "v1"
 [listing] = store.glob("trees/git-sha256/*/*/listing")
 [blob] = [path for path in store.glob("blobs/sha256/*/*") if not path.suffix and path.stat().st_size > 1000]
 tree = listing.parent / "tree"
+evil = Path(__file__).with_name("evil.py")
 lock_file = Path(__file__).with_name("hub.lock")
 lock = parse_lock(lock_file.read_text(), file="hub.lock")
 EVIL = "import builtins; builtins.ran = True"
@@ -81,16 +82,16 @@ def listed():
     write(listing, text)
 
 def bytecode(target, mode):
-    Path("evil.py").write_text(EVIL)
+    evil.write_text(EVIL)
     tree.chmod(0o755)
     target.parent.mkdir(exist_ok=True)
-    py_compile.compile("evil.py", cfile=str(target), invalidation_mode=mode)
+    py_compile.compile(str(evil), cfile=str(target), invalidation_mode=mode)
 
 def elsewhere():
     tree.chmod(0o755)
-    Path("evil.py").write_text(EVIL)
+    evil.write_text(EVIL)
     (tree / "net.py").unlink()
-    (tree / "net.py").symlink_to(Path("evil.py").absolute())
+    (tree / "net.py").symlink_to(evil)
 
 modes = py_compile.PycInvalidationMode
 cached = Path(importlib.util.cache_from_source(str(tree / "hubconf.py")))
