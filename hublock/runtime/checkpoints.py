@@ -75,7 +75,16 @@ def open_package(
     """
     if isinstance(file_or_buffer, str | os.PathLike) or hasattr(file_or_buffer, "read"):
         identify(scope, file_or_buffer)
+    if isinstance(file_or_buffer, str | os.PathLike) and scope.loading:
+        _check_folder(scope, Path(os.path.realpath(file_or_buffer)))
     original(importer, file_or_buffer, *rest, **options)
+
+
+def _check_folder(scope: Scope, folder: Path) -> None:
+    """Refuse an unpacked package, whose code nobody locked, unless it lies in a tree."""
+    own = [scope.own_folder, *(repository.root for repository in scope.repositories)]
+    if folder.is_dir() and not any(root and folder.is_relative_to(os.path.realpath(root)) for root in own):
+        raise scope.refuse(f"file:{folder.name}", f"runs code in {folder.name}, a folder that nobody locked")
 
 
 def save(scope: Scope, original: Function, obj: Any, f: Any, *rest: Any, **options: Any) -> None:

@@ -307,6 +307,29 @@ class TestWhoseBytes:
         shelf.put(URL, (tmp_path / "code.pt").read_bytes(), "none")
         assert torchhub.run(repo, "model", [str(tmp_path / "code.pt")], answers=shelf) == 5
 
+    def test_an_unpacked_package_that_nobody_locked_is_not_run(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        from torch.package.package_exporter import PackageExporter
+        from torch.package.package_importer import PackageImporter
+
+        with PackageExporter(str(tmp_path / "code.pt")) as exporter:
+            exporter.save_source_string("inside", "VALUE = 5\n")
+        with zipfile.ZipFile(tmp_path / "code.pt") as archive:
+            archive.extractall(tmp_path)
+        repo = repository(
+            FETCH
+            + """
+    from torch.package import PackageImporter
+    def model(path):
+        return PackageImporter(path).import_module("inside").VALUE
+            """
+        )
+
+        assert PackageImporter(str(tmp_path / "code")).import_module("inside").VALUE == 5
+        with pytest.raises(UnlockedDownload, match="runs code in code, a folder that nobody locked"):
+            torchhub.run(repo, "model", [str(tmp_path / "code")], answers=shelf)
+
     def test_a_file_that_was_handed_in_is_known_by_its_bytes(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
     ) -> None:
