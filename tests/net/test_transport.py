@@ -354,7 +354,8 @@ def test_a_head_that_drips_ends_in_time(drip: bytes) -> None:
 
     def dripping(head: bytes) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\n" if len(drip) > 1 else b""
-        while not wire.closing.wait(0.05):
+        for _ in range(100):
+            wire.closing.wait(0.05)
             yield drip
 
     began = time.monotonic()
@@ -367,7 +368,8 @@ def test_a_head_that_drips_ends_in_time(drip: bytes) -> None:
 
 def test_one_answer_that_drips_does_not_end_another(forge: Forge) -> None:
     def dripping(head: bytes) -> Iterator[bytes]:
-        while not wire.closing.wait(0.05):
+        for _ in range(100):
+            wire.closing.wait(0.05)
             yield b"H"
 
     forge.serve("https://a.org/x", b"data")
