@@ -13,8 +13,8 @@ from hublock.errors import DigestMismatch, InputError, NotLocked, OfflineError
 from hublock.runtime import environment, torchhub
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.fingerprint import fingerprint
-from hublock.runtime.placing import writable_copy
 from hublock.runtime.repository import Repository, namespace_of
+from hublock.runtime.strict.placing import writable_copy
 from hublock.store.store import Store
 
 PROJECT = "the project"

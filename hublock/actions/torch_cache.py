@@ -17,8 +17,8 @@ from hublock.core.lockfile import Lock, NamedWeights, Repo, Weights
 from hublock.core.reference import Reference
 from hublock.core.tree import EXECUTABLE, LINK, Entry
 from hublock.errors import InputError, StoreError
-from hublock.runtime import placing
 from hublock.runtime.answers import sha256_now
+from hublock.runtime.strict import placing
 from hublock.store.disk import remove
 from hublock.store.store import Store
 from hublock.store.trees import StoredTree

@@ -15,8 +15,8 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Repo, Weights
 from hublock.core.reference import Reference
 from hublock.errors import DigestMismatch, HublockError, InvalidReference, OfflineError, UnlockedDownload
-from hublock.runtime.placing import writable_copy
 from hublock.runtime.repository import Repository
+from hublock.runtime.strict.placing import writable_copy
 
 if TYPE_CHECKING:
     from hublock.store.store import Store, StoredTree

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hublock.errors import EnvironmentMismatch, MissingDependency
 from hublock.runtime.distributions import distributions_of
-from hublock.runtime.ownership import find_top
+from hublock.runtime.modules.ownership import find_top
 
 __all__ = ["check", "distributions_of", "pip_line", "undeclared"]
 

@@ -12,11 +12,11 @@ from types import ModuleType
 from typing import Any
 
 from hublock.errors import InputError, MissingDependency
-from hublock.runtime import finder
-from hublock.runtime.aliases import aliased
-from hublock.runtime.companions import missing_half
 from hublock.runtime.environment import undeclared
-from hublock.runtime.finder import FINDER, Lookup
+from hublock.runtime.modules import finder
+from hublock.runtime.modules.aliases import aliased
+from hublock.runtime.modules.companions import missing_half
+from hublock.runtime.modules.finder import FINDER, Lookup
 from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, namespace_of
 
 __all__ = [

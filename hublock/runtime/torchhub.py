@@ -15,14 +15,15 @@ from typing import Any
 
 from hublock.core.hubconf import read_hubconf
 from hublock.errors import HublockError
-from hublock.runtime import checkpoints, downloads, environment, guard, huggingface, local, placing, state, transports
+from hublock.runtime import environment
 from hublock.runtime.answers import Answers, forget_checked
-from hublock.runtime.arrivals import when_imported
-from hublock.runtime.objects import filled, resolve_object
-from hublock.runtime.pytorch import torch_hub
 from hublock.runtime.repository import Repository, namespace
-from hublock.runtime.scope import Refusal, Scope, answer_users, dispatching, private_folder, start_thread, submit
-from hublock.runtime.swap import Function, swap
+from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
+from hublock.runtime.strict.arrivals import when_imported
+from hublock.runtime.strict.objects import filled, resolve_object
+from hublock.runtime.strict.pytorch import torch_hub
+from hublock.runtime.strict.scope import Refusal, Scope, answer_users, dispatching, private_folder, start_thread, submit
+from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
     "Answers", "Watched", "activated", "download_url_to_file", "forget_checked", "get_dir", "install",

@@ -19,11 +19,11 @@ from hublock.core.digest import Digest
 from hublock.core.hubconf import EntryPoint
 from hublock.errors import HublockError, IncompleteTrace, UnlockedDownload
 from hublock.runtime.answers import Answers
-from hublock.runtime.process import GRACE, Child, Output, clean, started
-from hublock.runtime.questions import answer
 from hublock.runtime.repository import Repository
-from hublock.runtime.scratch import Scratch
-from hublock.runtime.wire import (
+from hublock.runtime.tracing.process import GRACE, Child, Output, clean, started
+from hublock.runtime.tracing.questions import answer
+from hublock.runtime.tracing.scratch import Scratch
+from hublock.runtime.tracing.wire import (
     BadMessage,
     Message,
     read_entrypoint,

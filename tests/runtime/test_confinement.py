@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from hublock.runtime import confinement
-from hublock.runtime.confinement import readable_below
+from hublock.runtime.tracing import confinement
+from hublock.runtime.tracing.confinement import readable_below
 
 linux = sys.platform.startswith("linux")
 
 PROBE = """
 import ctypes, json, os, socket, struct, subprocess, sys
 from pathlib import Path
-from hublock.runtime import confinement
+from hublock.runtime.tracing import confinement
 job = json.loads(sys.argv[1])
 for name in job["without"]:
     setattr(confinement, name, lambda *_: False)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hublock.errors import UnlockedDownload
-from hublock.runtime import guard
-from hublock.runtime.guard import fetching_program
-from hublock.runtime.scope import Scope
+from hublock.runtime.strict import guard
+from hublock.runtime.strict.guard import fetching_program
+from hublock.runtime.strict.scope import Scope
 from tests.runtime.answering import Shelf
 
 

@@ -586,7 +586,7 @@ def test_a_namespace_never_seen_is_asked_of_the_lookup(tmp_path: Path) -> None:
             "src/lib/__init__.py": "",
         },
     )
-    from hublock.runtime.finder import FINDER
+    from hublock.runtime.modules.finder import FINDER
 
     before, asked = FINDER.lookup, []
 

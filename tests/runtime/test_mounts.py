@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from hublock.runtime import mounts
-from hublock.runtime.mounts import find_type, may_be_mapped
+from hublock.runtime.strict import mounts
+from hublock.runtime.strict.mounts import find_type, may_be_mapped
 
 MOUNTS = """\
 24 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

@@ -2,11 +2,11 @@ import gc
 import subprocess
 import sys
 
-from hublock.runtime.pytorch import torch_hub
+from hublock.runtime.strict.pytorch import torch_hub
 
 FRESH = """
 import gc, sys
-from hublock.runtime.pytorch import torch_hub
+from hublock.runtime.strict.pytorch import torch_hub
 before = gc.get_stats()[0]["collections"]
 assert torch_hub() is sys.modules["torch.hub"]
 print(gc.get_stats()[0]["collections"] - before < 3, gc.isenabled(), gc.get_freeze_count())

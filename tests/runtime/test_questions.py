@@ -9,10 +9,10 @@ import pytest
 
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, LoadError, TransferError, UnlockedDownload
-from hublock.runtime.asking import AskedAnswers
-from hublock.runtime.questions import answer
-from hublock.runtime.scratch import Scratch
-from hublock.runtime.wire import BadMessage, Channel, read_entrypoint, read_error, texts, write_error
+from hublock.runtime.tracing.asking import AskedAnswers
+from hublock.runtime.tracing.questions import answer
+from hublock.runtime.tracing.scratch import Scratch
+from hublock.runtime.tracing.wire import BadMessage, Channel, read_entrypoint, read_error, texts, write_error
 from tests.runtime.answering import Shelf
 from tests.runtime.conftest import MakeRepository
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hublock.runtime.rewriting import compile_source, rewrite
+from hublock.runtime.modules.rewriting import compile_source, rewrite
 
 OWN = {"models", "utils"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hublock.runtime.swap import swap
+from hublock.runtime.strict.swap import swap
 
 
 def seen(calls: list[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

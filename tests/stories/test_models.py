@@ -175,7 +175,7 @@ def checkpoint_of_options() -> bytes:
 LYING = """\
 import gc, os
 def net():
-    from hublock.runtime.wire import Channel
+    from hublock.runtime.tracing.wire import Channel
     line = next(found for found in gc.get_objects() if type(found) is Channel)
     said = {"state": None, "traced_with": ["\\ud800"], "isolation": "guard", "entrypoints": [], "refusals": []}
     line.send({"done": said})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from hublock.runtime.scope import Scope, current
+from hublock.runtime.strict.scope import Scope, current
 
 PROGRAMS = frozenset(
     {"aria2c", "conda", "curl", "gdown", "git", "hf", "huggingface-cli", "mamba", "micromamba", "pip", "uv", "uvx"}

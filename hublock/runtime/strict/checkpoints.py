@@ -17,10 +17,10 @@ from hublock.core.lockfile import Pickle
 from hublock.core.tree import blob_id
 from hublock.errors import HublockError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
-from hublock.runtime.mounts import may_be_mapped
 from hublock.runtime.repository import namespace
-from hublock.runtime.scope import Refusal, Scope, innermost_namespace, outside
-from hublock.runtime.swap import Function
+from hublock.runtime.strict.mounts import may_be_mapped
+from hublock.runtime.strict.scope import Refusal, Scope, innermost_namespace, outside
+from hublock.runtime.strict.swap import Function
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,8 @@ from typing import Self
 from hublock.core.tree import EXECUTABLE, LINK
 from hublock.errors import InputError, TreeMismatch
 from hublock.runtime.answers import File
-from hublock.runtime.confinement import Policy, readable_below
 from hublock.runtime.repository import Repository
+from hublock.runtime.tracing.confinement import Policy, readable_below
 
 KEPT = frozenset(
     {"PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}

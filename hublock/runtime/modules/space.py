@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hublock.runtime.companions import import_installed
-from hublock.runtime.loading import TreeLoader, repository_spec, spec_for
-from hublock.runtime.ownership import RESERVED, installed
+from hublock.runtime.modules.companions import import_installed
+from hublock.runtime.modules.loading import TreeLoader, repository_spec, spec_for
+from hublock.runtime.modules.ownership import RESERVED, installed
+from hublock.runtime.modules.shims import Shims
+from hublock.runtime.modules.sources import Found, Sources
 from hublock.runtime.repository import MARKER, Repository, namespace
-from hublock.runtime.shims import Shims
-from hublock.runtime.sources import Found, Sources
 
 
 class Space:

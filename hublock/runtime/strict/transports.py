@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from urllib.response import addinfourl
 
 from hublock.errors import HublockError, UnlockedDownload
-from hublock.runtime.arrivals import when_imported
-from hublock.runtime.scope import Scope, dispatching, origin
-from hublock.runtime.swap import Function, swap
+from hublock.runtime.strict.arrivals import when_imported
+from hublock.runtime.strict.scope import Scope, dispatching, origin
+from hublock.runtime.strict.swap import Function, swap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from hublock.errors import TreeMismatch
+from hublock.runtime.modules.space import Space
 from hublock.runtime.repository import PACKAGE, Repository, namespace
-from hublock.runtime.space import Space
 
 Lookup = Callable[[str], Repository | None]
 """Answers a namespace that this process has not seen yet; may raise what the user should read."""

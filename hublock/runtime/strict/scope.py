@@ -25,7 +25,7 @@ from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import MARKER, Repository, namespace
-from hublock.runtime.swap import Function
+from hublock.runtime.strict.swap import Function
 
 if TYPE_CHECKING:
     from types import FrameType

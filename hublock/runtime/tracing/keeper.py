@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from hublock.runtime.confinement import adopt_orphans, die_with_parent
+from hublock.runtime.tracing.confinement import adopt_orphans, die_with_parent
 
 _PATIENCE = 10.0
 """Seconds for which processes that keep coming are killed."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hublock.runtime.scope import Scope
+from hublock.runtime.strict.scope import Scope
 
 _lock = threading.Lock()
 _loads = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hublock.runtime.answers import Answers
-from hublock.runtime.scratch import Scratch
-from hublock.runtime.wire import BadMessage, Message, write_file, write_repository
+from hublock.runtime.tracing.scratch import Scratch
+from hublock.runtime.tracing.wire import BadMessage, Message, write_file, write_repository
 
 
 def answer(question: Message, answers: Answers, scratch: Scratch) -> Any:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hublock.errors import MissingDependency
-from hublock.runtime.ownership import find_top
+from hublock.runtime.modules.ownership import find_top
 from hublock.runtime.repository import MARKER, Repository
-from hublock.runtime.swap import swap
+from hublock.runtime.strict.swap import swap
 
 if TYPE_CHECKING:
     from types import FrameType

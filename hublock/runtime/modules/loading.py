@@ -11,8 +11,8 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hublock.errors import TreeMismatch
-from hublock.runtime.rewriting import compile_source
-from hublock.runtime.sources import Found, Sources
+from hublock.runtime.modules.rewriting import compile_source
+from hublock.runtime.modules.sources import Found, Sources
 
 if TYPE_CHECKING:
     from importlib.resources.abc import TraversableResources

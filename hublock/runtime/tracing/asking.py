@@ -6,7 +6,7 @@ from pathlib import Path
 from hublock.core.lockfile import Pickle
 from hublock.runtime.answers import File
 from hublock.runtime.repository import Repository
-from hublock.runtime.wire import Channel, read_file, read_pickle, read_repository
+from hublock.runtime.tracing.wire import Channel, read_file, read_pickle, read_repository
 
 
 class AskedAnswers:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hublock.runtime import placing
 from hublock.runtime.answers import File
-from hublock.runtime.scope import Scope
-from hublock.runtime.swap import Function
+from hublock.runtime.strict import placing
+from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.swap import Function
 
 
 def get_dir(scope: Scope, _original: Function) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
-from hublock.runtime.space import Space
+from hublock.runtime.modules.space import Space
 
 _ONE_AT_A_TIME = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""The process that traces: ``python -m hublock.runtime.child READ WRITE SCRATCH``, started by the worker alone."""
+"""The process that traces: ``python -m hublock.runtime.tracing.child READ WRITE SCRATCH``, started by the worker."""
 
 import os
 import random
@@ -13,11 +13,11 @@ from typing import Any
 from hublock.core.arguments import evaluate
 from hublock.core.hubconf import EntryPoint
 from hublock.errors import HublockError
-from hublock.runtime import keeper
-from hublock.runtime.asking import AskedAnswers
-from hublock.runtime.confinement import Policy, confine
 from hublock.runtime.repository import Repository, namespace
-from hublock.runtime.wire import Channel, Message, read_repository, write_entrypoint, write_error
+from hublock.runtime.tracing import keeper
+from hublock.runtime.tracing.asking import AskedAnswers
+from hublock.runtime.tracing.confinement import Policy, confine
+from hublock.runtime.tracing.wire import Channel, Message, read_repository, write_entrypoint, write_error
 
 _TOLERABLE = ("https://", "http://", "subprocess:")
 """How refusals begin that a lock may tolerate."""

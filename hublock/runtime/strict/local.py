@@ -7,7 +7,7 @@ from pathlib import Path
 from hublock.core.tree import EXECUTABLE, FILE, Entry, Listing, blob_id
 from hublock.errors import InputError
 from hublock.runtime.repository import Repository
-from hublock.runtime.scope import Scope
+from hublock.runtime.strict.scope import Scope
 
 
 def repository(folder: Path) -> Repository:

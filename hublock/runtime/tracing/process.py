@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO
 
-from hublock.runtime.keeper import END
-from hublock.runtime.scratch import Scratch
-from hublock.runtime.wire import Channel, Message
+from hublock.runtime.tracing.keeper import END
+from hublock.runtime.tracing.scratch import Scratch
+from hublock.runtime.tracing.wire import Channel, Message
 
 GRACE = 15.0
 """Seconds for which a child's whole tree may take to end, once told to."""
@@ -85,7 +85,7 @@ def _ours() -> Mapping[str, str]:
 
 
 def _popen(ends: tuple[int, int], environment: Mapping[str, str], scratch: Scratch) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-P", "-B", "-u", "-m", "hublock.runtime.child"]
+    command = [sys.executable, "-P", "-B", "-u", "-m", "hublock.runtime.tracing.child"]
     if sys.platform == "win32":
         import msvcrt
 

@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from hublock.runtime import placing
-from hublock.runtime.arrivals import when_imported
-from hublock.runtime.scope import Scope, dispatching
-from hublock.runtime.swap import Function, swap
+from hublock.runtime.strict import placing
+from hublock.runtime.strict.arrivals import when_imported
+from hublock.runtime.strict.scope import Scope, dispatching
+from hublock.runtime.strict.swap import Function, swap
 
 HOST = "https://huggingface.co"
 _NOT_FOUND = 404

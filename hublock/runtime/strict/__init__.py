@@ -1,0 +1,1 @@
+"""How what foreign code asks for is answered or refused, in one process."""
