@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ def activate() -> None:
     """Answer every torch.hub call of this process from the lock; what is not in it is locked first."""
     from hublock import hub
     from hublock.runtime import torchhub
+    from hublock.runtime.strict.scope import answer_users
 
     def load(repo_or_dir: str, model: str, *args: Any, **kwargs: Any) -> Any:
         return _locked_first(
@@ -42,10 +42,8 @@ def activate() -> None:
         "download_url_to_file": fetching(hub.download_url_to_file),
         "load_state_dict_from_url": fetching(hub.load_state_dict_from_url),
     }
-    _active.enter_context(torchhub.activated(instead))
-
-
-_active = ExitStack()
+    torchhub.install()
+    answer_users(instead)
 
 
 def _wish(repo: str, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

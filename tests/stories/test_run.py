@@ -129,3 +129,10 @@ def test_a_script_that_asks_for_what_cannot_be_locked_is_stopped(served: Forge, 
     assert done.code == 126
     assert "error: github.com does not show someone/nowhere" in done.err
     assert "IncompleteTrace: someone/nowhere net could not be locked (exit code 2)" in done.err
+
+
+def test_locking_what_a_program_asks_for_needs_that_program(run: Run, project: Path) -> None:
+    done = run("lock", "--", "no-such-program")
+
+    assert done.code == 2
+    assert "error: there is no program no-such-program" in done.err
