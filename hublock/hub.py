@@ -7,7 +7,7 @@ locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: 
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -202,14 +202,7 @@ def activated(*, allow_local: bool = False) -> Iterator[None]:
     Raises:
         MissingDependency: torch is not installed.
     """
-    instead: dict[str, Callable[..., Any]] = {
-        "load": partial(_load_for_torch_hub, allow_local=allow_local),
-        "list": list,
-        "help": help,
-        "download_url_to_file": download_url_to_file,
-        "load_state_dict_from_url": _load_state_dict_for_torch_hub,
-    }
-    with torchhub.activated(instead):
+    with torchhub.activated(_instead(allow_local=allow_local)):
         yield
 
 
@@ -219,10 +212,25 @@ def activate(*, allow_local: bool = False) -> None:
     Raises:
         MissingDependency: torch is not installed.
     """
-    _active.enter_context(activated(allow_local=allow_local))
+    torchhub.activate(_instead(allow_local=allow_local))
 
 
-_active = ExitStack()
+def _instead(*, allow_local: bool) -> dict[str, Callable[..., Any]]:
+    return {
+        "load": partial(_load_for_torch_hub, allow_local=allow_local),
+        "list": list,
+        "help": help,
+        "download_url_to_file": download_url_to_file,
+        "load_state_dict_from_url": _load_state_dict_for_torch_hub,
+    }
+
+
+def unvouched(folder: str) -> NotLocked:
+    """Return the error for ``source="local"`` where every call is to be answered from the lock."""
+    return NotLocked(
+        f"{folder} is a folder of your own, for which no lock vouches",
+        hint="hublock run --allow-local, or hublock.activate(allow_local=True)",
+    )
 
 
 def _load_for_torch_hub(
@@ -235,10 +243,7 @@ def _load_for_torch_hub(
     **kwargs: Any,
 ) -> Any:
     if source.lower() == "local" and not allow_local:
-        raise NotLocked(
-            f"{repo_or_dir} is a folder of your own, for which no lock vouches",
-            hint="hublock run --allow-local, or hublock.activate(allow_local=True)",
-        )
+        raise unvouched(repo_or_dir)
     for accepted in ("trust_repo", "verbose", "skip_validation"):
         kwargs.pop(accepted, None)
     return _load(repo_or_dir, model, args, kwargs, source=source, force_reload=force_reload, verify=None)

@@ -26,7 +26,7 @@ from hublock.runtime.strict.scope import Refusal, Scope, answer_users, dispatchi
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
-    "Answers", "Watched", "activated", "download_url_to_file", "forget_checked", "get_dir", "install",
+    "Answers", "Watched", "activate", "activated", "download_url_to_file", "forget_checked", "get_dir", "install",
     "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
 ]  # fmt: skip
 
@@ -266,6 +266,12 @@ def install() -> None:
 
 def _swap_package(module: ModuleType) -> None:
     swap(module.PackageImporter.__init__, dispatching(checkpoints.open_package))
+
+
+def activate(functions: Mapping[str, Function]) -> None:
+    """Do what ``activated`` does until the process ends, with nothing left to undo on its way out."""
+    install()
+    answer_users(functions)
 
 
 @contextmanager

@@ -22,9 +22,10 @@ def activate() -> None:
     """Answer every torch.hub call of this process from the lock; what is not in it is locked first."""
     from hublock import hub
     from hublock.runtime import torchhub
-    from hublock.runtime.strict.scope import answer_users
 
     def load(repo_or_dir: str, model: str, *args: Any, **kwargs: Any) -> Any:
+        if str(kwargs.get("source")).lower() == "local":
+            raise hub.unvouched(repo_or_dir)
         return _locked_first(
             lambda: hub.load(repo_or_dir, model, *args, **kwargs), lambda: _wish(repo_or_dir, model, args, kwargs)
         )
@@ -42,8 +43,7 @@ def activate() -> None:
         "download_url_to_file": fetching(hub.download_url_to_file),
         "load_state_dict_from_url": fetching(hub.load_state_dict_from_url),
     }
-    torchhub.install()
-    answer_users(instead)
+    torchhub.activate(instead)
 
 
 def _wish(repo: str, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

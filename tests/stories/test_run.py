@@ -136,3 +136,13 @@ def test_locking_what_a_program_asks_for_needs_that_program(run: Run, project: P
 
     assert done.code == 2
     assert "error: there is no program no-such-program" in done.err
+
+
+def test_recording_refuses_a_folder_that_no_lock_vouches_for(served: Forge, run: Run, project: Path) -> None:
+    (project / "local.py").write_text("import torch\ntorch.hub.load('.', 'net', source='local')\n")
+
+    done = run("lock", "--", "python", "local.py")
+
+    assert done.code == 124
+    assert "NotLocked: . is a folder of your own, for which no lock vouches" in done.err
+    assert not (project / "hub.toml").exists()

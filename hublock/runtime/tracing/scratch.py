@@ -32,7 +32,7 @@ _FOLDERS = {
     "LOCALAPPDATA": "cache", "MPLCONFIGDIR": "config", "TMPDIR": "tmp", "TEMP": "tmp", "TMP": "tmp",
 }  # fmt: skip
 
-_OWN = Path(__file__).parents[2]
+_OWN = Path(__file__).parents[3]
 
 
 class Scratch:
