@@ -56,13 +56,24 @@ def make_folder(path: Path, *, settle: bool = True) -> None:
     with writing(path):
         make_folder(path.parent)
         with suppress(FileExistsError):
-            path.mkdir()
-            above = path.parent.stat().st_mode
-            if above & SHARED == SHARED:
-                with suppress(PermissionError):
-                    path.chmod(stat.S_IMODE(path.stat().st_mode) | SHARED)
+            if path.parent.stat().st_mode & SHARED == SHARED:
+                _make_shared(path)
+            else:
+                path.mkdir()
             if settle:
                 sync_folder(path.parent)
+
+
+def _make_shared(path: Path) -> None:
+    """Make a folder of a shared store so that nobody sees it before its group may write there."""
+    mask = os.umask(0o077)
+    os.umask(mask & ~0o070)
+    try:
+        path.mkdir()
+    finally:
+        os.umask(mask)
+    with suppress(PermissionError):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | SHARED)
 
 
 def share(folder: Path) -> None:

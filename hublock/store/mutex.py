@@ -1,10 +1,11 @@
 """One worker at a time, across threads and processes; a killed holder blocks nobody."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hublock.store.disk import inherited_mode, make_folder
+from hublock.store.disk import inherited_mode, make_folder, own_name
 
 PATIENCE = 1.0
 """Seconds between two calls of ``on_wait``, which may raise to give up."""
@@ -23,7 +24,10 @@ def mutex(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[
     from filelock import FileLock, Timeout
 
     make_folder(path.parent)
-    lock = FileLock(path, mode=inherited_mode(path.parent))
+    mode = inherited_mode(path.parent)
+    if mode & 0o020 and not path.exists():
+        _make(path, mode)
+    lock = FileLock(path, mode=mode)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -40,3 +44,16 @@ def mutex(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[
         yield
     finally:
         lock.release()
+
+
+def _make(path: Path, mode: int) -> None:
+    """Make the lock file of a shared store so that nobody sees it before its group may open it."""
+    own = own_name(path)
+    with suppress(OSError):
+        handle = os.open(own, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
+        try:
+            os.fchmod(handle, mode)
+            os.link(own, path)
+        finally:
+            os.close(handle)
+            own.unlink()
