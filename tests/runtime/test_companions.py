@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from hublock.errors import MissingDependency
 from hublock.runtime.isolation import explained, import_hubconf, namespace
 from tests.runtime.trees import make_repository
-
-torch = pytest.importorskip("torch", exc_type=ImportError)
 
 EXTENSION = """
     import importlib.machinery

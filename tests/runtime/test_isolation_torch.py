@@ -12,13 +12,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from hublock.runtime.isolation import find_class, import_hubconf, namespace, stock_names
 from hublock.runtime.repository import Repository
 from tests.runtime.carrying import Carried
 from tests.runtime.trees import make_repository
 
-torch = pytest.importorskip("torch", reason="these tests are about torch", exc_type=ImportError)
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -181,7 +181,7 @@ def test_torchscript_compiles_the_verified_source(hubconf: ModuleType, repositor
 
 
 def test_tracing_and_export_give_the_same_results(net: Any) -> None:
-    traced = torch.jit.trace(net, batch())
+    traced = torch.jit.trace(net, batch())  # type: ignore[no-untyped-call]
     exported = torch.export.export(net, (batch(),)).module()
     assert torch.equal(traced(batch()), net(batch()))
     assert torch.equal(exported(batch()), net(batch()))
@@ -191,7 +191,7 @@ def test_tracing_and_export_give_the_same_results(net: Any) -> None:
 def test_compiles_whole_although_it_imports_while_it_runs(net: Any, backend: str) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(net, backend=backend, fullgraph=True)
-    assert torch.allclose(compiled(batch()), net(batch()))
+    assert torch.allclose(compiled(batch()), net(batch()))  # type: ignore[no-untyped-call]
 
 
 def test_lazy_imports_work_in_another_thread(hubconf: ModuleType) -> None:
