@@ -156,7 +156,7 @@ def test_a_model_saved_under_stock_names_loads(hubconf: ModuleType, repository: 
 @pytest.mark.parametrize("way", ["fork", "spawn"])
 def test_data_loader_workers_run_its_code(hubconf: ModuleType, repository: Repository, way: str) -> None:
     # a spawned worker learns of the repository from its lock; here it travels with the data set
-    data = hubconf.Set() if way == "fork" else Carried(repository, hubconf.Set())
+    data: Any = hubconf.Set() if way == "fork" else Carried(repository, hubconf.Set())
     loader = torch.utils.data.DataLoader(data, batch_size=2, num_workers=1, multiprocessing_context=way)
     assert torch.cat(list(loader)).flatten().tolist() == [2, 3, 4, 5]
 
