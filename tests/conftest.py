@@ -1,6 +1,7 @@
 """No test may touch the real home, the real store or a host beyond loopback."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.forge import Forge
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell lets its background jobs ignore Ctrl-C, and every process that a test starts would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
 KEPT = {"PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV", "COVERAGE_PROCESS_START"}
