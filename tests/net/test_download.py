@@ -588,7 +588,8 @@ def test_the_first_failure_ends_the_others(bench: Bench) -> None:
     several += [Wanted(url=f"https://a.org/{number}") for number in range(50)]
     with pytest.raises(TransferError, match=r"https://a\.org/bad does not exist"):
         bench.downloader(jobs=2).fetch_all(several)
-    assert stalled.hits == 1
+    # the failure may come before the other is asked for at all
+    assert stalled.hits <= 1
     assert len(bench.forge.requests) < 50
 
 
