@@ -4,13 +4,13 @@
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
+import hublock.cli.main
 from hublock.actions import project
-from hublock.cli.main import main
 from hublock.net import download, parts, transfer
 from hublock.store import trees
 from tests.store import working
@@ -57,8 +57,12 @@ def break_it(how: str) -> None:
         working.break_it(how)
 
 
-if __name__ == "__main__":
+def main(words: Sequence[str]) -> int:
     small_parts()
     one_thread()
-    break_it(sys.argv[1])
-    sys.exit(main(sys.argv[2:]))
+    break_it(words[0])
+    return hublock.cli.main.main(words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -6,10 +6,9 @@ from the log of system calls.
 
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ import pytest
 from hublock.errors import HublockError
 from tests.forge import Forge
 from tests.store import working
+from tests.store.warm import Warm
 
-ROOT = Path(__file__).parents[2]
 CHANGING = (
     "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,symlink,symlinkat,"
     "chmod,fchmod,fchmodat,truncate,ftruncate,write,pwrite64"
@@ -35,22 +34,35 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
         yield forge
 
 
-def run(forge: Forge, cache: Path, *strace: str, broken: str = "") -> int:
-    """Run the work under strace and return how it ended; -9 if it was killed."""
-    command = ["strace", "-f", "-qq", "-e", "signal=none", *strace, sys.executable, "-m", "tests.store.working"]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [*command, cache, forge.mirrors, *([broken] if broken else [])], cwd=ROOT, env=environment, capture_output=True
-    )
-    if done.returncode not in (0, -9):
-        raise AssertionError(done.stderr.decode())
-    return done.returncode
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with Warm("tests.store.working") as warm:
+        yield warm
 
 
-def points(forge: Forge, folder: Path, broken: str) -> list[tuple[str, int]]:
+@dataclass(frozen=True)
+class Harness:
+    """What runs the work and kills it."""
+
+    forge: Forge
+    warm: Warm
+
+    def run(self, cache: Path, *strace: str, broken: str = "") -> int:
+        """Run the work under strace and return how it ended; -9 if it was killed."""
+        done = self.warm.run([cache, self.forge.mirrors, broken], strace=strace)
+        assert done.code in (0, -9), done.said
+        return done.code
+
+
+@pytest.fixture(scope="module")
+def harness(forge: Forge, warm: Warm) -> Harness:
+    return Harness(forge, warm)
+
+
+def points(harness: Harness, folder: Path, broken: str) -> list[tuple[str, int]]:
     """Return every change the work makes: the name of the system call and its number among those of the name."""
     log = folder / "log"
-    assert run(forge, folder / "whole", "-e", f"trace={CHANGING}", "-o", str(log), broken=broken) == 0
+    assert harness.run(folder / "whole", "-e", f"trace={CHANGING}", "-o", str(log), broken=broken) == 0
     count: Counter[str] = Counter()
     found = []
     for call in re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE):
@@ -59,18 +71,18 @@ def points(forge: Forge, folder: Path, broken: str) -> list[tuple[str, int]]:
     return found
 
 
-def crash_everywhere(forge: Forge, folder: Path, *, every: int, broken: str = "") -> tuple[int, list[str]]:
+def crash_everywhere(harness: Harness, folder: Path, *, every: int, broken: str = "") -> tuple[int, list[str]]:
     """Kill at one change in ``every``, and return how often it was killed and what was found wrong."""
     fired, wrong = 0, []
-    for call, number in points(forge, folder, broken)[::every]:
+    for call, number in points(harness, folder, broken)[::every]:
         cache = folder / f"{call}-{number}"
         inject = f"inject={call}:signal=SIGKILL:when={number}"
         # how often bytes are written depends on how they arrive: the last of these may not come
-        fired += run(forge, cache, "-e", f"trace={call}", "-e", inject, "-o", os.devnull, broken=broken) == -9
+        fired += harness.run(cache, "-e", f"trace={call}", "-e", inject, "-o", os.devnull, broken=broken) == -9
         try:
             working.judge(cache, complete=False)
             # the next run, in this process to save time: it must complete with no help
-            working.work(cache, forge.mirrors)
+            working.work(cache, harness.forge.mirrors)
             working.judge(cache, complete=True)
         except (AssertionError, HublockError, OSError) as error:
             wrong.append(f"{call} {number}: {type(error).__name__}: {error}")
@@ -78,9 +90,9 @@ def crash_everywhere(forge: Forge, folder: Path, *, every: int, broken: str = ""
 
 
 def test_a_writer_killed_at_any_point_leaves_the_store_right(
-    forge: Forge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fired, wrong = crash_everywhere(forge, tmp_path, every=EVERY)
+    fired, wrong = crash_everywhere(harness, tmp_path, every=EVERY)
     with capsys.disabled():
         print(f" [{fired} kills]", end="")
     assert wrong == []
@@ -89,9 +101,9 @@ def test_a_writer_killed_at_any_point_leaves_the_store_right(
 
 @pytest.mark.nightly
 def test_a_writer_killed_at_every_point_leaves_the_store_right(
-    forge: Forge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fired, wrong = crash_everywhere(forge, tmp_path, every=1)
+    fired, wrong = crash_everywhere(harness, tmp_path, every=1)
     with capsys.disabled():
         print(f" [{fired} kills]", end="")
     assert wrong == []
@@ -99,16 +111,16 @@ def test_a_writer_killed_at_every_point_leaves_the_store_right(
 
 
 @pytest.mark.parametrize("broken", ["in-place", "early-name"])
-def test_the_same_kills_find_out_a_writer_that_does_it_wrong(forge: Forge, tmp_path: Path, broken: str) -> None:
-    fired, wrong = crash_everywhere(forge, tmp_path, every=3, broken=broken)
+def test_the_same_kills_find_out_a_writer_that_does_it_wrong(harness: Harness, tmp_path: Path, broken: str) -> None:
+    fired, wrong = crash_everywhere(harness, tmp_path, every=3, broken=broken)
     assert fired
     assert any("not what its name says" in line or "TreeMismatch" in line for line in wrong)
 
 
-def test_bytes_are_synced_before_they_get_a_name_and_the_name_after(forge: Forge, tmp_path: Path) -> None:
+def test_bytes_are_synced_before_they_get_a_name_and_the_name_after(harness: Harness, tmp_path: Path) -> None:
     log = tmp_path / "log"
     cache = tmp_path / "cache"
-    assert run(forge, cache, "-y", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o", str(log)) == 0
+    assert harness.run(cache, "-y", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o", str(log)) == 0
     published = 0
     lines = log.read_text().splitlines()
     for at, line in enumerate(lines):

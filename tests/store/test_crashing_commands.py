@@ -7,11 +7,8 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +20,8 @@ from hublock.errors import HublockError
 from hublock.store.store import Store
 from tests.forge import Executable, Forge
 from tests.store.commands import small_parts
-from tests.store.test_crashes import CHANGING, ROOT
+from tests.store.test_crashes import CHANGING
+from tests.store.warm import Warm
 from tests.store.working import digest_of
 
 LARGE, SMALL, OTHER = (f"https://example.org/{name}.bin" for name in ("large", "small", "other"))
@@ -51,28 +49,38 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
         yield forge
 
 
-def environment(forge: Forge, cache: Path) -> dict[str, str]:
-    return {
-        "PYTHONPATH": str(ROOT),
-        "PATH": os.environ["PATH"],
-        "HOME": str(cache.parent),
-        "TMPDIR": str(cache.parent),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HUBLOCK_MIRRORS": forge.mirrors,
-        "HUBLOCK_CACHE_DIR": str(cache),
-    }
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with Warm("tests.store.commands") as warm:
+        yield warm
 
 
-def run(forge: Forge, folder: Path, arguments: tuple[str, ...], *strace: str, broken: str = "-") -> int:
-    """Run a command in ``folder/project``, under strace if it is given any options; -9 if it was killed."""
-    wrap = ["strace", "-f", "-qq", "-e", "signal=none", *strace] if strace else []
-    command = [*wrap, sys.executable, "-m", "tests.store.commands", broken, *arguments]
-    project = ("--project", str(folder / "project"))
-    done = subprocess.run(
-        [*command, *project], cwd=ROOT, env=environment(forge, folder / "cache"), capture_output=True, timeout=120
-    )
-    assert done.returncode in (0, -9), done.stderr.decode()
-    return done.returncode
+@dataclass(frozen=True)
+class Harness:
+    """What runs commands and kills them."""
+
+    forge: Forge
+    warm: Warm
+
+    def environ(self, folder: Path) -> dict[str, str]:
+        return {
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+            "HUBLOCK_MIRRORS": self.forge.mirrors,
+            "HUBLOCK_CACHE_DIR": str(folder / "cache"),
+        }
+
+    def run(self, folder: Path, arguments: tuple[str, ...], *strace: str, broken: str = "-") -> int:
+        """Run a command in ``folder/project``, under strace if it is given any options; -9 if it was killed."""
+        words = [broken, *arguments, "--project", folder / "project"]
+        done = self.warm.run(words, environ=self.environ(folder), strace=strace)
+        assert done.code in (0, -9), done.said
+        return done.code
+
+
+@pytest.fixture(scope="module")
+def harness(forge: Forge, warm: Warm) -> Harness:
+    return Harness(forge, warm)
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -88,14 +96,14 @@ def begin(folder: Path, case: Case) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cases(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+def cases(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     folder = tmp_path_factory.mktemp("cases")
     (folder / "project").mkdir()
-    assert run(forge, folder, ("add", "someone/net:v1", "net", "--no-trace", "--url", SMALL)) == 0
-    assert run(forge, folder, ("add", "--url", LARGE, "--name", "large")) == 0
+    assert harness.run(folder, ("add", "someone/net:v1", "net", "--no-trace", "--url", SMALL)) == 0
+    assert harness.run(folder, ("add", "--url", LARGE, "--name", "large")) == 0
     whole = files(folder)
     add = ("add", "--url", OTHER, "--name", "other")
-    assert run(forge, folder, add) == 0
+    assert harness.run(folder, add) == 0
     more = files(folder)
     return {
         "sync": Case(("sync", "--jobs", "2"), whole, whole),
@@ -104,12 +112,12 @@ def cases(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> dict[str, C
     }
 
 
-def points(forge: Forge, folder: Path, case: Case, broken: str) -> list[tuple[str, int]]:
+def points(harness: Harness, folder: Path, case: Case, broken: str) -> list[tuple[str, int]]:
     """Return every change the command makes: the name of the system call and its number among those of the name."""
     log = folder / "log"
     begin(folder / "whole", case)
-    options = ("--seccomp-bpf", "-e", f"trace={CHANGING}", "-o", str(log))
-    assert run(forge, folder / "whole", case.arguments, *options, broken=broken) == 0
+    options = ("-e", f"trace={CHANGING}", "-o", str(log))
+    assert harness.run(folder / "whole", case.arguments, *options, broken=broken) == 0
     assert files(folder / "whole") == case.after
     count: Counter[str] = Counter()
     found = []
@@ -137,9 +145,9 @@ def judge(folder: Path, case: Case) -> None:
         store.check_tree(Digest("git-sha256", path.name))
 
 
-def finish(forge: Forge, folder: Path, case: Case, patch: pytest.MonkeyPatch) -> None:
+def finish(harness: Harness, folder: Path, case: Case, patch: pytest.MonkeyPatch) -> None:
     """Run the command again, in this process to save time: it must complete with no help, and leave nothing."""
-    for name, value in environment(forge, folder / "cache").items():
+    for name, value in harness.environ(folder).items():
         if name.startswith("HUBLOCK_"):
             patch.setenv(name, value)
     # one that was killed behind its last change has nothing to do: to add twice is refused
@@ -153,28 +161,21 @@ def finish(forge: Forge, folder: Path, case: Case, patch: pytest.MonkeyPatch) ->
 
 
 def crash(
-    forge: Forge, folder: Path, case: Case, patch: pytest.MonkeyPatch, *, few: int | None, broken: str = "-"
+    harness: Harness, folder: Path, case: Case, patch: pytest.MonkeyPatch, *, few: int | None, broken: str = "-"
 ) -> tuple[int, list[str]]:
     """Kill at some points, or at all, and return how often it was killed and what was found wrong."""
-    found = points(forge, folder, case, broken)
+    found = points(harness, folder, case, broken)
     chosen = found if few is None else sorted(random.Random(len(found)).sample(found, min(few, len(found))))
-
-    def kill(point: tuple[str, int]) -> int:
-        call, number = point
+    fired, wrong = 0, []
+    for call, number in chosen:
         here = begin(folder / f"{call}-{number}", case)
         inject = f"inject={call}:signal=SIGKILL:when={number}"
         options = ("-e", f"trace={call}", "-e", inject, "-o", os.devnull)
-        return run(forge, here, case.arguments, *options, broken=broken)
-
-    with ThreadPoolExecutor(3) as pool:
-        fired = list(pool.map(kill, chosen)).count(-9)
-    wrong = []
-    for call, number in chosen:
-        here = folder / f"{call}-{number}"
+        fired += harness.run(here, case.arguments, *options, broken=broken) == -9
         try:
             judge(here, case)
             if broken == "-":
-                finish(forge, here, case, patch)
+                finish(harness, here, case, patch)
         except (AssertionError, HublockError, OSError) as error:
             wrong.append(f"{call} {number}: {type(error).__name__}: {error}")
         shutil.rmtree(here)
@@ -193,7 +194,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["sync", "lock", "add"])
 def test_a_command_killed_anywhere_leaves_old_or_new_files_and_a_right_store(
-    forge: Forge,
+    harness: Harness,
     cases: dict[str, Case],
     name: str,
     tmp_path: Path,
@@ -201,7 +202,7 @@ def test_a_command_killed_anywhere_leaves_old_or_new_files_and_a_right_store(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fired, wrong = crash(forge, tmp_path, cases[name], monkeypatch, few=FEW)
+    fired, wrong = crash(harness, tmp_path, cases[name], monkeypatch, few=FEW)
     with capsys.disabled():
         print(f" [{name}: {fired} kills]", end="")
     assert wrong == []
@@ -211,7 +212,7 @@ def test_a_command_killed_anywhere_leaves_old_or_new_files_and_a_right_store(
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", ["sync", "lock", "add"])
 def test_a_command_killed_at_every_point_leaves_old_or_new_files_and_a_right_store(
-    forge: Forge,
+    harness: Harness,
     cases: dict[str, Case],
     name: str,
     tmp_path: Path,
@@ -219,7 +220,7 @@ def test_a_command_killed_at_every_point_leaves_old_or_new_files_and_a_right_sto
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fired, wrong = crash(forge, tmp_path, cases[name], monkeypatch, few=None)
+    fired, wrong = crash(harness, tmp_path, cases[name], monkeypatch, few=None)
     with capsys.disabled():
         print(f" [{name}: {fired} kills]", end="")
     assert wrong == []
@@ -228,11 +229,11 @@ def test_a_command_killed_at_every_point_leaves_old_or_new_files_and_a_right_sto
 
 @pytest.mark.parametrize(("name", "broken"), [("sync", "in-place"), ("add", "torn"), ("lock", "torn")])
 def test_the_same_kills_find_out_a_command_that_writes_in_place(
-    forge: Forge, cases: dict[str, Case], name: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, cases: dict[str, Case], name: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = cases[name]
     # with `write` alone, a few are enough to meet a broken one
     monkeypatch.setattr(f"{__name__}.CHANGING", "write")
-    fired, wrong = crash(forge, tmp_path, case, monkeypatch, few=2 * FEW, broken=broken)
+    fired, wrong = crash(harness, tmp_path, case, monkeypatch, few=2 * FEW, broken=broken)
     assert fired
     assert any("is torn" in line or "not what its name says" in line for line in wrong), wrong

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hublock.core.digest import Digest
@@ -98,7 +98,7 @@ def early_name(folder: Path, files: Iterable[SourceFile]) -> Listing:
     return listing
 
 
-def break_it(how: str) -> None:
+def break_it(how: str = "") -> None:
     if how == "in-place":
         Incoming.publish = in_place  # type: ignore[method-assign]
     elif how == "early-name":
@@ -108,7 +108,13 @@ def break_it(how: str) -> None:
         fcntl.flock = lambda handle, operation: None
 
 
-if __name__ == "__main__":
-    break_it(sys.argv[3] if len(sys.argv) > 3 else "")
-    work(Path(sys.argv[1]), sys.argv[2])
+def main(words: Sequence[str]) -> int:
+    cache, mirrors, *broken = words
+    break_it(*broken)
+    work(Path(cache), mirrors)
     print("done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
