@@ -11,7 +11,7 @@ from typing import Any
 
 import hublock.cli.main
 from hublock.actions import project
-from hublock.net import download, parts, transfer
+from hublock.net import download, transfer
 from hublock.store import trees
 from tests.store import working
 
@@ -36,13 +36,6 @@ def one_thread() -> None:
         vars(module)["ThreadPoolExecutor"] = AtOnce
 
 
-def small_parts() -> None:
-    """Fetch small files as large ones are: resumed, and in parts."""
-    transfer.WORTH_FACTS = 1
-    vars(transfer)["WORTH_PARTS"] = 100_000
-    parts.SMALLEST, parts.LARGEST = 64 << 10, 64 << 10
-
-
 def torn(path: Path, text: str) -> None:
     """Write a manifest or lock in place, piece by piece."""
     with path.open("wb", buffering=0) as file:
@@ -58,7 +51,7 @@ def break_it(how: str) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    small_parts()
+    working.small_parts()
     one_thread()
     break_it(words[0])
     return hublock.cli.main.main(words[1:])

@@ -16,12 +16,14 @@ import pytest
 from hublock.errors import HublockError
 from tests.forge import Forge
 from tests.store import working
+from tests.store.calls import TRACED, Call, misordered, published, read_log
 from tests.store.warm import Warm
 
 CHANGING = (
     "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,symlink,symlinkat,"
     "chmod,fchmod,fchmodat,truncate,ftruncate,write,pwrite64"
 )
+STORED = "/(blobs|trees)/"
 EVERY = 3
 """Of the points, one in so many is tried in the ordinary run."""
 
@@ -29,7 +31,7 @@ EVERY = 3
 @pytest.fixture(scope="module")
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
     with Forge(tmp_path_factory.mktemp("forge")) as forge:
-        for url, data in working.BLOBS.items():
+        for url, data in working.TOGETHER.items():
             forge.serve(url, data)
         yield forge
 
@@ -52,6 +54,13 @@ class Harness:
         done = self.warm.run([cache, self.forge.mirrors, broken], strace=strace)
         assert done.code in (0, -9), done.said
         return done.code
+
+    def calls(self, folder: Path, broken: str, together: str) -> list[Call]:
+        """Run the work, or several downloads at once, and return what it asked of the system."""
+        options = ["-y", "-s", "0", "-e", TRACED, "-o", str(folder / "log")]
+        done = self.warm.run([folder / "cache", self.forge.mirrors, broken, together], strace=options)
+        assert done.code == 0, done.said
+        return read_log(folder / "log")
 
 
 @pytest.fixture(scope="module")
@@ -110,35 +119,34 @@ def test_a_writer_killed_at_every_point_leaves_the_store_right(
     assert fired >= 50
 
 
-@pytest.mark.parametrize("broken", ["in-place", "early-name"])
+@pytest.mark.parametrize("broken", ["in-place", "early-rename", "early-name"])
 def test_the_same_kills_find_out_a_writer_that_does_it_wrong(harness: Harness, tmp_path: Path, broken: str) -> None:
     fired, wrong = crash_everywhere(harness, tmp_path, every=3, broken=broken)
     assert fired
     assert any("not what its name says" in line or "TreeMismatch" in line for line in wrong)
 
 
-def test_bytes_are_synced_before_they_get_a_name_and_the_name_after(harness: Harness, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    cache = tmp_path / "cache"
-    assert harness.run(cache, "-y", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2", "-o", str(log)) == 0
-    published = 0
-    lines = log.read_text().splitlines()
-    for at, line in enumerate(lines):
-        match = re.search(r'rename\w*\("([^"]+)", "([^"]+)"\) = 0', line)
-        if match is None or not re.search(r"/(blobs|trees)/", match[2]):
-            continue
-        source, target = match[1], match[2]
-        published += 1
-        before = {found for text in lines[:at] for found in re.findall(r"fsync\(\d+<([^>]+)>", text)}
-        after = {found for text in lines[at:] for found in re.findall(r"fsync\(\d+<([^>]+)>", text)}
-        assert target.rpartition("/")[0] in after, f"the folder of {target} is synced after the rename"
-        written = [Path(target)] if Path(target).is_file() else everything(Path(target))
-        for path in written:
-            assert str(path).replace(target, source) in before, f"{path} is synced before the rename"
-    # two files, a tree and a note
-    assert published == 4
+@pytest.mark.parametrize(("together", "count"), [("", 4), ("together", len(working.TOGETHER))])
+def test_bytes_are_synced_before_they_get_a_name_and_the_name_after(
+    harness: Harness, tmp_path: Path, together: str, count: int
+) -> None:
+    calls = harness.calls(tmp_path, "", together)
+    # of the work, two files, a tree and a note
+    assert len(published(calls, STORED)) == count
+    assert misordered(calls, STORED) == []
 
 
-def everything(tree: Path) -> list[Path]:
-    below = [path for path in tree.rglob("*") if not path.is_symlink() and "notes" not in path.parts]
-    return [tree, *below]
+@pytest.mark.parametrize("together", ["", "together"])
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("unsynced-files", "is not synced before it becomes"),
+        ("unsynced-folders", "is not synced after"),
+        ("early-rename", "is written under its final name"),
+    ],
+)
+def test_the_log_tells_who_syncs_too_little_or_too_late(
+    harness: Harness, tmp_path: Path, broken: str, told: str, together: str
+) -> None:
+    faults = misordered(harness.calls(tmp_path, broken, together), STORED)
+    assert len([fault for fault in faults if told in fault and "/blobs/" in fault]) >= 2

@@ -19,10 +19,10 @@ from hublock.core.digest import Digest
 from hublock.errors import HublockError
 from hublock.store.store import Store
 from tests.forge import Executable, Forge
-from tests.store.commands import small_parts
+from tests.store.calls import TRACED, Call, misordered, published, read_log
 from tests.store.test_crashes import CHANGING
 from tests.store.warm import Warm
-from tests.store.working import digest_of
+from tests.store.working import digest_of, small_parts
 
 LARGE, SMALL, OTHER = (f"https://example.org/{name}.bin" for name in ("large", "small", "other"))
 DATA = {LARGE: random.Random(5).randbytes(300_000), SMALL: b"small", OTHER: b"other" * 1000}
@@ -227,7 +227,9 @@ def test_a_command_killed_at_every_point_leaves_old_or_new_files_and_a_right_sto
     assert fired >= 25
 
 
-@pytest.mark.parametrize(("name", "broken"), [("sync", "in-place"), ("add", "torn"), ("lock", "torn")])
+@pytest.mark.parametrize(
+    ("name", "broken"), [("sync", "in-place"), ("sync", "early-rename"), ("add", "torn"), ("lock", "torn")]
+)
 def test_the_same_kills_find_out_a_command_that_writes_in_place(
     harness: Harness, cases: dict[str, Case], name: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,3 +239,37 @@ def test_the_same_kills_find_out_a_command_that_writes_in_place(
     fired, wrong = crash(harness, tmp_path, case, monkeypatch, few=2 * FEW, broken=broken)
     assert fired
     assert any("is torn" in line or "not what its name says" in line for line in wrong), wrong
+
+
+ORDERED = r"/(blobs|trees)/|/project/hub\.(toml|lock)$"
+
+
+def calls(harness: Harness, folder: Path, case: Case, *, broken: str = "-") -> list[Call]:
+    """Run a command, and return what it asked of the system."""
+    begin(folder, case)
+    options = ("-y", "-s", "0", "-e", TRACED, "-o", str(folder / "log"))
+    assert harness.run(folder, case.arguments, *options, broken=broken) == 0
+    return read_log(folder / "log")
+
+
+# sync: a tree and two files; lock: a file and the lock; add: the manifest as well
+@pytest.mark.parametrize(("name", "count"), [("sync", 3), ("lock", 2), ("add", 3)])
+def test_a_command_syncs_bytes_before_they_get_a_name_and_the_name_after(
+    harness: Harness, cases: dict[str, Case], name: str, count: int, tmp_path: Path
+) -> None:
+    found = calls(harness, tmp_path, cases[name])
+    assert misordered(found, ORDERED) == []
+    assert len(published(found, ORDERED)) == count
+
+
+@pytest.mark.parametrize("name", ["sync", "lock", "add"])
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [("unsynced-files", "is not synced before it becomes"), ("unsynced-folders", "is not synced after")],
+)
+def test_the_log_tells_of_a_command_that_syncs_too_little(
+    harness: Harness, cases: dict[str, Case], name: str, broken: str, told: str, tmp_path: Path
+) -> None:
+    faults = misordered(calls(harness, tmp_path, cases[name], broken=broken), ORDERED)
+    assert any(told in fault and "/blobs/" in fault for fault in faults), faults
+    assert name == "sync" or any(told in fault and "/project" in fault for fault in faults), faults

@@ -1,28 +1,33 @@
-"""What the crash harness runs and kills: two downloads and a source tree into a store.
+"""What the crash harness runs and kills: downloads and a source tree into a store.
 
-``python -m tests.store.working CACHE MIRRORS [BROKEN]``; ``BROKEN`` names what is broken on purpose.
+``python -m tests.store.working CACHE MIRRORS [BROKEN [TOGETHER]]``; ``BROKEN`` names what is broken on purpose.
 """
 
 import fcntl
 import hashlib
+import os
 import random
+import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hublock.core.digest import Digest
 from hublock.core.tree import Listing, SourceFile
-from hublock.net import transfer
+from hublock.net import parts, transfer
 from hublock.net.download import Downloader, Wanted
 from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
 from hublock.store import store as store_module
 from hublock.store import trees
+from hublock.store.disk import sync_file, sync_folder
 from hublock.store.incoming import Incoming
 from hublock.store.layout import Layout
 from hublock.store.store import Store
 
 BLOBS = {f"https://a.org/{size}.pth": random.Random(size).randbytes(size) for size in (10, 600_000)}
+TOGETHER = BLOBS | {f"https://a.org/{number}.bin": b"%d" % number * 1000 for number in range(6)}
+"""What is fetched where several files come at once."""
 FILES = (
     SourceFile(path="hubconf.py", mode="100644", data=b"dependencies = []\n"),
     SourceFile(path="net/model.py", mode="100644", data=b"x = 1\n" * 10_000),
@@ -36,12 +41,30 @@ def digest_of(data: bytes) -> Digest:
     return Digest("sha256", hashlib.sha256(data).hexdigest())
 
 
+def small_parts() -> None:
+    """Fetch small files as large ones are: resumed, and in parts."""
+    transfer.WORTH_FACTS = 1
+    vars(transfer)["WORTH_PARTS"] = 100_000
+    parts.SMALLEST, parts.LARGEST = 64 << 10, 64 << 10
+
+
+def wanted(files: Mapping[str, bytes]) -> list[Wanted]:
+    return [Wanted(url=url, digest=digest_of(data), size=len(data)) for url, data in files.items()]
+
+
 def fetch(cache: Path, mirrors: str) -> None:
     settings = Settings.from_mapping({"HUBLOCK_CACHE_DIR": str(cache), "HUBLOCK_MIRRORS": mirrors})
     transfer.WORTH_FACTS = 1
     downloader = Downloader(HttpTransport(settings), Store(cache), jobs=1)
-    for url, data in BLOBS.items():
-        downloader.fetch(Wanted(url=url, digest=digest_of(data), size=len(data)))
+    for item in wanted(BLOBS):
+        downloader.fetch(item)
+
+
+def fetch_all(cache: Path, mirrors: str) -> None:
+    """Fetch several files by several threads, a large one in parts."""
+    settings = Settings.from_mapping({"HUBLOCK_CACHE_DIR": str(cache), "HUBLOCK_MIRRORS": mirrors})
+    small_parts()
+    Downloader(HttpTransport(settings), Store(cache), jobs=4).fetch_all(wanted(TOGETHER))
 
 
 def work(cache: Path, mirrors: str) -> None:
@@ -83,6 +106,33 @@ def in_place(self: Incoming, digest: Digest, *, settle: bool = True) -> Path:
     return final
 
 
+def early_rename(self: Incoming, digest: Digest, *, settle: bool = True) -> Path:
+    """Give a file its name when half of its bytes are there, and then write the others."""
+    final = self._layout.blob(digest)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    data = self.path.read_bytes()
+    os.truncate(self.path, len(data) // 2)
+    sync_file(self.path)
+    self.path.rename(final)
+    with final.open("r+b", buffering=0) as file:
+        file.seek(len(data) // 2)
+        file.write(data[len(data) // 2 :])
+    sync_file(final)
+    sync_folder(final.parent)
+    return final
+
+
+def forget_to_sync(folders: bool) -> None:
+    """Sync all but files, or all but folders."""
+    known = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) != folders:
+            known(handle)
+
+    vars(os)["fsync"] = fsync
+
+
 def early_name(folder: Path, files: Iterable[SourceFile]) -> Listing:
     """Give a tree its name before its files are complete."""
     final = Layout(folder.parents[2]).tree(TREE)
@@ -98,9 +148,13 @@ def early_name(folder: Path, files: Iterable[SourceFile]) -> Listing:
     return listing
 
 
-def break_it(how: str = "") -> None:
+def break_it(how: str) -> None:
     if how == "in-place":
         Incoming.publish = in_place  # type: ignore[method-assign]
+    elif how == "early-rename":
+        Incoming.publish = early_rename  # type: ignore[method-assign]
+    elif how in ("unsynced-files", "unsynced-folders"):
+        forget_to_sync(folders=how == "unsynced-folders")
     elif how == "early-name":
         store_module.write_tree = early_name  # type: ignore[attr-defined]
     elif how == "no-locks":
@@ -109,9 +163,9 @@ def break_it(how: str = "") -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    cache, mirrors, *broken = words
-    break_it(*broken)
-    work(Path(cache), mirrors)
+    cache, mirrors, broken, together, *_ = [*words, "", ""]
+    break_it(broken)
+    (fetch_all if together else work)(Path(cache), mirrors)
     print("done")
     return 0
 
