@@ -1,11 +1,7 @@
-import hashlib
 import json
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -14,110 +10,12 @@ from typing import Any
 
 import pytest
 
-from hublock.core.digest import Digest
-from hublock.core.progress import Progress, Task
-from hublock.errors import DigestMismatch, HublockError, StoreError, TransferError
-from hublock.net import parts, transfer
-from hublock.net.download import Downloader, Fetched, Wanted
-from hublock.net.transport import HttpTransport
+from hublock.errors import DigestMismatch, StoreError, TransferError
+from hublock.net.download import Wanted
 from hublock.settings import Settings
-from hublock.store.store import Store
-from tests.forge import Forge, Served
+from tests.forge import Served
+from tests.net.bench import DATA, OTHER, URL, Bench, sha256, start, wanted
 from tests.net.wire import Wire, ok
-
-ROOT = Path(__file__).parents[2]
-URL = "https://a.org/net-1a2b3c4d.pth"
-DATA = random.Random(1).randbytes(300_000)
-OTHER = random.Random(2).randbytes(300_000)
-
-
-def sha256(data: bytes) -> Digest:
-    return Digest("sha256", hashlib.sha256(data).hexdigest())
-
-
-class Heard(Progress):
-    """Remembers what was said, and how far each task came."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.tasks: list[Counted] = []
-
-    def task(self, label: str, total: int | None = None, unit: str = "B") -> Task:
-        self.tasks.append(Counted(label))
-        return self.tasks[-1]
-
-    def say(self, message: str) -> None:
-        self.lines.append(f"say {message}")
-
-    def warn(self, message: str) -> None:
-        self.lines.append(f"warn {message}")
-
-    def note(self, message: str) -> None:
-        self.lines.append(f"note {message}")
-
-
-class Counted(Task):
-    def __init__(self, label: str) -> None:
-        self.label, self.done = label, 0
-
-    def advance(self, amount: int) -> None:
-        self.done += amount
-
-
-class Bench:
-    """A forge, a store and a downloader between them."""
-
-    def __init__(self, forge: Forge, folder: Path) -> None:
-        self.forge, self.folder = forge, folder
-        self.store = Store(folder / "cache")
-        self.heard = Heard()
-        self.naps: list[float] = []
-
-    def downloader(self, **options: Any) -> Downloader:
-        """Return a new downloader, as another process would have it."""
-        transport = HttpTransport(options.pop("settings", None) or self.forge.settings(), idle_timeout=0.3)
-        return Downloader(transport, self.store, progress=self.heard, sleep=self.naps.append, **options)
-
-    def fetch(self, wanted: Wanted, **options: Any) -> Fetched:
-        return self.downloader(**options).fetch(wanted)
-
-    def refuses(self, wanted: Wanted, kind: type[HublockError], **options: Any) -> str:
-        with pytest.raises(kind) as raised:
-            self.fetch(wanted, **options)
-        if wanted.digest is not None:
-            assert self.store.blob(wanted.digest) is None
-        return str(raised.value)
-
-    def asked(self) -> list[str | None]:
-        """Return the ranges that were asked for so far."""
-        return [request.headers.get("range") for request in self.forge.requests]
-
-    def partial(self) -> list[str]:
-        return [path.name for path in (self.store.root / "v1" / "partial").iterdir()]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with Forge(tmp_path / "forge") as forge:
-        yield Bench(forge, tmp_path)
-
-
-@pytest.fixture
-def resumable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let small files be resumed, as large ones are."""
-    monkeypatch.setattr(transfer, "WORTH_FACTS", 1)
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch, resumable: None) -> None:
-    """Fetch small files in parts, as large ones are."""
-    monkeypatch.setattr(parts, "SMALLEST", 16 << 10)
-    monkeypatch.setattr(parts, "LARGEST", 64 << 10)
-    monkeypatch.setattr(transfer, "WORTH_PARTS", 100_000)
-
-
-def wanted(data: bytes = DATA, *, size: bool = True) -> Wanted:
-    return Wanted(url=URL, digest=sha256(data), size=len(data) if size else None)
 
 
 def test_a_file_is_fetched_once_and_found_from_then_on(bench: Bench) -> None:
@@ -595,39 +493,6 @@ def test_the_first_failure_ends_the_others(bench: Bench) -> None:
 
 def test_nothing_to_fetch_is_nothing_fetched(bench: Bench) -> None:
     assert bench.downloader().fetch_all([]) == []
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from hublock.core.digest import Digest
-from hublock.errors import HublockError
-from hublock.net import parts, transfer
-from hublock.net.download import Downloader, Wanted
-from hublock.net.transport import HttpTransport
-from hublock.settings import Settings
-from hublock.store.store import Store
-transfer.WORTH_FACTS = 1
-cache, mirrors, digest, *urls = sys.argv[1:]
-settings = Settings.from_mapping({"HUBLOCK_CACHE_DIR": cache, "HUBLOCK_MIRRORS": mirrors})
-downloader = Downloader(HttpTransport(settings), Store(Path(cache)))
-wanted = Digest.parse(digest) if digest != "-" else None
-try:
-    for item in downloader.fetch_all([Wanted(url=url, digest=wanted) for url in urls]):
-        print(item.digest, item.came_from)
-except HublockError as error:
-    print(type(error).__name__, error)
-"""
-
-
-def start(
-    bench: Bench, digest: str, *urls: str, wrap: tuple[str, ...] = (), cache: str | None = None
-) -> "subprocess.Popen[str]":
-    command = [*wrap, sys.executable, "-c", SCRIPT, cache or str(bench.store.root), bench.forge.mirrors, digest, *urls]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
 
 
 def test_processes_that_want_the_same_file_fetch_it_once(bench: Bench) -> None:
