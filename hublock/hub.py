@@ -5,10 +5,10 @@ locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: 
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,13 +86,16 @@ def _load(
     force_reload: bool,
     verify: Literal["state"] | None,
 ) -> Any:
-    if source.lower() not in ("github", "local"):
+    source = source.lower()
+    if source not in ("github", "local"):
         raise ValueError(f'Unknown source: "{source}". Allowed values: "github" | "local".')
+    if not isinstance(model, str | None):
+        raise ValueError(f"the name of an entry point is a string, not {model!r}")
     file = locate.lock_file(os.environ)
     lock, store = read_named_lock(file), locate.store(os.environ)
     if force_reload:
         torchhub.forget_checked()
-    if source.lower() == "local":
+    if source == "local":
         if model is None:
             raise InputError(
                 'source="local" needs the name of an entry point', hint='load(FOLDER, "ENTRYPOINT", source="local")'
@@ -119,7 +122,8 @@ def list(
         NotLocked: the lock does not have the repository.
         OfflineError: its tree is not in the store.
     """
-    return [entry.name for entry in _offer(github).entrypoints]
+    # interned as the names in dir() are, which torch.hub.list returns
+    return [sys.intern(entry.name) for entry in _offer(github).entrypoints]
 
 
 def help(
@@ -216,8 +220,23 @@ def activate(*, allow_local: bool = False) -> None:
 
 
 def _instead(*, allow_local: bool) -> dict[str, Callable[..., Any]]:
+    # no option beside torch.hub's: an entry point may have a parameter of any other name
+    def load_for_torch_hub(
+        repo_or_dir: str,
+        model: str,
+        *args: Any,
+        source: str = "github",
+        force_reload: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        if source.lower() == "local" and not allow_local:
+            raise unvouched(repo_or_dir)
+        for accepted in ("trust_repo", "verbose", "skip_validation"):
+            kwargs.pop(accepted, None)
+        return _load(repo_or_dir, model, args, kwargs, source=source, force_reload=force_reload, verify=None)
+
     return {
-        "load": partial(_load_for_torch_hub, allow_local=allow_local),
+        "load": load_for_torch_hub,
         "list": list,
         "help": help,
         "download_url_to_file": download_url_to_file,
@@ -231,22 +250,6 @@ def unvouched(folder: str) -> NotLocked:
         f"{folder} is a folder of your own, for which no lock vouches",
         hint="hublock run --allow-local, or hublock.activate(allow_local=True)",
     )
-
-
-def _load_for_torch_hub(
-    repo_or_dir: str,
-    model: str,
-    *args: Any,
-    allow_local: bool,
-    source: str = "github",
-    force_reload: bool = False,
-    **kwargs: Any,
-) -> Any:
-    if source.lower() == "local" and not allow_local:
-        raise unvouched(repo_or_dir)
-    for accepted in ("trust_repo", "verbose", "skip_validation"):
-        kwargs.pop(accepted, None)
-    return _load(repo_or_dir, model, args, kwargs, source=source, force_reload=force_reload, verify=None)
 
 
 def _load_state_dict_for_torch_hub(

@@ -19,10 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
+    from inspect import cleandoc
+
     from hublock.actions.offers import find_entrypoint
 
     entry = find_entrypoint(offer_of(arguments.reference, face), arguments.entrypoint)
     face.console.data(f"{entry.name}{entry.signature}")
     if entry.doc:
-        face.console.data(f"\n{entry.doc}")
+        face.console.data(f"\n{cleandoc(entry.doc)}")
     return 0

@@ -37,7 +37,9 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         return _list_weights(arguments, face)
     offer = offer_of(arguments.reference, face)
     if arguments.format == "json":
-        rows = [{"name": e.name, "signature": e.signature, "doc": e.doc} for e in offer.entrypoints]
+        from inspect import cleandoc
+
+        rows = [{"name": e.name, "signature": e.signature, "doc": e.doc and cleandoc(e.doc)} for e in offer.entrypoints]
         face.console.json({"repository": offer.name, "estimated": offer.estimated, "entrypoints": rows})
     else:
         print_offer(offer, face.console)

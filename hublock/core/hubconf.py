@@ -31,7 +31,7 @@ class EntryPoint:
     signature: str
     """Source text such as ``(pretrained=False, **kwargs)``; empty where only the name is known."""
     doc: str | None
-    """Its docstring without indentation."""
+    """Its docstring as it stands, which is what torch.hub.help returns."""
     parameters: tuple[str, ...]
     """The names of its parameters, without stars."""
 
@@ -154,7 +154,7 @@ class _Reader:
 
 
 def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> EntryPoint:
-    return _entry(node.name, node.args, node.returns, ast.get_docstring(node))
+    return _entry(node.name, node.args, node.returns, _docstring(node))
 
 
 def _class(node: ast.ClassDef) -> EntryPoint:
@@ -163,8 +163,8 @@ def _class(node: ast.ClassDef) -> EntryPoint:
             first = [*member.args.posonlyargs, *member.args.args][:1]
             for group in (member.args.posonlyargs, member.args.args):
                 group[:] = [argument for argument in group if argument not in first]
-            return _entry(node.name, member.args, None, ast.get_docstring(node))
-    return EntryPoint(name=node.name, signature="", doc=ast.get_docstring(node), parameters=())
+            return _entry(node.name, member.args, None, _docstring(node))
+    return EntryPoint(name=node.name, signature="", doc=_docstring(node), parameters=())
 
 
 def _entry(name: str, arguments: ast.arguments, returns: ast.expr | None, doc: str | None) -> EntryPoint:
@@ -173,9 +173,19 @@ def _entry(name: str, arguments: ast.arguments, returns: ast.expr | None, doc: s
     return EntryPoint(
         name=name,
         signature=signature,
-        doc=doc or None,
+        doc=doc,
         parameters=tuple(argument.arg for argument in listed if argument),
     )
+
+
+def _docstring(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str | None:
+    text = ast.get_docstring(node, clean=False)
+    if text is None:
+        return None
+    # the compiler of Python 3.13 and later takes the indentation away
+    alone = ast.fix_missing_locations(ast.Module([ast.Expr(ast.Constant(text))], []))
+    compiled: str = compile(alone, "docstring", "exec", dont_inherit=True, optimize=0).co_consts[0]
+    return compiled
 
 
 def _inner(node: ast.stmt) -> Iterator[list[ast.stmt]]:

@@ -1,4 +1,4 @@
-"""The entry points of an imported hubconf, by torch.hub's own rule: callables whose name has no leading underscore."""
+"""The entry points of an imported hubconf, by torch.hub's rule: all that can be called; ``list`` hides ``_names``."""
 
 import inspect
 import re
@@ -12,13 +12,13 @@ from hublock.errors import EntrypointNotFound
 
 
 def find(hubconf: ModuleType, name: str, repo_id: str) -> Callable[..., Any]:
-    """Return the entry point ``name`` of ``hubconf``.
+    """Return the entry point ``name`` of ``hubconf``, be it hidden from ``list`` or not.
 
     Raises:
         EntrypointNotFound: there is none; the message offers the nearest names.
     """
-    found = getattr(hubconf, name, None)
-    if _public(name) and callable(found):
+    found = getattr(hubconf, name) if name in dir(hubconf) else None
+    if callable(found):
         return found  # type: ignore[no-any-return]
     raise EntrypointNotFound(
         f"{repo_id} has no entry point {name!r}{nearest(name, _names(hubconf))}", hint=f"hublock list {repo_id}"
@@ -51,4 +51,4 @@ def _describe(name: str, function: Callable[..., Any]) -> EntryPoint:
 
 def _doc(function: Callable[..., Any]) -> str | None:
     doc = getattr(function, "__doc__", None)
-    return inspect.cleandoc(doc) if isinstance(doc, str) else None
+    return doc if isinstance(doc, str) else None

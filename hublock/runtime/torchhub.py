@@ -335,7 +335,14 @@ def _hubconf(scope: Scope, repository: Repository) -> Any:
 
 
 def _load(
-    scope: Scope, _original: Function, repo_or_dir: str, model: str, *args: Any, source: str = "github", **kwargs: Any
+    scope: Scope,
+    _original: Function,
+    /,  # an entry point may have a parameter of such a name
+    repo_or_dir: str,
+    model: str,
+    *args: Any,
+    source: str = "github",
+    **kwargs: Any,
 ) -> Any:
     for accepted in ("trust_repo", "force_reload", "verbose", "skip_validation"):
         kwargs.pop(accepted, None)

@@ -78,7 +78,7 @@ def test_reads_a_typical_hubconf() -> None:
     assert found["small"] == EntryPoint(
         name="small",
         signature="(pretrained: bool=False, *, width=(1, 2), **kwargs) -> 'Net'",
-        doc="Build the small net.\n\npretrained (bool): fetch weights",
+        doc=found["small"].doc,
         parameters=("pretrained", "width", "kwargs"),
     )
     assert found["later"].signature == "(a, /, b=None, *rest)"
@@ -93,6 +93,28 @@ def test_reads_a_typical_hubconf() -> None:
     )
     for name in ("Net", "Small", "half", "preprocessing", "resnet", "Plain"):
         assert (found[name].signature, found[name].parameters) == ("", ())
+
+
+def test_docstrings_are_those_that_python_gives() -> None:
+    source = '''
+def small():
+    """Build the small net.
+
+        pretrained (bool): fetch weights
+    """
+class Net:
+    "One\\tline, \\n  then another."
+def empty():
+    ""
+async def none():
+    pass
+'''
+    made: dict[str, object] = {}
+    exec(source, made)
+
+    docs = {entry.name: entry.doc for entry in read(source).entrypoints}
+
+    assert docs == {name: made[name].__doc__ for name in ("Net", "empty", "none", "small")}
 
 
 def test_names_under_if_try_with_and_for_are_found() -> None:

@@ -39,9 +39,10 @@ def test_finds_functions_classes_and_what_was_made_at_run_time(hubconf: ModuleTy
     assert find(hubconf, "small", "owner/repo")() == "small"
     assert find(hubconf, "Net", "owner/repo") is hubconf.Net
     assert find(hubconf, "resnet18", "owner/repo")() == "small"
+    assert find(hubconf, "_helper", "owner/repo") is hubconf._helper
 
 
-@pytest.mark.parametrize("name", ["_helper", "number", "dependencies", "functools", "smal", "__class__"])
+@pytest.mark.parametrize("name", ["number", "dependencies", "functools", "smal", "__class__"])
 def test_refuses_what_torch_hub_refuses(hubconf: ModuleType, name: str) -> None:
     with pytest.raises(EntrypointNotFound, match=f"owner/repo has no entry point '{name}'") as caught:
         find(hubconf, name, "owner/repo")
@@ -60,7 +61,7 @@ def test_describes_every_entry_point_by_name(hubconf: ModuleType) -> None:
     assert found["small"] == EntryPoint(
         name="small",
         signature="(pretrained=False, *, classes=10, **kwargs)",
-        doc="A small net.\n\nArgs:\n    classes: how many",
+        doc=hubconf.small.__doc__,
         parameters=("pretrained", "classes", "kwargs"),
     )
     assert found["Net"].parameters == ("width",)

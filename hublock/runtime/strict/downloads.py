@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlparse
 
 from hublock.runtime.answers import File
 from hublock.runtime.strict import placing
@@ -58,7 +58,7 @@ def load_state_dict_from_url(
         UnlockedDownload: nobody locked ``url``.
         DigestMismatch: ``check_hash`` is set and the name claims another sha256.
     """
-    name = file_name if file_name is not None else os.path.basename(urlsplit(url).path)  # noqa: PTH119 - as torch does
+    name = file_name if file_name is not None else os.path.basename(urlparse(url).path)  # noqa: PTH119 - as torch does
     file = scope.fetch(url, _claimed_hash(name) if check_hash else None)
     _leave_behind(scope, file, Path(model_dir) if model_dir is not None else scope.hub_dir / "checkpoints", name)
     folder = Path(tempfile.mkdtemp(dir=scope.folder))
