@@ -68,7 +68,8 @@ class Bench:
 
     def downloader(self, **options: Any) -> Downloader:
         """Return a new downloader, as another process would have it."""
-        transport = HttpTransport(options.pop("settings", None) or self.forge.settings(), idle_timeout=0.3)
+        settings = options.pop("settings", None) or self.forge.settings()
+        transport = HttpTransport(settings, idle_timeout=options.pop("idle", 0.3))
         return Downloader(transport, self.store, progress=self.heard, sleep=self.naps.append, **options)
 
     def fetch(self, wanted: Wanted, **options: Any) -> Fetched:

@@ -270,21 +270,6 @@ def test_a_fault_that_passes_is_forgotten(bench: Bench, fault: dict[str, Any]) -
     assert len(bench.naps) == 2
 
 
-@pytest.mark.parametrize(
-    ("fault", "cause"),
-    [
-        ({"drop": True}, "hung up without an answer"),
-        ({"stall": 100}, "no answer in time"),
-        ({"truncate": 100}, "early"),
-    ],
-)
-def test_a_fault_that_stays_is_named(bench: Bench, fault: dict[str, Any], cause: str) -> None:
-    bench.forge.serve(URL, DATA, **fault)
-    said = bench.refuses(wanted(), TransferError)
-    assert URL in said
-    assert cause in said
-
-
 def test_a_large_file_comes_in_parts(bench: Bench, small_parts: None) -> None:
     bench.forge.serve(URL, DATA)
     assert bench.fetch(wanted()).path.read_bytes() == DATA
@@ -538,22 +523,6 @@ def wait_until(true: Callable[[], bool]) -> None:
             return
         tick.wait(0.01)
     raise AssertionError("it never came to be")
-
-
-def test_a_full_disk_is_named_and_left_as_it_was(bench: Bench) -> None:
-    """On a file system of 1 MiB: the length is known before, and not known before."""
-    small = bench.folder / "small"
-    small.mkdir()
-    bench.forge.serve(URL, bytes(3 << 20))
-    bench.forge.serve("https://a.org/unknown", bytes(3 << 20), chunked=True)
-    script = 'mount -t tmpfs -o size=1m none "$0" && "$@"; find "$0" -type f -size +0 -not -name "*.TAG"'
-    for url, said in ((URL, "needs 3145728 bytes"), ("https://a.org/unknown", "No space left on device")):
-        wrap = ("unshare", "--mount", "--map-root-user", "sh", "-c", script, str(small))
-        out = start(bench, "-", url, wrap=wrap, cache=str(small)).communicate()[0]
-        assert out.startswith("StoreError ")
-        assert said in out
-        assert "HUBLOCK_CACHE_DIR" in out
-        assert len(out.splitlines()) == 2, "nothing is left behind"
 
 
 def test_a_store_that_cannot_be_written_is_named(bench: Bench) -> None:

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,3 +171,33 @@ def test_what_the_cache_of_torch_hub_holds_is_not_fetched_again(
         "   Synced 0 trees and 8 files of hub.lock\n"
     )
     assert sorted(request.path for request in forge.requests) == ["/6.bin", "/7.bin"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ({"status": 404}, 5, "does not exist (404)"),
+        ({"headers": {"Content-Encoding": "gzip"}}, 5, "answers in the encoding 'gzip', which nobody asked for"),
+        ({"redirect_to": URL}, 5, "redirects more than 5 times"),
+        ({"length": 999}, 3, "serves 999 bytes, not the 1000 that are locked"),
+        ({"data": b"1" * 1000}, 3, "serves bytes of sha256:<hex>, not of the locked sha256:<hex>"),
+        (
+            {"data": b"<html>", "headers": {"Content-Type": "text/html"}},
+            3,
+            "serves 6 bytes (a web page), not the 1000 that are locked",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_fetched_is_told_with_its_url_and_the_cause(
+    locked: Path, run: Run, forge: Forge, tmp_path: Path, fault: dict[str, Any], code: int, said: str
+) -> None:
+    forge.serve(URL, **{"data": b"0" * 1000, **fault})
+    lock = (locked / "hub.lock").read_text()
+    there = {"HUBLOCK_CACHE_DIR": str(tmp_path / "elsewhere")}
+    done = run("sync", **there)
+    assert (done.code, f"error: {URL} {said}" in done.err) == (code, True), done
+    assert "Traceback" not in done.err
+    assert (locked / "hub.lock").read_text() == lock
+    forge.serve(URL, b"0" * 1000)
+    assert run("sync", **there).code == 0
+    assert run("verify", "--deep", **there).code == 0
