@@ -10,15 +10,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hublock.actions import load as loading
-from hublock.actions import locate, offers
+from hublock.actions import locate
 from hublock.actions.project import read_named_lock
 from hublock.core.matching import locked_repo, match
 from hublock.errors import InputError, NotLocked, UnlockedDownload
 from hublock.runtime import isolation, torchhub
 from hublock.settings import Settings
+
+if TYPE_CHECKING:
+    from hublock.actions.offers import Offer
 
 
 def use(path: str | os.PathLike[str]) -> None:
@@ -140,7 +143,9 @@ def help(
         OfflineError: its tree is not in the store.
         EntrypointNotFound: the repository has no such entry point.
     """
-    return offers.find_entrypoint(_offer(github), model).doc
+    from hublock.actions.offers import find_entrypoint
+
+    return find_entrypoint(_offer(github), model).doc
 
 
 def download_url_to_file(url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
@@ -288,10 +293,13 @@ def _answers() -> torchhub.Answers:
     return loading.answers_of_project(locate.read_lock(os.environ), locate.store(os.environ))
 
 
-def _offer(github: str) -> offers.Offer:
+def _offer(github: str) -> "Offer":
+    # only here: a load describes nothing
+    from hublock.actions.offers import offer_of_locked
+
     file = locate.lock_file(os.environ)
     repo = locked_repo(read_named_lock(file), github, file=str(file))
-    offer = offers.offer_of_locked(repo, locate.store(os.environ))
+    offer = offer_of_locked(repo, locate.store(os.environ))
     if offer.estimated:
         warnings.warn(f"{repo.id} builds entry points at run time; some may be missing", stacklevel=3)
     return offer

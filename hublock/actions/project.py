@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hublock.core.canonical import dump_lock
 from hublock.core.lockfile import Lock, parse_lock
-from hublock.core.manifest import Manifest, parse_manifest
 from hublock.errors import InputError, InvalidManifest, NotLocked, StoreError
 from hublock.store.disk import own_name
 from hublock.store.incoming import clear_leavings
+
+if TYPE_CHECKING:
+    from hublock.core.manifest import Manifest
 
 MANIFEST, PYPROJECT, LOCK = "hub.toml", "pyproject.toml", "hub.lock"
 
@@ -48,13 +50,16 @@ class Project:
         """Return the text of the manifest file, empty when there is none."""
         return read_text(self.manifest) if self.manifest.exists() else ""
 
-    def read_manifest(self, text: str | None = None) -> Manifest:
+    def read_manifest(self, text: str | None = None) -> "Manifest":
         """Read the manifest, or ``text`` in its place.
 
         Raises:
             InvalidManifest: it is not a manifest.
             NotLocked: there is none.
         """
+        # only here: a load reads no manifest
+        from hublock.core.manifest import parse_manifest
+
         if text is None:
             if not self.manifest.exists():
                 raise NotLocked(f"{self.folder} holds no {MANIFEST}", hint="hublock init")
@@ -80,6 +85,8 @@ class Project:
         Raises:
             StoreError: the folder cannot be written.
         """
+        from hublock.core.canonical import dump_lock
+
         text = dump_lock(lock)
         # git may have made LF into CRLF on checkout: that is no change
         if self.lock.exists() and read_text(self.lock).replace("\r\n", "\n") == text:

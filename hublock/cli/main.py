@@ -3,8 +3,6 @@
 import argparse
 import os
 import sys
-import tomllib
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001
+        import traceback
+
         console.error(HublockError(f"this is a bug in hublock: {type(error).__name__}: {error}"))
         console.say(traceback.format_exc())
         return OWN_BUG
@@ -149,6 +149,8 @@ def _face(arguments: argparse.Namespace, console: Console, environ: Mapping[str,
 
 def _configured_mirrors() -> dict[str, str]:
     """Read ``[mirrors]`` of the user's config file: ``"https://from/" = "https://to/"``."""
+    import tomllib
+
     import platformdirs
 
     path = Path(platformdirs.user_config_dir("hublock", appauthor=False)) / "config.toml"

@@ -2,11 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face
-from hublock.core.lockfile import Lock
 from hublock.errors import NotLocked, StaleLock
+
+if TYPE_CHECKING:
+    from hublock.core.lockfile import Lock
 
 SUMMARY = "fetch what hub.lock names into the store, and verify it"
 EXAMPLES = """\
@@ -75,7 +78,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     return 0
 
 
-def _write_torch_cache(lock: Lock, face: Face) -> None:
+def _write_torch_cache(lock: "Lock", face: Face) -> None:
     from hublock.actions.torch_cache import write_torch_cache
 
     torch_home = face.settings.torch_home

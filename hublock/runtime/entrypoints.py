@@ -4,11 +4,13 @@ import inspect
 import re
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hublock.core.hubconf import EntryPoint
 from hublock.core.nearest import nearest
 from hublock.errors import EntrypointNotFound
+
+if TYPE_CHECKING:
+    from hublock.core.hubconf import EntryPoint
 
 
 def find(hubconf: ModuleType, name: str, repo_id: str) -> Callable[..., Any]:
@@ -25,7 +27,7 @@ def find(hubconf: ModuleType, name: str, repo_id: str) -> Callable[..., Any]:
     )
 
 
-def describe(hubconf: ModuleType) -> tuple[EntryPoint, ...]:
+def describe(hubconf: ModuleType) -> "tuple[EntryPoint, ...]":
     """Return every entry point of ``hubconf``, sorted by name, with what its author says of it."""
     return tuple(_describe(name, getattr(hubconf, name)) for name in _names(hubconf))
 
@@ -38,7 +40,10 @@ def _public(name: str) -> bool:
     return not name.startswith("_")
 
 
-def _describe(name: str, function: Callable[..., Any]) -> EntryPoint:
+def _describe(name: str, function: Callable[..., Any]) -> "EntryPoint":
+    # only here: a load describes nothing
+    from hublock.core.hubconf import EntryPoint
+
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

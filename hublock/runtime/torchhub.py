@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hublock.core.hubconf import read_hubconf
 from hublock.errors import HublockError
 from hublock.runtime import environment
 from hublock.runtime.answers import Answers, forget_checked
@@ -361,6 +360,8 @@ def _nested(scope: Scope, repo_or_dir: str, source: str = "github") -> Repositor
 
 def _check_dependencies(repository: Repository) -> None:
     """Name all that is missing before anything is imported; a top-level load has been checked by its caller."""
+    from hublock.core.hubconf import read_hubconf
+
     source = (repository.root / "hubconf.py").read_bytes()
     environment.check(
         dependencies=read_hubconf(source, file=f"hubconf.py of {repository.id}").dependencies,
