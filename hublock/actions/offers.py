@@ -1,13 +1,15 @@
 """What a repository offers, read from a folder or the store: no network, and nothing runs."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
-from hublock.core.hubconf import EntryPoint, Hubconf, read_hubconf
+from hublock.core.hubconf import EntryPoint, Hubconf, find_definition, read_hubconf
 from hublock.core.lockfile import Repo
 from hublock.core.nearest import nearest
+from hublock.core.tree import EXECUTABLE, FILE
 from hublock.errors import EntrypointNotFound, InputError, OfflineError
 from hublock.store.store import Store, StoredTree
 
@@ -24,6 +26,8 @@ class Offer:
     entrypoints: tuple[EntryPoint, ...]
     estimated: bool
     """Whether hubconf.py builds names at run time and was only read, so that some may be missing."""
+    read: Callable[[str], bytes | None] | None = field(default=None, compare=False, repr=False)
+    """Gives the text of a file, where the entry points were only read: what they import may be looked up."""
 
 
 def remember(tree: StoredTree, entrypoints: Sequence[EntryPoint], store: Store) -> None:
@@ -37,8 +41,14 @@ def recall(tree: StoredTree, name: str, store: Store, hubconf: Hubconf | None = 
     hubconf = hubconf or read_tree_hubconf(tree, name)
     noted = _noted(store.read_note(tree.digest, NOTE))
     if noted is None:
-        return Offer(name=name, entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic)
+        read = partial(_read_stored, tree)
+        return Offer(name=name, entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic, read=read)
     return Offer(name=name, entrypoints=noted, estimated=False)
+
+
+def _read_stored(tree: StoredTree, path: str) -> bytes | None:
+    entry = tree.listing.by_path.get(path)
+    return (tree.root / path).read_bytes() if entry is not None and entry.mode in (FILE, EXECUTABLE) else None
 
 
 def _noted(note: bytes | None) -> tuple[EntryPoint, ...] | None:
@@ -60,7 +70,12 @@ def offer_of_folder(folder: Path) -> Offer:
     if not path.is_file():
         raise InputError(f"{folder} has no {HUBCONF}, so it is not a hub repository", hint="cd to the repository")
     hubconf = read_hubconf(path.read_bytes(), file=str(path))
-    return Offer(name=str(folder), entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic)
+    return Offer(
+        name=str(folder),
+        entrypoints=hubconf.entrypoints,
+        estimated=hubconf.dynamic,
+        read=lambda path: (folder / path).read_bytes() if (folder / path).is_file() else None,
+    )
 
 
 def offer_of_locked(repo: Repo, store: Store) -> Offer:
@@ -76,14 +91,16 @@ def offer_of_locked(repo: Repo, store: Store) -> Offer:
 
 
 def find_entrypoint(offer: Offer, name: str) -> EntryPoint:
-    """Return one entry point.
+    """Return one entry point; one that is imported is looked up where it is defined, if that is in the tree.
 
     Raises:
         EntrypointNotFound: there is none of that name; the nearest are named.
     """
     for entry in offer.entrypoints:
         if entry.name == name:
-            return entry
+            if offer.read is None or entry.signature or entry.doc is not None:
+                return entry
+            return find_definition(name, offer.read) or entry
     names = [entry.name for entry in offer.entrypoints]
     raise EntrypointNotFound(
         f"{offer.name} has no entry point {name}{nearest(name, names)}", hint=f"hublock list {offer.name}"

@@ -7,13 +7,15 @@ running it would tell.
 
 import ast
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from hublock.errors import InputError
 
 LARGEST = 4 * 2**20
 """The longest hubconf.py that is read, in bytes."""
+FURTHEST = 200
+"""Modules that are read to find one definition."""
 
 _HINT = "pick another ref of the repository, such as a release tag: hublock add OWNER/REPO:REF ENTRYPOINT"
 _FIXED = (
@@ -53,23 +55,70 @@ def read_hubconf(source: bytes, *, file: str) -> Hubconf:
     Raises:
         InputError: it is not Python of the running version, or too large or too deeply nested to read.
     """
+    reader = _read(source, file)
+    return Hubconf(
+        dependencies=reader.dependencies,
+        entrypoints=tuple(entry for _, entry in sorted(reader.found.items()) if not entry.name.startswith("_")),
+        dynamic=reader.dynamic,
+    )
+
+
+def find_definition(name: str, read: Callable[[str], bytes | None], *, file: str = "hubconf.py") -> EntryPoint | None:
+    """Return what stands in a tree about ``name`` of ``file``, wherever its imports lead; None if they leave the tree.
+
+    Args:
+        name: a name of that module.
+        read: gives the source of a file of the tree by its path, None where there is none.
+        file: the path of the module.
+    """
+    return _follow(name, read, file, set())
+
+
+def _follow(name: str, read: Callable[[str], bytes | None], file: str, seen: set[tuple[str, str]]) -> EntryPoint | None:
+    source = None if (file, name) in seen or len(seen) > FURTHEST else read(file)
+    seen.add((file, name))
+    if source is None:
+        return None
+    try:
+        reader = _read(source, file)
+    except InputError:
+        return None
+    if name in reader.imported:
+        targets = [reader.imported[name]]
+    elif name in reader.found:
+        return reader.found[name]
+    else:
+        targets = [(module, name) for module in reader.stars]
+    for module, there in targets:
+        for path in _paths(module, file):
+            found = _follow(there, read, path, seen)
+            if found is not None:
+                return replace(found, name=name)
+    return None
+
+
+def _paths(module: str, file: str) -> tuple[str, ...]:
+    """Return the files that ``module``, as ``file`` imports it, may be; the root of the tree is on ``sys.path``."""
+    plain = module.lstrip(".")
+    level = len(module) - len(plain)
+    base = file.split("/")[:-level] if level else []
+    path = "/".join([*base, *filter(None, plain.split("."))])
+    return (f"{path}.py", f"{path}/__init__.py") if path else ("__init__.py",)
+
+
+def _read(source: bytes, file: str) -> "_Reader":
     if len(source) > LARGEST:
         raise InputError(f"{file} is larger than {LARGEST // 2**20} MiB", hint=_HINT)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            reader = _Reader(ast.parse(source))
+            return _Reader(ast.parse(source))
     except SyntaxError as error:
         raise InputError(f"{file}:{error.lineno or 1}: syntax error: {error.msg}", hint=_HINT) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise InputError(
             f"{file} cannot be read as Python ({str(error) or 'it nests too deeply'})", hint=_HINT
         ) from None
-    return Hubconf(
-        dependencies=reader.dependencies,
-        entrypoints=tuple(entry for _, entry in sorted(reader.found.items()) if not entry.name.startswith("_")),
-        dynamic=reader.dynamic,
-    )
 
 
 class _Reader:
@@ -78,6 +127,10 @@ class _Reader:
     def __init__(self, module: ast.Module) -> None:
         self.found: dict[str, EntryPoint] = {}
         """Private names too: a public alias may point to one."""
+        self.imported: dict[str, tuple[str, str]] = {}
+        """For names that another module defines: that module, with its dots, and the name there."""
+        self.stars: list[str] = []
+        """Modules that everything is imported from."""
         self.dependencies: tuple[str, ...] = ()
         self.dynamic = any(map(_fills_namespace, ast.walk(module)))
         self._said = False
@@ -89,10 +142,10 @@ class _Reader:
 
     def _statement(self, node: ast.stmt, *, certain: bool) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self.found[node.name] = _function(node)
+            self._define(_function(node))
             self.dynamic |= node.name == "__getattr__"
         elif isinstance(node, ast.ClassDef):
-            self.found[node.name] = _class(node)
+            self._define(_class(node))
         elif isinstance(node, ast.ImportFrom):
             self._names(node)
         elif isinstance(node, ast.Import):
@@ -110,13 +163,21 @@ class _Reader:
             for body in _inner(node):
                 self._block(body, certain=False)
 
+    def _define(self, entry: EntryPoint) -> None:
+        self.found[entry.name] = entry
+        self.imported.pop(entry.name, None)
+
     def _names(self, node: ast.ImportFrom) -> None:
+        module = "." * node.level + (node.module or "")
         for alias in node.names if node.module != "__future__" else ():
             name = alias.asname or alias.name
             if name == "dependencies":
                 self.dynamic = True
-            elif name != "*":
-                self.found[name] = EntryPoint(name=name, signature="", doc=None, parameters=())
+            elif name == "*":
+                self.stars.append(module)
+            else:
+                self._define(EntryPoint(name=name, signature="", doc=None, parameters=()))
+                self.imported[name] = (module, alias.name)
 
     def _assign(self, target: ast.expr, node: ast.Assign | ast.AnnAssign | ast.AugAssign, *, certain: bool) -> None:
         if isinstance(target, ast.Tuple | ast.List):
@@ -127,11 +188,13 @@ class _Reader:
         if name == "dependencies":
             self._depend(value, plain=not isinstance(node, ast.AugAssign))
         elif isinstance(value, ast.Name) and value.id in self.found:
-            self.found[name] = replace(self.found[value.id], name=name)
+            self._define(replace(self.found[value.id], name=name))
+            if value.id in self.imported:
+                self.imported[name] = self.imported[value.id]
         elif isinstance(value, ast.Lambda):
-            self.found[name] = _entry(name, value.args, None, None)
+            self._define(_entry(name, value.args, None, None))
         elif isinstance(value, ast.Attribute) or _is_partial(value):
-            self.found[name] = EntryPoint(name=name, signature="", doc=None, parameters=())
+            self._define(EntryPoint(name=name, signature="", doc=None, parameters=()))
         elif isinstance(value, _FIXED):
             if certain:
                 self.found.pop(name, None)

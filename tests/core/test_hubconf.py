@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 
-from hublock.core.hubconf import LARGEST, EntryPoint, Hubconf, read_hubconf
+from hublock.core.hubconf import LARGEST, EntryPoint, Hubconf, find_definition, read_hubconf
 from hublock.errors import InputError
 
 TYPICAL = '''
@@ -268,3 +268,51 @@ def test_refuses_what_is_not_python(source: bytes, start: str) -> None:
     assert caught.value.message.startswith(start)
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+TREE = {
+    "hubconf.py": (
+        "from lab import small, big as large, gone\nfrom lab.deep.nets import Net\nfrom torch import nn\n"
+        "from lab import twice\ndef twice(): 'Mine.'\nalias = large\nfrom loop import around\nfrom broken import bad\n"
+    ),
+    "lab/__init__.py": "from .nets import *\nfrom . import deep\nfrom .deep import big, twice\n",
+    "lab/nets.py": "def small(width=1):\n    'Small.'\n",
+    "lab/deep/__init__.py": "from ..sizes import big\nfrom .nets import Net\ndef twice(): 'Theirs.'\n",
+    "lab/deep/nets.py": "class Net:\n    'A net.'\n    def __init__(self, depth): ...\n",
+    "lab/sizes.py": "def big(*, depth):\n    'Big.'\n",
+    "loop.py": "from loop import around\n",
+    "broken.py": "def bad(:\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("small", ("(width=1)", "Small.")),
+        ("large", ("(*, depth)", "Big.")),
+        ("alias", ("(*, depth)", "Big.")),
+        ("Net", ("(depth)", "A net.")),
+        ("twice", ("()", "Mine.")),
+        ("gone", None),
+        ("nn", None),
+        ("around", None),
+        ("bad", None),
+        ("never", None),
+    ],
+)
+def test_what_is_imported_is_found_where_it_is_defined(name: str, expected: tuple[str, str] | None) -> None:
+    found = find_definition(name, lambda path: TREE[path].encode() if path in TREE else None)
+
+    assert (found and (found.name, found.signature, found.doc)) == (expected and (name, *expected))
+
+
+def test_a_search_for_a_definition_comes_to_an_end() -> None:
+    reads: list[str] = []
+
+    def read(path: str) -> bytes:
+        reads.append(path)
+        number = int("".join(filter(str.isdigit, path)) or 0)
+        return "".join(f"from part{number + step} import *\n" for step in range(1, 9)).encode()
+
+    assert find_definition("nowhere", read) is None
+    assert len(reads) <= 201

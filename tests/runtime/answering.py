@@ -2,6 +2,10 @@
 
 import hashlib
 import io
+import pickle as pickling
+import struct
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +96,35 @@ def ones(count: int) -> bytes:
     import torch
 
     return saved({"w": torch.ones(count)})
+
+
+def legacy_zip(data: bytes) -> bytes:
+    """Return a zip of one checkpoint, which torch.hub unpacks."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("inner.pth", data)
+    return buffer.getvalue()
+
+
+def legacy_tar(values: list[float]) -> bytes:
+    """Write a checkpoint as torch did before 0.1.10: a tar of storages, tensors and a pickle that refers to them."""
+    import torch
+
+    storages = pickling.dumps(1, 2) + pickling.dumps((0, "cpu", torch.FloatStorage), 2)
+    storages += struct.pack(f"<q{len(values)}f", len(values), *values) + pickling.dumps([], 2)
+    tensors = pickling.dumps(1, 2) + pickling.dumps((1, 0, torch.FloatTensor), 2)
+    tensors += struct.pack("<i4xqqq", 1, len(values), 1, 0)
+
+    class Pickler(pickling.Pickler):
+        def persistent_id(self, obj: object) -> object:
+            return 1 if obj == "tensor" else None
+
+    pickled = io.BytesIO()
+    Pickler(pickled, 2).dump({"w": "tensor"})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in (("storages", storages), ("tensors", tensors), ("pickle", pickled.getvalue())):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()

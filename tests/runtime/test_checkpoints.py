@@ -1,7 +1,5 @@
 import io
 import mmap
-import pickle
-import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 
 from hublock.errors import HublockError, TreeMismatch, UnlockedDownload, UnsafePickle
 from hublock.runtime import torchhub
-from tests.runtime.answering import Shelf, ones, saved
+from tests.runtime.answering import Shelf, legacy_tar, legacy_zip, ones, saved
 from tests.runtime.conftest import MakeRepository
 
 URL = "https://example.org/models/net.pth"
@@ -25,35 +23,6 @@ WHOLE = (
     "    def __eq__(self, other):\n        return type(other) is Net and other.size == self.size\n"
     "    def __hash__(self):\n        return self.size\n"
 )
-
-
-def legacy_zip(data: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("inner.pth", data)
-    return buffer.getvalue()
-
-
-def legacy_tar(values: list[float]) -> bytes:
-    """Write a checkpoint as torch did before 0.1.10: a tar of storages, tensors and a pickle that refers to them."""
-    storages = pickle.dumps(1, 2) + pickle.dumps((0, "cpu", torch.FloatStorage), 2)
-    storages += struct.pack(f"<q{len(values)}f", len(values), *values) + pickle.dumps([], 2)
-    tensors = pickle.dumps(1, 2) + pickle.dumps((1, 0, torch.FloatTensor), 2)
-    tensors += struct.pack("<i4xqqq", 1, len(values), 1, 0)
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj: object) -> object:
-            return 1 if obj == "tensor" else None
-
-    pickled = io.BytesIO()
-    Pickler(pickled, 2).dump({"w": "tensor"})
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, data in (("storages", storages), ("tensors", tensors), ("pickle", pickled.getvalue())):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 class TestForms:
