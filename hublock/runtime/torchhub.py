@@ -145,7 +145,7 @@ def run_local(
     install()
     repository = local.repository(folder)
     _check_dependencies(repository)
-    scope = _scope(answers, None, owner=f"{repository.id} {entrypoint}", mmap=mmap)
+    scope = _scope(answers, None, owner=f"./{repository.root.name} {entrypoint}", mmap=mmap)
     scope.own_folder = repository.root
     return _watch(scope, repository, entrypoint, args, kwargs or {}, ()).result
 

@@ -48,7 +48,7 @@ def load(
         map_location = "cpu"
     if found.pickle in ("tensors", "none"):
         return _load_tensors(scope, original, found, f, map_location, options)
-    if found.pickle is not None and _unpickles(options.get("weights_only"), pickle_module):
+    if found.pickle is not None and scope.repositories and _unpickles(options.get("weights_only"), pickle_module):
         pickle_module = _by_stock_names(scope, pickle_module)
     return original(f, map_location, pickle_module, **options)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from hublock.runtime.answers import File
 from hublock.runtime.strict import placing
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
@@ -60,20 +59,29 @@ def load_state_dict_from_url(
     """
     name = file_name if file_name is not None else os.path.basename(urlparse(url).path)  # noqa: PTH119 - as torch does
     file = scope.fetch(url, _claimed_hash(name) if check_hash else None)
-    _leave_behind(scope, file, Path(model_dir) if model_dir is not None else scope.hub_dir / "checkpoints", name)
+    kept = Path(model_dir) if model_dir is not None else scope.hub_dir / "checkpoints"
+    kept.mkdir(parents=True, exist_ok=True)
+    _leave_behind(scope, file.path, kept / name)
     folder = Path(tempfile.mkdtemp(dir=scope.folder))
     try:
         placing.link(file.path, folder / name)
-        return original(url, str(folder), map_location, progress, check_hash, file_name, *rest, **options)
+        loaded = original(url, str(folder), map_location, progress, check_hash, file_name, *rest, **options)
+        for unpacked in folder.iterdir():
+            # the one file of an old zip
+            if unpacked.name != name and unpacked.is_file():
+                _leave_behind(scope, unpacked, kept / unpacked.name, copy=True)
+        return loaded
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _leave_behind(scope: Scope, file: File, folder: Path, name: str) -> None:
+def _leave_behind(scope: Scope, source: Path, target: Path, *, copy: bool = False) -> None:
     """Put a file where torch.hub would keep it; another file that is there already is the user's and stays."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if placing.is_below(folder / name, scope.private_hub) or not (folder / name).exists():
-        placing.place(file.path, folder / name, private=scope.private_hub)
+    if placing.is_below(target, scope.private_hub) or not target.exists():
+        if copy:
+            placing.copy(source, target)
+        else:
+            placing.place(source, target, private=scope.private_hub)
 
 
 def _claimed_hash(name: str) -> str | None:

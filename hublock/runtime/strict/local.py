@@ -20,7 +20,8 @@ def repository(folder: Path) -> Repository:
     if not (root / "hubconf.py").is_file():
         raise InputError(f"{folder} has no hubconf.py", hint="name the folder that holds it")
     listing = Listing.of(_python_files(root))
-    return Repository(id=f"./{root.name}", digest=listing.digest, root=root, listing=listing)
+    # the whole path: the same code in two folders has the data of its own folder beside it
+    return Repository(id=str(root), digest=listing.digest, root=root, listing=listing)
 
 
 def _python_files(root: Path) -> Iterator[Entry]:
