@@ -64,7 +64,10 @@ def test_a_crowd_without_locks_does_more_work_and_nothing_wrong(forge: Forge, tm
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("broken", ["", "no-locks"])
-def test_crowds_never_leave_anything_wrong(forge: Forge, tmp_path: Path, broken: str) -> None:
+def test_crowds_never_leave_anything_wrong(
+    forge: Forge, tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = 0
     for turn in range(20):
         forge.requests.clear()
         cache = tmp_path / str(turn)
@@ -72,3 +75,6 @@ def test_crowds_never_leave_anything_wrong(forge: Forge, tmp_path: Path, broken:
         working.work(cache, forge.mirrors)
         if not broken:
             assert len(forge.requests) <= len(working.BLOBS) + turn % 5
+        asked += len(forge.requests)
+    with capsys.disabled():
+        print(f" [{asked} downloads of {20 * len(working.BLOBS)} files]", end="")

@@ -1,6 +1,7 @@
 """One store for several users of a group, and one that a user may not write."""
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,8 +48,11 @@ def forge(tmp_path: Path) -> Iterator[Forge]:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """A folder that a group shares (``chmod g+rwxs``), owned by neither of the two."""
-    cache = tmp_path / "cache"
+    return shared_folder(tmp_path / "cache")
+
+
+def shared_folder(cache: Path) -> Path:
+    """Make a folder that a group shares (``chmod g+rwxs``), owned by neither of the two."""
     cache.mkdir()
     os.chown(cache, -1, GROUP)
     cache.chmod(0o2770)
@@ -142,6 +146,32 @@ def test_two_users_at_once_fetch_each_file_once(shared: Path, forge: Forge) -> N
     assert [process.communicate(timeout=60)[1] for process in crowd] == [""] * 4
     run(ALICE, JUDGE, shared, forge)
     assert len(forge.requests) == len(working.BLOBS)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_crowds_of_two_users_never_leave_anything_wrong(
+    tmp_path: Path, forge: Forge, umask: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance, killed = random.Random(umask), 0
+    for turn in range(10):
+        forge.requests.clear()
+        cache = shared_folder(tmp_path / str(turn))
+        crowd = [start((ALICE, BOB)[number % 2], WORK, cache, forge, umask=umask) for number in range(16)]
+        victims = chance.sample(crowd, turn % 5)
+        for victim in victims:
+            with suppress(subprocess.TimeoutExpired):
+                # somewhere amid the work; the seed makes no promise about where
+                victim.wait(0.4 + chance.random() * 0.8)
+            victim.kill()
+        said = [process.communicate(timeout=120)[1] for process in crowd]
+        killed += sum(process.returncode == -9 for process in crowd)
+        assert [text for process, text in zip(crowd, said, strict=True) if process not in victims and text] == []
+        run(BOB, WORK, cache, forge, umask=umask)
+        run(ALICE, JUDGE, cache, forge, umask=umask)
+        assert len(forge.requests) <= len(working.BLOBS) + len(victims)
+    with capsys.disabled():
+        print(f" [{killed} kills]", end="")
 
 
 def test_a_store_of_somebody_else_is_named_with_the_cause(tmp_path: Path, forge: Forge) -> None:

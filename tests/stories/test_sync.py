@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hublock.net import retry
 from tests.forge import Forge
 from tests.net.wire import Wire, ok
 from tests.stories.conftest import Run
@@ -144,12 +145,14 @@ def test_a_lying_mirror_falls_back_to_the_origin_and_says_so(
 
 
 def test_a_lying_mirror_is_an_integrity_failure_where_the_origin_is_dead(
-    locked: Path, run: Run, forge: Forge, tmp_path: Path
+    locked: Path, run: Run, hub: Run, forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(len(URLS)):
         forge.serve(f"https://mirror.lan/{number}.bin", b"x" * 1000)
-    rules = f"https://example.org/={forge.url}mirror.lan/ https://=http://127.0.0.1:9/"
-    done = run("sync", "--jobs", "1", HUBLOCK_CACHE_DIR=str(tmp_path / "elsewhere"), HUBLOCK_MIRRORS=rules)
+    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("HUBLOCK_MIRRORS", f"https://example.org/={forge.url}mirror.lan/ https://=http://127.0.0.1:9/")
+    monkeypatch.setattr(retry, "LONGEST_WAIT", 0.0)
+    done = hub("sync", "--jobs", "1", "--project", str(locked))
     assert done.code == 3, done
     assert "error: by mirror" in done.err
 
