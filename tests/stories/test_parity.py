@@ -144,6 +144,7 @@ def both(
     digest = hashlib.sha256(new).hexdigest()
     files = {
         "new.pth": new,
+        "parameter.pth;v=2": new,
         "old.pth": saved(STATE, **OLD),
         f"right-{digest[:8]}.pth": new,
         "wrong-00000000.pth": new,
@@ -300,6 +301,10 @@ def test_check_hash_refuses_the_same_files(both: Both, name: str, right: bool) -
     )
 
 
+def test_a_file_is_named_after_its_url_without_parameters(both: Both) -> None:
+    assert list(both.agree(functools.partial(read, both.urls["parameter"]))[1]) == ["parameter.pth"]
+
+
 def test_a_file_that_is_there_already_is_not_replaced(both: Both) -> None:
     for side in (both.stock, both.ours):
         (side.folder / "new.pth").write_bytes(saved({"w": torch.zeros(1)}))
@@ -364,6 +369,14 @@ def test_the_folder_is_what_was_set(both: Both) -> None:
         assert isinstance(hublock.get_dir(), str)
 
 
+FIRST = """\
+dependencies = ["torch"]
+import torch
+
+
+def net():
+    return torch.hub.load_state_dict_from_url("https://example.org/first.pth")
+"""
 TAR = legacy_tar([1.0, 2.0, 3.0])
 ZIPPED_TAR = legacy_zip(TAR)
 
@@ -395,6 +408,21 @@ def test_a_tar_of_the_first_days_needs_consent_and_is_then_read_as_torch_hub_rea
         assert both.agree(functools.partial(load, map_location=where))[0] == came
     # torch refuses to force weights_only upon this format
     assert both.agree(functools.partial(load, weights_only=True))[0] == ["RuntimeError"]
+
+
+def test_a_tar_is_traced_and_loaded_offline(forge: Forge, run: Run, python: Run, project: Path) -> None:
+    forge.repo("someone/first", {"hubconf.py": FIRST})
+    forge.serve("https://example.org/first.pth", TAR)
+
+    refused = run("add", "someone/first", "net")
+    assert (refused.code, list(project.iterdir())) == (6, [])
+    assert "would run <legacy tar> when it is unpickled" in refused.err
+    agreed = run("add", "someone/first", "net", "--allow-pickle")
+    assert agreed.code == 0, agreed
+    assert 'pickle = ["<legacy tar>"]' in (project / "hub.lock").read_text()
+
+    script = "import hublock\nprint(hublock.load('someone/first', 'net', verify='state')['w'].tolist())\n"
+    assert python(script, HUBLOCK_MIRRORS="https://=http://127.0.0.1:9/").out == "[1.0, 2.0, 3.0]\n"
 
 
 def test_a_tar_is_never_read_as_tensors(both: Both, forge: Forge, hub: Run, project: Path) -> None:
