@@ -137,9 +137,10 @@ def silent(wire: Wire) -> Iterator[bytes]:
 
 
 def drips(wire: Wire, before: bytes, drop: bytes) -> Iterator[bytes]:
-    """Send ``drop`` often enough that no single read waits too long."""
+    """Send ``drop`` for a while, often enough that no single read waits too long."""
     yield before
-    while not wire.closing.wait(0.02):
+    for _ in range(150):
+        wire.closing.wait(0.02)
         yield drop
 
 
