@@ -1,27 +1,33 @@
 """What strict loading costs, beside torch.hub, which verifies nothing.
 
-Run it as ``python tests/benchmarks/load.py [--case FOLDER ENTRYPOINT [KEY=VALUE ...]] ... [--rounds 5]``. A folder is
+Run it as ``python tests/benchmarks/load.py [--case FOLDER ENTRYPOINT [KEY=VALUE ...]] ... [--rounds 9]``. A folder is
 a checked-out hub repository; its checkpoint is made up here, from the untrained model. Without cases it takes
-``examples/publish``. To these come models of 45 MB and 350 MB that this script makes itself.
+``examples/publish``, and models of 45 MB and 350 MB that this script makes itself.
 
-It compares ``hublock.load`` with ``torch.hub.load(source="local")`` on the same files, once as whole processes and
-once inside a process that has loaded the model before. hublock hashes the tree and every weight again in each of these
-loads; "stamps" is the second load of one process, which trusts files that look as when it hashed them. "cold" drops
-tree and checkpoint from the page cache before each load (posix_fadvise; torch itself stays there). Times are the
-fastest of all rounds, which take turns; ratios below 1 say that hublock is faster.
+It compares ``hublock.load`` with ``torch.hub.load(source="local")`` on the same files:
+
+- whole process: Python starts, imports what it needs, loads once, ends. ``hublock`` leaves it to the load to import
+  torch, so that the checkpoint is hashed meanwhile; ``after import torch`` is the script that has imported it before.
+- first call: the load alone, in a script that has imported torch (and nothing else of hublock than ``hublock``).
+- later calls: the load alone, in a process that has loaded the model before.
+
+hublock hashes the tree and every weight again in each of these loads; "stamps" is a later call that trusts files that
+look as when this process hashed them: what a later call does unless it says ``force_reload``. "cold" drops tree and
+checkpoint from the page cache before each load (posix_fadvise; torch itself stays there). Times are medians of all
+rounds, in which the ways take turns; ratios below 1 say that hublock is faster.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +89,7 @@ def put(module, state, *args, **options):
         path = out / str(len(made))
         torch.save(value, path)
         made.append((state.url, str(path)))
+    return torch.nn.modules.module._IncompatibleKeys([], [])
 
 torch.hub.load_state_dict_from_url = torch.utils.model_zoo.load_url = answer
 torch.nn.Module.load_state_dict = put
@@ -90,14 +97,18 @@ torch.hub.load(folder, entrypoint, source="local", **kwargs)
 print(json.dumps(made))
 """
 
-HUBLOCK = """
-import hublock, json, sys
-model = hublock.load("someone/else:v1", sys.argv[2], **json.loads(sys.argv[3]))
+LOAD = """
+import json, sys, time
+import {modules}
+began = time.perf_counter()
+model = {load}(sys.argv[{first}], sys.argv[2], {options}**json.loads(sys.argv[3]))
+print(time.perf_counter() - began)
 """
-TORCH = """
-import json, sys, torch.hub
-model = torch.hub.load(sys.argv[1], sys.argv[2], source="local", **json.loads(sys.argv[3]))
-"""
+TORCH = LOAD.format(modules="torch.hub", load="torch.hub.load", first=1, options='source="local", ')
+HUBLOCK = LOAD.format(modules="hublock", load="hublock.load", first=4, options="")
+AFTER_TORCH = LOAD.format(modules="torch, hublock", load="hublock.load", first=4, options="")
+WAYS = {"torch.hub": TORCH, "hublock": HUBLOCK, "hublock after import torch": AFTER_TORCH}
+ID = "someone/else:v1"
 TELL = """
 import hashlib
 engine = hashlib.sha256()
@@ -108,14 +119,14 @@ print(engine.hexdigest())
 INSIDE = """
 import json, os, sys, time, torch.hub, hublock
 folder, entrypoint, kwargs = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-rounds, files = int(sys.argv[4]), json.loads(sys.argv[5])
+rounds, files = int(sys.argv[5]), json.loads(sys.argv[6])
 
 def stock():
     return torch.hub.load(folder, entrypoint, source="local", **kwargs)
 
 def ours(mmap, again):
     os.environ["HUBLOCK_MMAP"] = mmap
-    return hublock.load("someone/else:v1", entrypoint, force_reload=again, **kwargs)
+    return hublock.load(sys.argv[4], entrypoint, force_reload=again, **kwargs)
 
 ways = {
     "torch.hub": stock,
@@ -125,7 +136,7 @@ ways = {
 }
 times = {name: [] for name in ways}
 for number in range(rounds + 1):
-    for name, way in ways.items():
+    for name, way in list(ways.items())[:: 1 if number % 2 else -1]:
         for file in files:
             descriptor = os.open(file, os.O_RDONLY)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -139,12 +150,18 @@ print(json.dumps(times))
 """
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds."""
+    """Seconds: medians of several rounds."""
 
     wall: float
     cpu: float
+
+    @classmethod
+    def of(cls, rounds: Iterable[tuple[float, float]]) -> "Cost":
+        """Take the medians of wall and CPU times."""
+        walls, cpus = zip(*rounds, strict=True)
+        return cls(statistics.median(walls), statistics.median(cpus))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,7 +221,7 @@ def prepare(name: str, folder: Path, entrypoint: str, kwargs: dict[str, object],
         files += [checkpoints / url.rpartition("/")[2], *([blob] if blob else [])]
     model = Model(name="bench", entrypoint=entrypoint, weights=tuple(weights))
     repo = Repo(
-        id="someone/else:v1",
+        id=ID,
         ref="refs/tags/v1",
         commit="0" * 40,
         tree=Digest("git-sha1", "0" * 40),
@@ -219,6 +236,8 @@ def prepare(name: str, folder: Path, entrypoint: str, kwargs: dict[str, object],
         "HUBLOCK_CACHE_DIR": str(work / "store"),
         "TORCH_HOME": str(work / "torch"),
     }
+    # a Python that writes no bytecode would compile hublock, and the repository, in every round
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     size = sum(item.size for item in weights)
     return Case(
         name=name, folder=source, entrypoint=entrypoint, kwargs=kwargs, files=files, size=size, environment=environment
@@ -236,46 +255,46 @@ def forget(files: Iterable[Path]) -> None:
             os.close(descriptor)
 
 
-def child(case: Case, program: str, *words: str, **environment: str) -> str:
+def child(case: Case, program: str, *words: str) -> str:
+    """Run a program and return the last line it prints."""
     command = [sys.executable, "-W", "ignore", "-c", program, str(case.folder), case.entrypoint]
-    command += [json.dumps(case.kwargs), *words]
-    return subprocess.check_output(command, env=case.environment | environment, text=True)
+    command += [json.dumps(case.kwargs), ID, *words]
+    return subprocess.check_output(command, env=case.environment, text=True).splitlines()[-1]
 
 
-def timed(case: Case, program: str, *, cold: bool, **environment: str) -> Cost:
+def timed(case: Case, program: str, *, cold: bool) -> tuple[float, float, float]:
+    """Return wall and CPU time of a process, and wall time of the load in it."""
     if cold:
         forget(case.files)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    child(case, program, **environment)
+    call = float(child(case, program))
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Cost(wall=wall, cpu=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, call
 
 
-def whole_processes(case: Case, rounds: int, *, cold: bool) -> dict[str, Cost]:
-    """Return the fastest of ``rounds`` processes of each kind; the kinds take turns."""
-    ways: dict[str, Callable[[], Cost]] = {
-        "torch.hub": lambda: timed(case, TORCH, cold=cold),
-        "hublock": lambda: timed(case, HUBLOCK, cold=cold),
-        "hublock, mmap off": lambda: timed(case, HUBLOCK, cold=cold, HUBLOCK_MMAP="0"),
-    }
-    times: dict[str, list[Cost]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            times[name].append(way())
-    return {name: min(taken) for name, taken in times.items()}
+def in_new_processes(case: Case, rounds: int, *, cold: bool) -> tuple[dict[str, Cost], dict[str, Cost]]:
+    """Return what whole processes cost, and the load alone in those that have imported torch before."""
+    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in WAYS}
+    for number in range(rounds):
+        for name in list(WAYS)[:: 1 if number % 2 else -1]:
+            times[name].append(timed(case, WAYS[name], cold=cold))
+    whole = {name: Cost.of((wall, cpu) for wall, cpu, _ in taken) for name, taken in times.items()}
+    calls = {name: Cost.of((call, call) for _, _, call in taken) for name, taken in times.items()}
+    del calls["hublock"]
+    return whole, calls
 
 
 def inside_one_process(case: Case, rounds: int, *, cold: bool) -> dict[str, Cost]:
-    """Return the fastest of ``rounds`` loads in a process that has loaded the model before."""
+    """Return what loads cost in a process that has loaded the model before."""
     files = json.dumps([str(file) for file in case.files if cold])
-    times = json.loads(child(case, INSIDE, str(rounds), files).splitlines()[-1])
-    return {name: Cost(*min(taken)) for name, taken in times.items()}
+    times = json.loads(child(case, INSIDE, str(rounds), files))
+    return {name: Cost.of(taken) for name, taken in times.items()}
 
 
-def show(kind: str, times: dict[str, Cost]) -> None:
+def show(kind: str, times: dict[str, Cost], *, cpu: bool = True) -> None:
     stock = times.pop("torch.hub")
     told = [
-        f"{name} {cost.wall:.3f} s = {cost.wall / stock.wall:.2f}x wall, {cost.cpu / stock.cpu:.2f}x CPU"
+        f"{name} {cost.wall:.3f} s = {cost.wall / stock.wall:.2f}x" + f" ({cost.cpu / stock.cpu:.2f}x CPU)" * cpu
         for name, cost in times.items()
     ]
     print(f"  {kind:20} torch.hub {stock.wall:.3f} s; {'; '.join(told)}", flush=True)
@@ -283,16 +302,30 @@ def show(kind: str, times: dict[str, Cost]) -> None:
 
 def measure(case: Case, rounds: int) -> None:
     print(f"\n{case.name}: {len(case.files)} files, {case.size / 1e6:.1f} MB of weights", flush=True)
-    states = {hashlib.sha256(child(case, program + TELL).encode()).hexdigest() for program in (TORCH, HUBLOCK)}
+    states = {child(case, program + TELL) for program in WAYS.values()}
     if case.size and len(states) != 1:
         raise SystemExit(f"{case.name}: hublock and torch.hub loaded different weights")
     for cold in (False, True) if hasattr(os, "posix_fadvise") else (False,):
         name = "cold" if cold else "hot"
-        show(f"whole process, {name}", whole_processes(case, rounds, cold=cold))
-        show(f"inside one, {name}", inside_one_process(case, rounds, cold=cold))
+        whole, calls = in_new_processes(case, rounds, cold=cold)
+        show(f"whole process, {name}", whole)
+        show(f"first call, {name}", calls, cpu=False)
+        show(f"later calls, {name}", inside_one_process(case, rounds, cold=cold))
 
 
-def synthetic(work: Path) -> Iterable[tuple[str, Path, str, dict[str, object]]]:
+Chosen = tuple[str, Path, str, dict[str, object]]
+"""Name, folder, entry point and its arguments."""
+
+
+def chosen(cases: Iterable[list[str]]) -> list[Chosen]:
+    return [
+        (f"{Path(folder).name} {entrypoint}", Path(folder), entrypoint, dict(map(parse_keyword, words)))
+        for folder, entrypoint, *words in cases
+    ]
+
+
+def own(work: Path) -> Iterable[Chosen]:
+    yield from chosen([[str(ROOT / "examples" / "publish"), "tiny", "pretrained=True"]])
     for number, (name, layers) in enumerate(MADE.items()):
         folder = work / f"synthetic{number}"
         folder.mkdir()
@@ -304,17 +337,12 @@ def synthetic(work: Path) -> Iterable[tuple[str, Path, str, dict[str, object]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", nargs="+", default=[], metavar="WORD")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--folder", type=Path, help="where stores and caches are made")
     given = parser.parse_args()
-    chosen = given.case or [[str(ROOT / "examples" / "publish"), "tiny", "pretrained=True"]]
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="hublock-bench-") as scratch:
         work = Path(scratch)
-        cases: list[tuple[str, Path, str, dict[str, object]]] = []
-        for folder, entrypoint, *words in chosen:
-            kwargs: dict[str, object] = dict(map(parse_keyword, words))
-            cases.append((f"{Path(folder).name} {entrypoint}", Path(folder), entrypoint, kwargs))
-        for number, (name, folder, entrypoint, kwargs) in enumerate([*cases, *synthetic(work)]):
+        for number, (name, folder, entrypoint, kwargs) in enumerate(chosen(given.case) or own(work)):
             place = work / str(number)
             place.mkdir()
             measure(prepare(name, folder, entrypoint, kwargs, place), given.rounds)
