@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
+Record = Callable[[str, object], None]
+"""What ``record_property`` is; a property ``told`` is shown at the end of the run."""
 KEPT = {"PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV", "COVERAGE_PROCESS_START"}
 
 
@@ -66,3 +68,12 @@ def forge(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     with Forge(tmp_path_factory.mktemp("forge")) as forge:
         monkeypatch.setenv("HUBLOCK_MIRRORS", forge.mirrors)
         yield forge
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have to tell besides that they passed."""
+    for kind in ("passed", "failed"):
+        for report in terminalreporter.getreports(kind):
+            for name, text in report.user_properties:
+                if name == "told":
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {text}")

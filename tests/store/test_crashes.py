@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hublock.errors import HublockError
+from tests.conftest import Record
 from tests.forge import Forge
 from tests.store import working
 from tests.store.calls import TRACED, Call, misordered, published, read_log
@@ -99,22 +100,20 @@ def crash_everywhere(harness: Harness, folder: Path, *, every: int, broken: str 
 
 
 def test_a_writer_killed_at_any_point_leaves_the_store_right(
-    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, record_property: Record
 ) -> None:
     fired, wrong = crash_everywhere(harness, tmp_path, every=EVERY)
-    with capsys.disabled():
-        print(f" [{fired} kills]", end="")
+    record_property("told", f"{fired} kills")
     assert wrong == []
     assert fired >= 15
 
 
 @pytest.mark.nightly
 def test_a_writer_killed_at_every_point_leaves_the_store_right(
-    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, record_property: Record
 ) -> None:
     fired, wrong = crash_everywhere(harness, tmp_path, every=1)
-    with capsys.disabled():
-        print(f" [{fired} kills]", end="")
+    record_property("told", f"{fired} kills")
     assert wrong == []
     assert fired >= 50
 

@@ -18,6 +18,7 @@ from hublock.cli.main import main
 from hublock.core.digest import Digest
 from hublock.errors import HublockError
 from hublock.store.store import Store
+from tests.conftest import Record
 from tests.forge import Executable, Forge
 from tests.store.calls import TRACED, Call, misordered, published, read_log
 from tests.store.test_crashes import CHANGING
@@ -207,11 +208,10 @@ def test_a_command_killed_anywhere_leaves_old_or_new_files_and_a_right_store(
     tmp_path: Path,
     small: None,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Record,
 ) -> None:
     fired, wrong = crash(harness, tmp_path, cases[name], monkeypatch, few=FEW)
-    with capsys.disabled():
-        print(f" [{name}: {fired} kills]", end="")
+    record_property("told", f"{fired} kills")
     assert wrong == []
     assert fired >= FEW - 2
 
@@ -225,11 +225,10 @@ def test_a_command_killed_at_every_point_leaves_old_or_new_files_and_a_right_sto
     tmp_path: Path,
     small: None,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Record,
 ) -> None:
     fired, wrong = crash(harness, tmp_path, cases[name], monkeypatch, few=None)
-    with capsys.disabled():
-        print(f" [{name}: {fired} kills]", end="")
+    record_property("told", f"{fired} kills")
     assert wrong == []
     assert fired >= 25
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Record
 from tests.forge import Forge
 from tests.store.test_crashes import CHANGING
 from tests.store.test_crashing_commands import Case, Harness, begin, files, judge
@@ -59,7 +60,7 @@ def finish(harness: Harness, folder: Path, case: Case) -> None:
 
 @pytest.mark.nightly
 def test_an_add_killed_while_it_traces_leaves_old_or_new_files_and_a_right_store(
-    harness: Harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, tmp_path: Path, record_property: Record
 ) -> None:
     whole = begin(tmp_path / "whole", Case(ADD, {}, {}))
     assert harness.run(whole, ADD, "-e", f"trace={CHANGING}", "-o", str(tmp_path / "log")) == 0
@@ -78,8 +79,7 @@ def test_an_add_killed_while_it_traces_leaves_old_or_new_files_and_a_right_store
         assert code == 0 or code == -9 or files(here) == {}, "a trace that failed changes nothing"
         finish(harness, here, case)
 
-    with capsys.disabled():
-        print(f" [{codes[-9]} kills of the command, {codes[CHILD_KILLED]} of its child]", end="")
+    record_property("told", f"{codes[-9]} kills of the command, {codes[CHILD_KILLED]} of its child")
     assert codes[-9] >= 15
     assert codes[CHILD_KILLED] >= 2
     assert codes[0] <= 3

@@ -1,7 +1,6 @@
 """One store for several users of a group, and one that a user may not write."""
 
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Record
 from tests.forge import Forge
 from tests.store import working
+from tests.store.test_crowd import kill_writers
 
 ROOT = Path(__file__).parents[2]
 GROUP = 64_000
@@ -31,6 +32,7 @@ import sys
 from pathlib import Path
 from hublock.errors import HublockError
 from tests.store import working
+from tests.store.test_crowd import kill_writers
 try:
     working.fetch(Path(sys.argv[1]), sys.argv[2])
 except HublockError as error:
@@ -151,27 +153,23 @@ def test_two_users_at_once_fetch_each_file_once(shared: Path, forge: Forge) -> N
 @pytest.mark.nightly
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_crowds_of_two_users_never_leave_anything_wrong(
-    tmp_path: Path, forge: Forge, umask: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, forge: Forge, umask: int, record_property: Record
 ) -> None:
-    chance, killed = random.Random(umask), 0
+    killed = 0
+    for url, data in working.BLOBS.items():
+        forge.serve(url, data, pace=0.03)
     for turn in range(10):
         forge.requests.clear()
         cache = shared_folder(tmp_path / str(turn))
         crowd = [start((ALICE, BOB)[number % 2], WORK, cache, forge, umask=umask) for number in range(16)]
-        victims = chance.sample(crowd, turn % 5)
-        for victim in victims:
-            with suppress(subprocess.TimeoutExpired):
-                # somewhere amid the work; the seed makes no promise about where
-                victim.wait(0.4 + chance.random() * 0.8)
-            victim.kill()
+        victims = kill_writers(crowd, cache, turn % 5)
         said = [process.communicate(timeout=120)[1] for process in crowd]
         killed += sum(process.returncode == -9 for process in crowd)
         assert [text for process, text in zip(crowd, said, strict=True) if process not in victims and text] == []
         run(BOB, WORK, cache, forge, umask=umask)
         run(ALICE, JUDGE, cache, forge, umask=umask)
         assert len(forge.requests) <= len(working.BLOBS) + len(victims)
-    with capsys.disabled():
-        print(f" [{killed} kills]", end="")
+    record_property("told", f"{killed} kills")
 
 
 def test_a_store_of_somebody_else_is_named_with_the_cause(tmp_path: Path, forge: Forge) -> None:
