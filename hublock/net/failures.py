@@ -54,7 +54,7 @@ def _cause(error: BaseException) -> str:
         (OSError, lambda e: e.strerror or _printable(str(e)) or type(e).__name__),
     )
     said = next((say(inner) for kind, say in known if isinstance(inner, kind)), type(inner).__name__)
-    return f"the proxy does not let us through: {said}" if isinstance(error, requests.exceptions.ProxyError) else said
+    return f"the proxy does not let us through: {said}" if isinstance(error, urllib3.exceptions.ProxyError) else said
 
 
 def _printable(text: str) -> str:

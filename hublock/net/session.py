@@ -1,12 +1,12 @@
 """Requests over kept connections: each thread has its own, and an answer's head must come within a time.
 
-``requests`` prepares, proxies and verifies; what it would find out anew for every request (proxies, certificates,
-netrc) is remembered, as that takes longer than a small file.
+``requests`` says how a host is reached (proxies, certificates, netrc) and how a URL is spelled; its pool of connections
+is then asked directly, as all that ``requests`` does anew for every request takes longer than a small file.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     import socket
 
     import requests
+    from urllib3 import BaseHTTPResponse
 
 HEAD_IDLES = 2
 """How many idle time-outs the head of an answer may take in all, however steadily it drips."""
 
-Authorize = Callable[["requests.PreparedRequest"], "requests.PreparedRequest"]
+HOSTS = 64
+"""How many hosts a thread keeps connections to."""
 
 
 class Sessions:
@@ -36,36 +38,61 @@ class Sessions:
         self.netrc = lru_cache(256)(_netrc)
         """User and password that ``~/.netrc`` has for a URL, or None."""
 
-    def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, authorize: Authorize
-    ) -> "requests.Response":
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> "BaseHTTPResponse":
         """Send one request and return its answer, the body still on the line; redirects are not followed.
 
         No cookie is sent or kept: what one answer sets must not change what the next request gets.
         """
         import requests
+        from urllib3 import Timeout
 
-        session = self._session()
-        # always an authorization of ours, so that requests adds none by itself
-        request = requests.Request(method, url, headers={**session.headers, **headers}, data=body, auth=authorize)
-        adapter = session.get_adapter(url)
-        return adapter.send(request.prepare(), timeout=self._timeouts, **self._surroundings(session, url))
+        asked = requests.PreparedRequest()
+        asked.prepare_url(url, None)
+        asked.prepare_headers({"User-Agent": "hublock", "Accept": "*/*", **headers})
+        way = self._way(asked)
+        answer: BaseHTTPResponse = way.pool.urlopen(
+            method,
+            way.adapter.request_url(asked, way.proxies),
+            body=body,
+            headers=asked.headers,
+            timeout=Timeout(*self._timeouts),
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        return answer
 
-    def _surroundings(self, session: "requests.Session", url: str) -> Mapping[str, Any]:
-        """Return proxies and certificates for the host of ``url``, as the user's environment says."""
-        known: dict[tuple[str, str], Mapping[str, Any]] = self._threads.known
-        parts = urlsplit(url)
+    def _way(self, asked: "requests.PreparedRequest") -> "_Way":
+        """Return how the host that is asked is reached from this thread, as the user's environment says."""
+        ways: dict[tuple[str, str], _Way] = self._threads.__dict__.setdefault("ways", {})
+        parts = urlsplit(asked.url or "")
         key = parts.scheme, parts.netloc
-        if key not in known:
-            known[key] = session.merge_environment_settings(url, _proxies(url), True, None, None)
-        return known[key]
+        if key not in ways:
+            if len(ways) == HOSTS:
+                # the least used of their pools is closed next
+                ways.clear()
+            ways[key] = _Way(self._session(), asked)
+        return ways[key]
 
     def _session(self) -> "requests.Session":
         session: requests.Session | None = getattr(self._threads, "session", None)
         if session is None:
             session = self._threads.session = _new_session(self._limits)
-            self._threads.known = {}
         return session
+
+
+class _Way:
+    """How one host is reached: through which proxy, and over which connections."""
+
+    def __init__(self, session: "requests.Session", asked: "requests.PreparedRequest") -> None:
+        url = str(asked.url)
+        found = session.merge_environment_settings(url, _proxies(url), True, None, None)
+        adapter: Any = session.get_adapter(url)
+        self.proxies, self.adapter = found["proxies"], adapter
+        self.pool: Any = adapter.get_connection_with_tls_context(asked, found["verify"], self.proxies, found["cert"])
+        adapter.cert_verify(self.pool, url, found["verify"], found["cert"])
 
 
 class Limits:
@@ -135,9 +162,8 @@ def _new_session(limits: Limits) -> "requests.Session":
             return manager
 
     session = requests.Session()
-    session.headers["User-Agent"] = "hublock"
     for scheme in ("http://", "https://"):
-        session.mount(scheme, Adapter())
+        session.mount(scheme, Adapter(pool_connections=HOSTS))
     return session
 
 

@@ -11,11 +11,11 @@ from urllib.parse import unquote, urlsplit
 from hublock.errors import TransferError
 from hublock.net.failures import told
 from hublock.net.routes import Route, check, is_loopback, join, redact, routes, same_origin
-from hublock.net.session import Authorize, Sessions
+from hublock.net.session import Sessions
 from hublock.settings import Settings
 
 if TYPE_CHECKING:
-    import requests
+    from urllib3 import BaseHTTPResponse
 
 CHUNK = 1 << 18
 """Bytes asked for in one read."""
@@ -32,9 +32,9 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 class Response:
     """One answer, its body still on the line; use it as a context manager, or close it."""
 
-    def __init__(self, answer: "requests.Response", url: str, *, idle: float) -> None:
+    def __init__(self, answer: "BaseHTTPResponse", url: str, *, idle: float) -> None:
         """Wrap ``answer`` to a request for ``url``, which may not fall silent for ``idle`` seconds."""
-        self.status: int = answer.status_code
+        self.status = answer.status
         self.headers: Mapping[str, str] = answer.headers
         """Case-insensitive."""
         self.url = url
@@ -55,7 +55,7 @@ class Response:
         waited, came = 0.0, 0
         while True:
             before = time.monotonic()
-            piece: bytes | None = self._answer.raw.read1(size, decode_content=False)
+            piece = self._answer.read1(size, decode_content=False)
             if not piece:
                 return
             # only the time spent waiting counts: a slow reader is not a slow line
@@ -83,11 +83,12 @@ class Response:
     def abort(self) -> None:
         """Make a read that waits in another thread fail at once, where urllib3 can (2.3 on)."""
         with suppress(AttributeError, OSError, RuntimeError, ValueError):
-            self._answer.raw.shutdown()
+            self._answer.shutdown()
 
     def close(self) -> None:
         """Give the connection back: kept for the next request if the body was read to its end, else closed."""
         self._answer.close()
+        self._answer.release_conn()
 
     def __enter__(self) -> Self:
         return self
@@ -163,11 +164,11 @@ class HttpTransport:
         trusted = True
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._ask(method, here, headers, body, trusted=trusted)
-            location = answer.headers.get("Location")
-            if answer.status_code not in REDIRECTS:
-                return Response(answer, here.origin, idle=self._idle)
-            answer.close()
-            following = self._follow(here, answer.status_code, location, method, route)
+            response = Response(answer, here.origin, idle=self._idle)
+            if response.status not in REDIRECTS:
+                return response
+            response.close()
+            following = self._follow(here, response.status, response.headers.get("Location"), method, route)
             check(following)
             trusted = trusted and same_origin(here.owner, following.owner)
             here = following
@@ -190,23 +191,14 @@ class HttpTransport:
 
     def _ask(
         self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None, *, trusted: bool
-    ) -> "requests.Response":
+    ) -> "BaseHTTPResponse":
         sent = {"Accept-Encoding": "identity", **headers}
         if not trusted:
             sent = {name: value for name, value in sent.items() if name.lower() not in ("authorization", "cookie")}
+        elif secret := self._secret(route):
+            sent.setdefault("Authorization", secret)
         with told(route.origin, "cannot be reached" + route.by_mirror):
-            return self._sessions.send(method, route.url, sent, body, self._authorization(route if trusted else None))
-
-    def _authorization(self, route: Route | None) -> Authorize:
-        """Return what adds the credentials for ``route``; always given, so that requests adds none by itself."""
-        secret = self._secret(route) if route else None
-
-        def add(request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-            if secret and "Authorization" not in request.headers:
-                request.headers["Authorization"] = secret
-            return request
-
-        return add
+            return self._sessions.send(method, route.url, sent, body)
 
     def _secret(self, route: Route) -> str | None:
         asked, owner = urlsplit(route.url), urlsplit(route.owner)
