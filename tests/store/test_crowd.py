@@ -52,6 +52,8 @@ def kill_writers(
                     # the seed makes no promise about where
                     process.wait(random.Random(process.pid).random() * 0.1)
                 process.kill()
+                # one that nobody waits for still has its number, and counts as alive
+                process.wait()
                 victims.append(process)
                 break
     return victims
