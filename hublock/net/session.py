@@ -55,7 +55,7 @@ class Sessions:
             way.adapter.request_url(asked, way.proxies),
             body=body,
             headers=asked.headers,
-            timeout=Timeout(*self._timeouts),
+            timeout=Timeout(connect=self._timeouts[0], read=self._timeouts[1]),
             retries=False,
             redirect=False,
             assert_same_host=False,

@@ -106,7 +106,9 @@ def test_a_fault_is_told_with_the_url_and_the_cause(bench: Bench, resumable: Non
         # where nothing is locked yet, this is simply what the host serves
         assert bench.fetch(asked).size > 0
         return
+    began = time.monotonic()
     said = bench.refuses(asked, kind, idle=0.1)
+    assert time.monotonic() - began < 10
     assert URL in said
     assert cause in said
     if kind is fault.kind:

@@ -387,8 +387,17 @@ def test_one_answer_that_drips_does_not_end_another(forge: Forge) -> None:
 
 def test_silence_amid_the_body_ends_in_time(forge: Forge) -> None:
     forge.serve("https://a.org/x", b"x" * 100, stall=50)
+    began = time.monotonic()
     with pytest.raises(TransferError, match=r"https://a\.org/x broke off: no answer in time"):
         get(HttpTransport(forge.settings(), idle_timeout=0.2), "https://a.org/x")
+    assert time.monotonic() - began < 2
+
+
+def test_a_line_may_fall_silent_often_in_all_longer_than_once(forge: Forge) -> None:
+    forge.serve("https://a.org/x", bytes(1 << 20), pace=0.05)
+    transport = HttpTransport(forge.settings(), connect_timeout=0.4, idle_timeout=0.4)
+    with transport.open("GET", "https://a.org/x") as response:
+        assert len(response.read(1 << 20)) == 1 << 20
 
 
 def test_a_body_that_drips_counts_as_dead() -> None:
