@@ -89,10 +89,28 @@ def write_beside(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path.write_text(text, encoding="ascii")
+    mode = inherited_mode(path.parent)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        os.write(handle, text.encode("ascii"))
+    finally:
+        os.close(handle)
     # the file may be another user's
     with suppress(PermissionError):
-        path.chmod(inherited_mode(path.parent))
+        if mode & stat.S_IWGRP:
+            path.chmod(mode)
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file that nobody else has made, for whoever may write the folder it lies in.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    mode = inherited_mode(path.parent)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    if mode & stat.S_IWGRP:
+        path.chmod(mode)
 
 
 def own_name(path: Path) -> Path:
@@ -137,8 +155,8 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def publish(temporary: Path, final: Path, *, settle: bool = True) -> None:
-    """Give a finished file its name, read-only; if the name exists already, that file stays.
+def publish(temporary: Path, final: Path, *, settle: bool = True) -> os.stat_result | None:
+    """Give a finished file its name, read-only, and return what it looks like; None if another file has that name.
 
     Its bytes are synced before. Unless ``settle``, who calls syncs its folder and the one above later: then a power cut
     may lose the name, never the bytes of a name that is there.
@@ -152,10 +170,12 @@ def publish(temporary: Path, final: Path, *, settle: bool = True) -> None:
         temporary.chmod(READ_ONLY)
         if final.exists():
             remove(temporary)
-            return
+            return None
+        facts = temporary.stat()
         temporary.replace(final)
         if settle:
             sync_folder(final.parent)
+        return facts
 
 
 def write_whole(path: Path, data: bytes, *, scratch: Path, durable: bool = True) -> None:

@@ -12,7 +12,7 @@ from hublock.core.digest import Digest
 from hublock.errors import StoreError
 from hublock.store.disk import (
     host_name,
-    inherited_mode,
+    make_file,
     make_folder,
     own_name,
     publish,
@@ -42,25 +42,23 @@ class Incoming:
         self._layout = layout
         self._left = layout.partial / name
         self.path = own_name(self._left)
-        self._claim()
+        self._gone = False
+        self._facts = self._claim()
 
     @property
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> Mapping[str, object]:
         """What was noted about the bytes; ``synced`` is true if they are known to have reached the disk."""
-        with suppress(OSError, ValueError):
-            facts = json.loads(_facts(self.path).read_bytes())
-            if isinstance(facts, dict):
-                return facts
-        return {}
+        return self._facts
 
     def note(self, facts: Mapping[str, object]) -> None:
         """Note what the next attempt must know to go on."""
         data = json.dumps(facts).encode()
         write_whole(_facts(self.path), data, scratch=self._layout.partial, durable=False)
+        self._facts = dict(facts)
 
     def clear(self) -> None:
         """Begin again with an empty file and no facts."""
-        remove(_facts(self.path))
+        self._forget()
         with writing(self.path):
             os.truncate(self.path, 0)
 
@@ -73,28 +71,27 @@ class Incoming:
             StoreError: it cannot be written.
         """
         final = self._layout.blob(digest)
-        facts = self.path.stat()
         # first, so that no facts stay behind alone
-        remove(_facts(self.path))
-        publish(self.path, final, settle=settle)
+        self._forget()
+        facts = publish(self.path, final, settle=settle)
+        self._gone = True
         # a stamp is a note of what was just proven; one that is missing only costs a hash
         with suppress(OSError):
-            if final.stat().st_ino == facts.st_ino:
-                write_beside(self._layout.blob_stamp(digest), stamp(final.stat()))
+            if facts is not None:
+                write_beside(self._layout.blob_stamp(digest), stamp(facts))
         return final
 
     def close(self) -> None:
         """Leave unfinished bytes for the next attempt; those that nothing was noted about just go."""
-        if not self.path.exists():
+        if self._gone or not self.path.exists():
             return
-        facts = self.facts
-        if not facts or self.path.stat().st_size == 0:
+        if not self._facts or self.path.stat().st_size == 0:
             remove(self.path)
-            remove(_facts(self.path))
+            self._forget()
             return
         with suppress(StoreError, OSError):
             sync_file(self.path)
-            self.note({**facts, "synced": True})
+            self.note({**self._facts, "synced": True})
         # never bytes beside the facts of other bytes
         remove(_facts(self._left))
         with writing(self._left):
@@ -102,17 +99,23 @@ class Incoming:
             with suppress(FileNotFoundError):
                 _facts(self.path).replace(_facts(self._left))
 
-    def _claim(self) -> None:
+    def _claim(self) -> dict[str, object]:
+        """Take over what was left behind, or begin an empty file; return what is known of the bytes."""
         make_folder(self._layout.partial)
+        taken = False
         with writing(self.path):
             for left in sorted(self._leavings(), key=_size, reverse=True):
-                if self.path.exists() or not _take(left, self.path):
+                if taken or not (taken := _take(left, self.path)):
                     remove(left)
                     remove(_facts(left))
-            if not self.path.exists():
-                handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                os.close(handle)
-                self.path.chmod(inherited_mode(self.path.parent))
+            if not taken:
+                make_file(self.path)
+        return _read_facts(self.path) if taken else {}
+
+    def _forget(self) -> None:
+        if self._facts:
+            remove(_facts(self.path))
+            self._facts = {}
 
     def _leavings(self) -> list[Path]:
         # not by a glob: that compiles a pattern for every file fetched
@@ -165,6 +168,16 @@ def _take(left: Path, mine: Path) -> bool:
         if not os.access(mine, os.W_OK):
             mine.unlink()
     return mine.exists()
+
+
+def _read_facts(path: Path) -> dict[str, object]:
+    with suppress(OSError, ValueError):
+        facts = json.loads(_facts(path).read_bytes())
+        if isinstance(facts, dict):
+            return facts
+    # whatever it holds instead does not stay beside other bytes
+    remove(_facts(path))
+    return {}
 
 
 def _facts(path: Path) -> Path:

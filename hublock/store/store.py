@@ -35,6 +35,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         """Use the store in the cache folder ``root``."""
         self._layout = Layout(root)
+        self._tidied = False
 
     @property
     def root(self) -> Path:
@@ -269,14 +270,16 @@ class Store:
                 return
 
     def _prepare(self) -> None:
-        """Make the folder of partial files, and clear away what writers who died left in it."""
+        """Make the folder of partial files, and once clear away what writers who died left in it."""
         layout = self._layout
         if not layout.tag.exists():
             make_folder(layout.partial)
             write_whole(layout.tag, TAG, scratch=layout.partial)
-        for name in os.listdir(layout.partial):  # noqa: PTH208 - for every file fetched: no globs, no paths
-            if name.startswith(("tree-", "small-")) and left_behind(layout.partial / name):
-                remove(layout.partial / name)
+        if not self._tidied:
+            self._tidied = True
+            for name in os.listdir(layout.partial):  # noqa: PTH208 - no globs: they compile a pattern each
+                if name.startswith(("tree-", "small-")) and left_behind(layout.partial / name):
+                    remove(layout.partial / name)
 
 
 def _absent(digest: Digest) -> OfflineError:

@@ -362,7 +362,7 @@ def test_leftovers_of_killed_writers_go(store: Store) -> None:
     (partial / f"tree-{host_name()}-{dead}-0" / "tree").mkdir(parents=True)
     (partial / f"small-{host_name()}-{dead}-0").write_text("")
     (partial / f"copy-{host_name()}-{dead}-0").write_text("")
-    store.add_blob(b"y")
+    Store(store.root).add_blob(b"y")
     assert leftovers(store) == []
 
 
