@@ -83,12 +83,14 @@ class Downloader:
         distinct = {item.digest or item.url: item for item in wanted}
         pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="hublock-file")
         named: list[Path] = []
+        waiting = self._line.waiting
+        waiting.update(distinct.values())
+        futures: dict[object, Future[Fetched]] = {}
         try:
             with pool:
-                futures: dict[object, Future[Fetched]] = {
-                    key: pool.submit(self._fetch, item, stop, named) for key, item in distinct.items()
-                }
                 try:
+                    for key, item in distinct.items():
+                        futures[key] = pool.submit(self._fetch, item, stop, named)
                     done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
                     for future in done:
                         future.result()
@@ -97,13 +99,18 @@ class Downloader:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
         finally:
+            waiting.difference_update(distinct.values())
             self._store.settle(named)
         return [futures[item.digest or item.url].result() for item in wanted]
 
     def _fetch(self, wanted: Wanted, stop: Stop, named: list[Path]) -> Fetched:
         """Return the file; a path whose name has still to be made to last is added to ``named``."""
-        if found := self._stored(wanted):
-            return found
+        try:
+            return self._stored(wanted) or self._brought(wanted, stop, named)
+        finally:
+            self._line.waiting.discard(wanted)
+
+    def _brought(self, wanted: Wanted, stop: Stop, named: list[Path]) -> Fetched:
         told = False
 
         def on_wait() -> None:
@@ -118,6 +125,7 @@ class Downloader:
             if found:
                 return found
             with self._line.connections:
+                self._line.waiting.discard(wanted)
                 digest, size = self._by_any_route(wanted, incoming, stop)
             path = incoming.publish(digest, settle=False)
             named.append(path)

@@ -1,13 +1,17 @@
-"""One large file over several connections: parts in order, each written to its place, hashed as the front advances."""
+"""One large file over several connections: each part is written to its place, and hashed when all before it is hashed.
+
+A part that comes when its turn has come is hashed from memory; one that came early is read again.
+"""
 
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hublock.errors import TransferError
 from hublock.net.source import Answer, Changed, Source
 from hublock.net.transport import CHUNK, Response
 from hublock.store.disk import writing
@@ -71,6 +75,8 @@ class PartsDownload:
         self._waiting = [number for number in range(plan.count) if number not in plan.done]
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
+        self._engine = hashlib.sha256()
+        self._hashed = 0
 
     @property
     def waiting(self) -> bool:
@@ -83,15 +89,16 @@ class PartsDownload:
             self._failure = self._failure or failure
             self._changed.notify_all()
 
-    def first(self, answer: Answer) -> None:
-        """Take the first part from an answer that was to bring the whole file, and break it off."""
-        with self._taken(0) as mine:
-            if mine:
-                self._write(answer, 0)
+    def work(self, first: Answer | None = None) -> None:
+        """Fetch parts until none is left; failures reach :meth:`digest`.
 
-    def work(self) -> None:
-        """Fetch parts until none is left; failures reach :meth:`digest`."""
+        ``first`` is an answer that brings the whole file: it is read as far as nobody else fetches what comes next.
+        """
         try:
+            if first is not None:
+                # what it does not bring is asked for below
+                with suppress(TransferError), first.response:
+                    self._read_on(first)
             while self.waiting:
                 with self._taken() as mine:
                     for number in mine:
@@ -108,13 +115,16 @@ class PartsDownload:
             Changed: the file changed meanwhile.
             TransferError: a part could not be fetched.
         """
-        engine = hashlib.sha256()
         with writing(self._path), self._path.open("rb", buffering=0) as file:
             for number in range(self.plan.count):
                 self._wait_for(number, on_part)
-                start, stop = self.plan.span(number)
-                hash_into(engine, file, stop - start)
-        return engine.hexdigest()
+                if self._hashed == number:
+                    start, stop = self.plan.span(number)
+                    file.seek(start)
+                    hash_into(self._engine, file, stop - start)
+                    with self._changed:
+                        self._hashed += 1
+        return self._engine.hexdigest()
 
     def _wait_for(self, number: int, on_part: Callable[[], None]) -> None:
         on_part()
@@ -141,37 +151,63 @@ class PartsDownload:
             with self._changed:
                 self._waiting = sorted(set(self._waiting) | (set(mine) - self.plan.done))
 
+    def _read_on(self, answer: Answer) -> None:
+        pieces = _Pieces(answer.response.chunks())
+        for number in range(self.plan.count):
+            with self._taken(number) as mine:
+                if not mine:
+                    return
+                self._write(answer.response, pieces, number)
+
     def _fetch(self, number: int) -> None:
         start, stop = self.plan.span(number)
         answer = self._source.ask(start, stop, self._validator)
         with answer.response:
             if answer.response.status != 206:
                 raise Changed("the host sends the whole file where a part was asked for")
-            self._write(answer, number)
+            self._write(answer.response, _Pieces(answer.response.chunks()), number)
 
-    def _write(self, answer: Answer, number: int) -> None:
+    def _write(self, response: Response, pieces: "_Pieces", number: int) -> None:
         start, stop = self.plan.span(number)
+        with self._changed:
+            # of its own, as a part that breaks off is hashed again from its beginning
+            engine = self._engine.copy() if self._hashed == number else None
         at = start
         try:
-            with self._reading(answer.response), writing(self._path), self._path.open("r+b", buffering=0) as file:
+            with self._reading(response), writing(self._path), self._path.open("r+b", buffering=0) as file:
                 file.seek(start)
-                for chunk in answer.response.chunks():
+                for piece in pieces.take(stop - start):
                     if self._failure is not None:
                         raise self._failure
-                    piece = memoryview(chunk)[: stop - at]
                     write_all(file, piece)
+                    if engine is not None:
+                        engine.update(piece)
                     at += len(piece)
                     self._advance(len(piece))
-                    if at == stop:
-                        break
         finally:
             if at != stop:
                 self._advance(start - at)
         if at != stop:
             raise Changed("a part is shorter than it was announced")
         with self._changed:
+            if engine is not None:
+                self._engine, self._hashed = engine, number + 1
             self.plan.done.add(number)
             self._changed.notify_all()
+
+
+class _Pieces:
+    """A body that is taken part by part."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, memoryview(b"")
+
+    def take(self, count: int) -> Iterator[memoryview]:
+        """Give the next ``count`` bytes, fewer if the body ends before."""
+        while count and (piece := self._rest or memoryview(next(self._chunks, b""))):
+            self._rest, piece = piece[count:], piece[:count]
+            count -= len(piece)
+            yield piece
 
 
 def hash_into(engine: Any, file: Any, count: int) -> None:

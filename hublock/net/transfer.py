@@ -91,6 +91,8 @@ class Line:
         self.sleep = sleep
         self.connections = threading.BoundedSemaphore(jobs)
         self.workers = ThreadPoolExecutor(jobs, thread_name_prefix="hublock-part")
+        self.waiting: set[Wanted] = set()
+        """Files without a connection; they come before more connections for a file that has one."""
 
 
 class Transfer:
@@ -155,7 +157,7 @@ class Transfer:
                 self._note(answer.total, answer.validator)
             return self._stream(answer)
 
-    def _resumable(self) -> tuple[int, dict[str, object]]:
+    def _resumable(self) -> tuple[int, Mapping[str, object]]:
         """Return how many bytes are at hand and what is known of them; unusable ones are dropped."""
         facts = self._incoming.facts
         size = self._incoming.path.stat().st_size
@@ -172,7 +174,7 @@ class Transfer:
         self._count_to(size if "done" not in facts else 0)
         return size, facts
 
-    def _check_head(self, answer: Answer, facts: dict[str, object]) -> None:
+    def _check_head(self, answer: Answer, facts: Mapping[str, object]) -> None:
         """Judge an answer before its body is read."""
         wanted, shown = self._wanted, redact(self._wanted.url)
         self._html = answer.is_html
@@ -255,12 +257,12 @@ class Transfer:
             patiently=lambda call: patiently(call, earned=self._earned, pause=self._pause, tries=self._tries),
             advance=self._advance,
         )
-        workers: list[Future[None]] = [line.workers.submit(self._begin, parts, first)]
+        workers: list[Future[None]] = [line.workers.submit(parts.work, first)]
 
         def on_part() -> None:
             self._stop.check()
             self._note(plan.total, validator, plan)
-            while parts.waiting and line.connections.acquire(blocking=False):
+            while parts.waiting and not line.waiting and line.connections.acquire(blocking=False):
                 workers.append(line.workers.submit(self._help, parts))
 
         try:
@@ -269,12 +271,6 @@ class Transfer:
             parts.stop(TransferError("the transfer was stopped", lasting=True))
             wait(workers)
             self._note(plan.total, validator, plan)
-
-    def _begin(self, parts: PartsDownload, first: Answer | None) -> None:
-        if first is not None:
-            with first.response:
-                parts.first(first)
-        parts.work()
 
     def _help(self, parts: PartsDownload) -> None:
         try:

@@ -45,7 +45,7 @@ class Layout:
 
     def blob(self, digest: Digest) -> Path:
         """Return where the file of ``digest`` lies."""
-        return self.root / "blobs" / digest.scheme / digest.hex[:2] / digest.hex
+        return self.cache.joinpath(VERSION, "blobs", digest.scheme, digest.hex[:2], digest.hex)
 
     def blob_stamp(self, digest: Digest) -> Path:
         """Return where it is written how that file looked when it was last hashed."""

@@ -5,13 +5,18 @@ import signal
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hublock.core.digest import Digest
 from hublock.errors import DigestMismatch, StoreError, TransferError
+from hublock.net import parts
 from hublock.net.download import Wanted
+from hublock.net.source import Source
+from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
 from tests.forge import Served
 from tests.net.bench import DATA, OTHER, URL, Bench, sha256, start, wanted
@@ -268,12 +273,39 @@ def test_a_fault_that_passes_is_forgotten(bench: Bench, fault: dict[str, Any]) -
     assert len(bench.naps) == 2
 
 
-def test_a_large_file_comes_in_parts(bench: Bench, small_parts: None) -> None:
+def first_breaks_off(served: Served) -> None:
+    """Let the first answer, which is to bring the whole file, end soon, so that parts are asked for."""
+    served.truncate = 5_000 if served.hits == 1 else None
+
+
+def test_a_large_file_that_nobody_helps_with_is_one_request(bench: Bench, small_parts: None) -> None:
     bench.forge.serve(URL, DATA)
+    path = bench.folder / "file"
+    path.write_bytes(bytes(len(DATA)))
+    source = Source(transport=HttpTransport(bench.forge.settings()), url=URL, route=0)
+    download = parts.PartsDownload(
+        source,
+        path,
+        parts.Plan(total=len(DATA), size=16 << 10),
+        validator='"1"',
+        reading=lambda _: nullcontext(),
+        patiently=lambda call: call(),
+        advance=lambda _: None,
+    )
+    download.work(source.ask())
+    assert bench.asked() == [None]
+    assert path.read_bytes() == DATA
+    # hashed as they came: what the file holds now is not read again
+    path.write_bytes(bytes(len(DATA)))
+    assert Digest("sha256", download.digest(lambda: None)) == sha256(DATA)
+
+
+def test_a_large_file_comes_in_parts(bench: Bench, small_parts: None) -> None:
+    bench.forge.serve(URL, DATA, on_hit=first_breaks_off)
     assert bench.fetch(wanted()).path.read_bytes() == DATA
     ranges = [text for text in bench.asked() if text]
-    assert len(ranges) == 18
-    assert len(set(ranges)) == 18
+    assert len(ranges) == 19
+    assert len(set(ranges)) == 19
     assert all(request.headers.get("if-range") == '"1"' for request in bench.forge.requests[1:])
     assert bench.heard.tasks[0].done == len(DATA)
     assert bench.partial() == []
@@ -307,6 +339,7 @@ def test_parts_that_break_off_are_fetched_again(bench: Bench, small_parts: None)
 @pytest.mark.parametrize("change", [2, 3, 9])
 def test_parts_of_two_versions_are_never_mixed(bench: Bench, small_parts: None, known: bool, change: int) -> None:
     def on_hit(served: Served) -> None:
+        first_breaks_off(served)
         served.data, served.etag = (DATA, '"1"') if served.hits < change else (OTHER, '"2"')
 
     bench.forge.serve(URL, on_hit=on_hit)
@@ -315,6 +348,7 @@ def test_parts_of_two_versions_are_never_mixed(bench: Bench, small_parts: None, 
 
 def test_parts_with_wrong_bytes_cost_one_more_whole_try(bench: Bench, small_parts: None) -> None:
     def on_hit(served: Served) -> None:
+        first_breaks_off(served)
         served.data = OTHER if served.hits == 4 else DATA
 
     bench.forge.serve(URL, on_hit=on_hit)
@@ -324,6 +358,7 @@ def test_parts_with_wrong_bytes_cost_one_more_whole_try(bench: Bench, small_part
 
 def test_parts_that_came_in_an_earlier_run_are_not_fetched_again(bench: Bench, small_parts: None) -> None:
     def on_hit(served: Served) -> None:
+        first_breaks_off(served)
         served.status = 200 if served.hits < 7 else 404
 
     served = bench.forge.serve(URL, DATA, on_hit=on_hit)
