@@ -1,8 +1,8 @@
 """Files into the store: each fetched once, resumed where it broke off, hashed as it comes, named only when right."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,7 +120,8 @@ class Downloader:
                 told = True
                 self._progress.say(f"waiting for another process that fetches {redact(wanted.url)}")
 
-        with self._store.incoming(str(wanted.digest or wanted.url), on_wait=on_wait) as incoming:
+        key = str(wanted.digest or wanted.url)
+        with _naming(wanted.url), self._store.incoming(key, on_wait=on_wait) as incoming:
             found = self._stored(wanted) or self._adopted(wanted)
             if found:
                 return found
@@ -180,6 +181,19 @@ class Downloader:
                 incoming.clear()
                 raise
         raise AssertionError("there is always a route")
+
+
+@contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """Name the file in every failure: the address of a redirect or a folder does not tell which file was wanted."""
+    try:
+        yield
+    except (TransferError, StoreError) as error:
+        shown = redact(url)
+        if shown not in error.message:
+            error.message = f"{shown}: {error.message}"
+            error.args = (error.message,)
+        raise
 
 
 def _graver(lied: DigestMismatch | None, last: TransferError | DigestMismatch) -> TransferError | DigestMismatch:

@@ -73,9 +73,9 @@ class Source:
         if response.status == 206:
             last = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if last is None or answer.start != start or (stop is not None and int(last[2]) + 1 != stop):
-                raise Changed(f"{redact(self.url)} answers with other bytes than it was asked for")
+                raise Changed("the host sends other bytes than it was asked for")
             if validator and answer.validator and answer.validator != validator:
-                raise Changed(f"{redact(self.url)} changed meanwhile")
+                raise Changed("the host has another version than before")
         return answer
 
     def _check_status(self, response: Response) -> None:
@@ -88,7 +88,7 @@ class Source:
                 )
             return
         if status == 416:
-            raise Changed(f"{shown} has fewer bytes than before")
+            raise Changed("it has fewer bytes than before")
         wait = retry_after(response.headers, time.time())
         if status in BUSY or (status == 403 and wait is not None):
             asks = "" if wait is None else f" and asks to wait {wait:.0f} s"

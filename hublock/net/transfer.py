@@ -123,17 +123,20 @@ class Transfer:
         wanted = self._wanted
         label = urlsplit(wanted.url).path.rpartition("/")[2] or redact(wanted.url)
         with self._line.progress.task(label, wanted.size) as self._task:
+            reason = ""
             for _ in range(TRIES):
                 try:
                     return patiently(self._attempt, earned=self._earned, pause=self._pause, tries=self._tries)
-                except Changed:
+                except Changed as change:
+                    reason = f": {change}"
                     self._restart()
-                except DigestMismatch:
+                except DigestMismatch as error:
+                    reason = f": {error.message}"
                     # bytes of two versions, or damaged ones of an earlier attempt: whole from one hand decides
                     if not self._resumed:
                         raise
                     self._restart()
-        raise TransferError(f"{redact(wanted.url)} changes while it is fetched (tried {TRIES} times)")
+        raise TransferError(f"{redact(wanted.url)} changes while it is fetched (tried {TRIES} times){reason}")
 
     def _attempt(self) -> tuple[Digest, int]:
         self._stop.check()
@@ -185,7 +188,7 @@ class Transfer:
                 f"{shown} serves {answer.total} bytes{self._page()}, not the {wanted.size} that are locked", hint=_TRUST
             )
         if answer.start and facts.get("total") not in (None, answer.total):
-            raise Changed
+            raise Changed("it has another size than before")
         self._task.grow(answer.total)
         self._check_room(answer.total - answer.start)
 
