@@ -4,6 +4,7 @@ A part that comes when its turn has come is hashed from memory; one that came ea
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -74,6 +75,7 @@ class PartsDownload:
         self._reading, self._patiently, self._advance = reading, patiently, advance
         self._waiting = [number for number in range(plan.count) if number not in plan.done]
         self._changed = threading.Condition()
+        self._writing = threading.Lock()
         self._failure: BaseException | None = None
         self._engine = hashlib.sha256()
         self._hashed = 0
@@ -179,11 +181,15 @@ class PartsDownload:
                 for piece in pieces.take(stop - start):
                     if self._failure is not None:
                         raise self._failure
-                    write_all(file, piece)
+                    # the system lets one write to a file at a time, and those who wait would burn the processor
+                    with self._writing:
+                        write_all(file, piece)
                     if engine is not None:
                         engine.update(piece)
                     at += len(piece)
                     self._advance(len(piece))
+                # so that the disk works beside the line, not after it
+                os.fsync(file.fileno())
         finally:
             if at != stop:
                 self._advance(start - at)

@@ -1,9 +1,9 @@
 """How long hublock takes to fetch and verify files, beside the programs people use now.
 
-Run it as ``python tests/benchmarks/sync.py [--scale 10] [--rounds 3] [--folder DIR]``. It serves files from nginx on
-loopback, once as fast as it can and once at 20 MB/s a connection, and prints wall and CPU time of every program and
-hublock's ratio to it (below 1: hublock is faster). ``--scale N`` makes every file N times smaller. What is not
-installed (nginx is a must) is left out and said so.
+Run it as ``python tests/benchmarks/sync.py [--case TEXT] [--line TEXT] [--program TEXT] [--scale 10] [--rounds 3]``.
+It serves files from nginx on loopback, once as fast as it can and once at 20 MB/s a connection, lets all programs take
+turns, and prints wall and CPU time of the best run of each and hublock's ratio to it (below 1: hublock is faster).
+``--scale N`` makes every file N times smaller. What is not installed (nginx is a must) is left out and said so.
 """
 
 import argparse
@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MB = 1_000_000
 CASES = {"1 x 2 GB": (1, 2000 * MB), "12 x 100 MB": (12, 100 * MB), "300 x 1 MB": (300, MB)}
 THROTTLE = "20m"
+"""nginx pauses after each chunk it sends; without the small chunks a file of 1 MB would leave in one, unthrottled."""
 NGINX = """
 daemon off; worker_processes 2; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 1024; }}
@@ -33,7 +34,7 @@ http {{
     access_log off; sendfile on; etag on; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     server {{ listen 127.0.0.1:{fast}; root {files}; }}
-    server {{ listen 127.0.0.1:{slow}; root {files}; limit_rate {rate}; }}
+    server {{ listen 127.0.0.1:{slow}; root {files}; limit_rate {rate}; sendfile_max_chunk 128k; }}
 }}
 """
 
@@ -142,14 +143,20 @@ def curl(load: Load, target: Path) -> list[str]:
     ]
 
 
+def aria2_at_once(load: Load, target: Path) -> list[str]:
+    """Fetch eight files at once over five connections each, forty in all."""
+    return [*aria2(load, target), "-s5", "-j8"]
+
+
 def aria2(load: Load, target: Path) -> list[str]:
+    """Use eight connections in all, as hublock does."""
     lines = [
         f"{url}\n  out={number}\n  checksum=sha-256={digest}"
         for number, (url, digest) in enumerate(zip(load.urls, load.digests, strict=True))
     ]
     listed = target.with_suffix(".aria2")
     listed.write_text("\n".join(lines))
-    return ["aria2c", "-x8", "-s8", "-j8", "--quiet", f"--dir={target}", f"--input-file={listed}"]
+    return ["aria2c", "-x8", "-s8", "-j1", "--quiet", f"--dir={target}", f"--input-file={listed}"]
 
 
 def contestants() -> dict[str, Callable[[Load, Path], Cost]]:
@@ -161,7 +168,8 @@ def contestants() -> dict[str, Callable[[Load, Path], Cost]]:
             continue
         bodies = (TORCH.format(prefix="None"), TORCH.format(prefix="digest")) if module == "torch" else (POOCH,)
         found |= {name: python(body) for name, body in zip(names, bodies, strict=True)}
-    for command, name, arguments in (("curl", "curl", curl), ("aria2c", "aria2c +hash", aria2)):
+    programs = (("curl", "curl", curl), ("aria2c", "aria2c +hash", aria2), ("aria2c", "aria2c 40 +hash", aria2_at_once))
+    for command, name, arguments in programs:
         if shutil.which(command):
             found[name] = program(arguments)
         else:
@@ -217,24 +225,25 @@ def wait_for(port: int) -> None:
     raise SystemExit("nginx did not start")
 
 
-def measure(run: Callable[[Load, Path], Cost], load: Load, folder: Path, rounds: int) -> Cost:
-    """Return the fastest of several runs, each into an empty folder."""
-    costs = []
-    for number in range(rounds):
-        target = folder / f"target{number}"
-        target.mkdir()
-        costs.append(run(load, target))
+def measure(run: Callable[[Load, Path], Cost], load: Load, target: Path) -> Cost:
+    """Return what one run into an empty folder costs."""
+    target.mkdir()
+    try:
+        return run(load, target)
+    finally:
         shutil.rmtree(target)
-    return min(costs, key=lambda cost: cost.wall)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", default="", help="only cases whose name holds this text, as `300 x`")
+    parser.add_argument("--line", default="", help="only lines whose name holds this text, as `fast` or `20 MB/s`")
+    parser.add_argument("--program", default="", help="only programs whose name holds this text, beside hublock")
     parser.add_argument("--scale", type=int, default=1, help="make every file so many times smaller")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where files are served from and written to")
     given = parser.parse_args()
-    programs = contestants()
+    programs = {name: run for name, run in contestants().items() if name == "hublock" or given.program in name}
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="hublock-bench-") as name:
         folder = Path(name)
         # nginx reads as another user
@@ -243,27 +252,34 @@ def main() -> None:
         files.mkdir()
         with nginx(folder, files) as lines:
             for number, (case, (count, size)) in enumerate(CASES.items()):
+                if given.case not in case:
+                    continue
                 made = make(files / str(number), count, size // given.scale)
                 for line, address in lines.items():
+                    if given.line not in line:
+                        continue
                     load = Load(
                         urls=[address + path for path, _ in made],
                         digests=[digest for _, digest in made],
                         sizes=[size // given.scale] * count,
                     )
-                    print(f"\n{case}{f' / {given.scale}' if given.scale > 1 else ''}, {line}")
-                    table(programs, load, folder, given.rounds)
+                    print(f"\n{case}{f' / {given.scale}' if given.scale > 1 else ''}, {line}", flush=True)
+                    table(programs, load, folder / "target", given.rounds)
 
 
-def table(programs: dict[str, Callable[[Load, Path], Cost]], load: Load, folder: Path, rounds: int) -> None:
-    ours: Cost | None = None
-    for name, run in programs.items():
-        cost = measure(run, load, folder, rounds)
-        ours = ours or cost
+def table(programs: dict[str, Callable[[Load, Path], Cost]], load: Load, target: Path, rounds: int) -> None:
+    """Print the best of ``rounds`` runs of every program; they take turns, so that a slow minute hits all of them."""
+    costs: dict[str, list[Cost]] = {name: [] for name in programs}
+    for _ in range(rounds):
+        for name, run in programs.items():
+            costs[name].append(measure(run, load, target))
+    best = {name: min(runs, key=lambda cost: cost.wall) for name, runs in costs.items()}
+    ours = best["hublock"]
+    for name, cost in best.items():
         wall, cpu = ours.wall / cost.wall, ours.cpu / max(cost.cpu, 0.001)
         ratio = f"hublock takes {wall:5.2f} x its wall time, {cpu:5.2f} x its CPU"
         print(
-            f"  {name:16} {cost.wall:7.2f} s wall {cost.cpu:7.2f} s CPU   {ratio if name != 'hublock' else ''}",
-            flush=True,
+            f"  {name:16} {cost.wall:7.2f} s wall {cost.cpu:7.2f} s CPU   {ratio if name != 'hublock' else ''}".rstrip()
         )
 
 
