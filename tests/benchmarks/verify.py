@@ -1,6 +1,6 @@
 """How fast ``hublock verify`` hashes its store again, beside ``openssl dgst -sha256`` over the same files.
 
-Run it as ``python tests/benchmarks/verify.py [--files 4] [--megabytes 250] [--folder DIR]``. Both are whole commands
+Run it as ``python tests/benchmarks/verify.py [--files 4] [--megabytes 1000] [--folder DIR]``. Both are whole commands
 and get all cores (openssl: as many at a time, a file each). The last rows are ``verify`` of files that look unchanged,
 which reads none of them: once of these files, once of a thousand.
 """
@@ -71,7 +71,7 @@ def best(work: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=4)
-    parser.add_argument("--megabytes", type=int, default=250, help="of each file")
+    parser.add_argument("--megabytes", type=int, default=1000, help="of each file")
     parser.add_argument("--folder", type=Path, help="where the stores are made")
     given = parser.parse_args()
     cores = os.cpu_count() or 1
