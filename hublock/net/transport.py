@@ -81,8 +81,8 @@ class Response:
         return bytes(body)
 
     def abort(self) -> None:
-        """Make a read that waits in another thread fail at once, where urllib3 can (2.3 on)."""
-        with suppress(AttributeError, OSError, RuntimeError, ValueError):
+        """Make a read that waits in another thread fail at once."""
+        with suppress(OSError, RuntimeError, ValueError):
             self._answer.shutdown()
 
     def close(self) -> None:
