@@ -71,7 +71,7 @@ class Sessions:
         key = parts.scheme, parts.netloc
         if key not in ways:
             if len(ways) == HOSTS:
-                # the least used of their pools is closed next
+                # a pool that nobody holds is closed
                 ways.clear()
             ways[key] = _Way(self._session(), asked)
         return ways[key]

@@ -306,6 +306,8 @@ def test_a_large_file_comes_in_parts(bench: Bench, small_parts: None) -> None:
     ranges = [text for text in bench.asked() if text]
     assert len(ranges) == 19
     assert len(set(ranges)) == 19
+    # the other parts went on meanwhile
+    assert bench.naps == []
     assert all(request.headers.get("if-range") == '"1"' for request in bench.forge.requests[1:])
     assert bench.heard.tasks[0].done == len(DATA)
     assert bench.partial() == []
