@@ -3,15 +3,15 @@
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hublock.core.lockfile import Lock, parse_lock
-from hublock.errors import InputError, InvalidManifest, NotLocked, StoreError
-from hublock.store.disk import own_name
+from hublock.errors import InputError, InvalidManifest, NotLocked, StaleLock, StoreError
+from hublock.store.disk import own_name, sync_folder
 from hublock.store.incoming import clear_leavings
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class Project:
             UnsupportedLockVersion: it was written by a newer hublock.
         """
         return parse_lock(read_text(self.lock), file=str(self.lock)) if self.lock.exists() else Lock()
+
+    def stale(self, reasons: Sequence[str]) -> StaleLock:
+        """Return the error for a lock that does not answer the manifest, for these ``reasons``."""
+        return StaleLock(f"{self.lock} does not answer the manifest: {'; '.join(reasons)}", hint="hublock lock")
 
     def write_manifest(self, text: str) -> None:
         """Replace the manifest by ``text``, wholly or not at all."""
@@ -235,7 +239,7 @@ def replace_file(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}", hint=f"chmod u+w {path.parent}") from None
     finally:
@@ -247,13 +251,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; Windows has no handle on a folder and needs none."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -7,7 +7,7 @@ import sys
 from hublock.cli import tracing
 from hublock.cli.face import Face
 from hublock.cli.run import STARTUP
-from hublock.errors import InputError, StaleLock
+from hublock.errors import InputError
 
 SUMMARY = "answer in hub.lock what the manifest wants; never move a pin"
 EXAMPLES = """\
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     if arguments.check:
         reasons = check_lock(project)
         if reasons:
-            raise StaleLock(f"{project.lock} does not answer the manifest: {'; '.join(reasons)}", hint="hublock lock")
+            raise project.stale(reasons)
         face.console.say(f"{project.lock.name} is current")
         return 0
     done = lock_project(project, face.context, options=tracing.options(arguments), retrace=arguments.retrace)

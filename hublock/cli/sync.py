@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face
-from hublock.errors import NotLocked, StaleLock
+from hublock.errors import NotLocked
 
 if TYPE_CHECKING:
     from hublock.core.lockfile import Lock
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     lock = project.read_lock()
     reasons = plan(project.read_manifest(), lock).reasons if project.manifest.exists() else ()
     if reasons and arguments.locked:
-        raise StaleLock(f"{project.lock} does not answer the manifest: {'; '.join(reasons)}", hint="hublock lock")
+        raise project.stale(reasons)
     for reason in reasons:
         console.warn(f"{project.lock.name} is stale: {reason}")
     if arguments.from_bundle:

@@ -89,16 +89,11 @@ def write_beside(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    mode = inherited_mode(path.parent)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    handle = _open_shared(path, os.O_TRUNC)
     try:
         os.write(handle, text.encode("ascii"))
     finally:
         os.close(handle)
-    # the file may be another user's
-    with suppress(PermissionError):
-        if mode & stat.S_IWGRP:
-            path.chmod(mode)
 
 
 def make_file(path: Path) -> None:
@@ -107,10 +102,18 @@ def make_file(path: Path) -> None:
     Raises:
         OSError: it cannot be made.
     """
+    os.close(_open_shared(path, os.O_EXCL))
+
+
+def _open_shared(path: Path, flag: int) -> int:
+    """Open a file for writing, made if need be, that whoever may write its folder may write as well."""
     mode = inherited_mode(path.parent)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
-    if mode & stat.S_IWGRP:
-        path.chmod(mode)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | flag, mode)
+    # the file may be another user's
+    with suppress(PermissionError):
+        if mode & stat.S_IWGRP:
+            path.chmod(mode)
+    return handle
 
 
 def own_name(path: Path) -> Path:

@@ -163,14 +163,25 @@ def pinned(declared: Path, forge: Forge, project: Path, store: Path, monkeypatch
 
 
 @pytest.fixture
-def hub(project: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run ``hublock …`` in this process; what differs from run to run is written as <words>."""
+def inside(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``hublock …`` in this process, and return what it says as it stands."""
 
     def call(*args: str) -> Done:
         capsys.readouterr()
         code = main(list(args))
         seen = capsys.readouterr()
-        return Done(told(seen.out, project), told(seen.err, project), code)
+        return Done(seen.out, seen.err, code)
+
+    return call
+
+
+@pytest.fixture
+def hub(project: Path, inside: Run) -> Run:
+    """Run ``hublock …`` in this process; what differs from run to run is written as <words>."""
+
+    def call(*args: str) -> Done:
+        done = inside(*args)
+        return Done(told(done.out, project), told(done.err, project), done.code)
 
     return call
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hublock.cli.main import main
 from hublock.core.lockfile import Repo, parse_lock
 from tests.forge import Forge, ForgeRepo, git
 from tests.stories.conftest import Done, Run
@@ -22,20 +21,11 @@ def repo(forge: Forge) -> ForgeRepo:
 
 
 @pytest.fixture
-def hublock(
-    forge: Forge, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def hublock(forge: Forge, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch, inside: Run) -> Run:
     """Run ``hublock …`` in the project, in this process."""
     monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
     monkeypatch.chdir(project)
-
-    def call(*args: str) -> Done:
-        capsys.readouterr()
-        code = main(list(args))
-        seen = capsys.readouterr()
-        return Done(seen.out, seen.err, code)
-
-    return call
+    return inside
 
 
 @pytest.fixture

@@ -2,20 +2,18 @@
 
 import base64
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hublock.cli.main import main
 from tests.forge import Forge
-from tests.stories.conftest import Done
+from tests.stories.conftest import Run
 
 CANARY = "ghp_canary0123456789"
 HUBCONF = "dependencies = []\n\n\ndef net(pretrained=False):\n    return None\n"
 ASSET = "https://github.com/someone/private/releases/download/v1/net.pth"
 HUGGING = "https://huggingface.co/someone/net/resolve/main/net.bin"
-Say = Callable[..., Done]
 
 
 @pytest.fixture
@@ -34,20 +32,12 @@ def private(forge: Forge) -> Forge:
 
 
 @pytest.fixture
-def say(
-    private: Forge, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Say:
+def say(private: Forge, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch, inside: Run) -> Run:
     """Run ``hublock …`` in this process, as verbose as it can be."""
     monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
     monkeypatch.chdir(project)
 
-    def call(*args: str) -> Done:
-        capsys.readouterr()
-        code = main([*args, "-v"])
-        seen = capsys.readouterr()
-        return Done(seen.out, seen.err, code)
-
-    return call
+    return lambda *args: inside(*args, "-v")
 
 
 def spellings(secret: str) -> Iterator[bytes]:
@@ -78,7 +68,7 @@ def search_folder(folder: Path) -> int:
 @pytest.mark.parametrize("kind", ["token", "netrc"])
 def test_a_secret_is_found_nowhere(
     private: Forge,
-    say: Say,
+    say: Run,
     project: Path,
     store: Path,
     clean_environment: Path,
@@ -138,7 +128,7 @@ def test_a_secret_is_found_nowhere(
     ],
 )
 def test_a_token_that_would_enter_the_lock_is_refused_and_not_repeated(
-    private: Forge, say: Say, project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+    private: Forge, say: Run, project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", CANARY)
     done = say("add", *words)
