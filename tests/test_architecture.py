@@ -36,7 +36,6 @@ LIBRARIES = {
     "tomlkit": {"core"},
     "packaging": {"core", "runtime"},
     "tqdm": {"cli"},
-    "filelock": {"store"},
     "platformdirs": {"settings", "cli"},
 }
 """Which rooms may name which library; any other library may not be named at all."""

@@ -16,7 +16,7 @@ from hublock.core.names import MAX_FILE
 from hublock.core.tree import Listing, SourceFile, blob_id, check_files, encode
 from hublock.errors import DigestMismatch, IntegrityError, OfflineError, StoreError, TreeMismatch, UnsafeArchive
 from hublock.store import bundle
-from hublock.store.disk import own_name, sync_file, sync_folder, writing
+from hublock.store.disk import own_name, sync_file, sync_folder, write_all, writing
 from hublock.store.incoming import clear_leavings
 from hublock.store.store import StoredTree
 
@@ -207,9 +207,9 @@ def _take_file(source: bundle.Bundle, item: LockedFile, context: Context, path: 
         if _has_file(context, item):
             return
         incoming.clear()
-        with writing(incoming.path), incoming.path.open("r+b", buffering=0) as target:
+        with writing(incoming.path):
             for piece in _hashed(source.pieces(name), item, str(path)):
-                target.write(piece)
+                write_all(incoming.open(), piece)
         if context.store.blob(item.digest) is not None:
             context.store.discard(item.digest)
         incoming.publish(item.digest)

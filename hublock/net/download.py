@@ -1,9 +1,9 @@
 """Files into the store: each fetched once, resumed where it broke off, hashed as it comes, named only when right."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from hublock.core.digest import Digest
 from hublock.core.progress import Progress
 from hublock.errors import DigestMismatch, StoreError, TransferError
+from hublock.net.crew import make_calls
 from hublock.net.retry import MIRROR_TRIES, TRIES
 from hublock.net.routes import redact
 from hublock.net.source import Source
@@ -81,27 +82,15 @@ class Downloader:
         """
         stop = Stop()
         distinct = {item.digest or item.url: item for item in wanted}
-        pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="hublock-file")
         named: list[Path] = []
-        waiting = self._line.waiting
-        waiting.update(distinct.values())
-        futures: dict[object, Future[Fetched]] = {}
+        calls = [partial(self._fetch, item, stop, named) for item in distinct.values()]
+        self._line.waiting.update(distinct.values())
         try:
-            with pool:
-                try:
-                    for key, item in distinct.items():
-                        futures[key] = pool.submit(self._fetch, item, stop, named)
-                    done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-                    for future in done:
-                        future.result()
-                except BaseException:
-                    stop.set()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+            got = dict(zip(distinct, make_calls(calls, most=self._jobs, on_failure=stop.set), strict=True))
         finally:
-            waiting.difference_update(distinct.values())
+            self._line.waiting.difference_update(distinct.values())
             self._store.settle(named)
-        return [futures[item.digest or item.url].result() for item in wanted]
+        return [got[item.digest or item.url] for item in wanted]
 
     def _fetch(self, wanted: Wanted, stop: Stop, named: list[Path]) -> Fetched:
         """Return the file; a path whose name has still to be made to last is added to ``named``."""

@@ -15,7 +15,7 @@ from typing import Any
 from hublock.errors import TransferError
 from hublock.net.source import Answer, Changed, Source
 from hublock.net.transport import CHUNK, Response
-from hublock.store.disk import writing
+from hublock.store.disk import write_all, writing
 
 WORTH_PARTS = 64 << 20
 """Bytes from which on a file is fetched in parts."""
@@ -222,9 +222,3 @@ def hash_into(engine: Any, file: Any, count: int) -> None:
     while count and (came := file.readinto(memoryview(buffer)[: min(count, len(buffer))])):
         engine.update(memoryview(buffer)[:came])
         count -= came
-
-
-def write_all(file: Any, data: memoryview) -> None:
-    """Write all of ``data`` to an unbuffered file, which may take it in pieces."""
-    while data:
-        data = data[file.write(data) :]

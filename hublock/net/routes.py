@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 from hublock.errors import TransferError
@@ -66,8 +67,9 @@ def check(route: Route) -> None:
     Raises:
         TransferError: the address is no http(s) URL, or plain http beyond loopback that no mirror rule allows.
     """
-    for url in (route.url, route.origin):
-        parts = _parse(url)
+    parts = _parse(route.url)
+    if route.rule:
+        parts = _parse(route.origin)
     if parts.scheme == "http" and route.rule is None and not is_loopback(parts.hostname):
         raise TransferError(
             f"{redact(route.url)} is plain http, which anyone on the line can change",
@@ -103,6 +105,7 @@ def same_origin(left: str, right: str) -> bool:
     return _origin(urlsplit(left)) == _origin(urlsplit(right))
 
 
+@lru_cache(256)
 def is_loopback(host: str | None) -> bool:
     """Say whether ``host`` can only be this machine."""
     if not host:

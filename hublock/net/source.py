@@ -79,17 +79,17 @@ class Source:
         return answer
 
     def _check_status(self, response: Response) -> None:
-        status, shown = response.status, redact(self.url)
+        status = response.status
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if status in (200, 206):
             if encoding not in ("", "identity"):
                 raise TransferError(
-                    f"{shown} answers in the encoding {encoding!r}, which nobody asked for", lasting=True
+                    f"{redact(self.url)} answers in the encoding {encoding!r}, which nobody asked for", lasting=True
                 )
             return
         if status == 416:
             raise Changed("it has fewer bytes than before")
-        wait = retry_after(response.headers, time.time())
+        shown, wait = redact(self.url), retry_after(response.headers, time.time())
         if status in BUSY or (status == 403 and wait is not None):
             asks = "" if wait is None else f" and asks to wait {wait:.0f} s"
             raise TransferError(f"{shown} answers with status {status}{asks}", wait=wait)

@@ -1,7 +1,6 @@
 """One file from one source into one partial file, through every failure that may pass."""
 
 import hashlib
-import os
 import random
 import shutil
 import threading
@@ -14,12 +13,12 @@ from urllib.parse import urlsplit
 from hublock.core.digest import Digest
 from hublock.core.progress import Progress, Task
 from hublock.errors import DigestMismatch, StoreError, TransferError
-from hublock.net.parts import WORTH_PARTS, PartsDownload, Plan, hash_into, part_size, write_all
+from hublock.net.parts import WORTH_PARTS, PartsDownload, Plan, hash_into, part_size
 from hublock.net.retry import TRIES, patiently, seconds
 from hublock.net.routes import redact
 from hublock.net.source import Answer, Changed, Source
 from hublock.net.transport import Response
-from hublock.store.disk import writing
+from hublock.store.disk import write_all, writing
 from hublock.store.store import Incoming
 
 EARNED = 1 << 20
@@ -163,7 +162,7 @@ class Transfer:
     def _resumable(self) -> tuple[int, Mapping[str, object]]:
         """Return how many bytes are at hand and what is known of them; unusable ones are dropped."""
         facts = self._incoming.facts
-        size = self._incoming.path.stat().st_size
+        size = self._incoming.size
         usable = bool(facts) and size > 0 and self._wanted.size in (None, facts.get("total"))
         if self._wanted.digest is None:
             # no digest will tell later whether these bytes are right: same URL, same version, and known to be synced
@@ -179,13 +178,15 @@ class Transfer:
 
     def _check_head(self, answer: Answer, facts: Mapping[str, object]) -> None:
         """Judge an answer before its body is read."""
-        wanted, shown = self._wanted, redact(self._wanted.url)
+        wanted = self._wanted
         self._html = answer.is_html
         if answer.total is None:
             return
         if wanted.size not in (None, answer.total):
             raise DigestMismatch(
-                f"{shown} serves {answer.total} bytes{self._page()}, not the {wanted.size} that are locked", hint=_TRUST
+                f"{redact(wanted.url)} serves {answer.total} bytes{self._page()}, "
+                f"not the {wanted.size} that are locked",
+                hint=_TRUST,
             )
         if answer.start and facts.get("total") not in (None, answer.total):
             raise Changed("it has another size than before")
@@ -204,16 +205,17 @@ class Transfer:
 
     def _stream(self, answer: Answer) -> tuple[Digest, int]:
         """Read the body of ``answer`` into the file, from where it starts to its end."""
-        path, at = self._incoming.path, answer.start
-        with writing(path), path.open("r+b", buffering=0) as file:
+        file, at = self._incoming.open(), answer.start
+        with writing(self._incoming.path):
             engine = hashlib.sha256()
+            file.seek(0)
             hash_into(engine, file, at)
             with self._reading(answer.response):
                 for piece in answer.response.chunks():
                     self._stop.check()
                     at += len(piece)
                     self._check_length(at)
-                    write_all(file, memoryview(piece))
+                    write_all(file, piece)
                     engine.update(piece)
                     self._advance(len(piece))
             # what an earlier, longer version left behind the end was not hashed
@@ -249,7 +251,7 @@ class Transfer:
         incoming, line = self._incoming, self._line
         self._resumed = True
         with writing(incoming.path):
-            os.truncate(incoming.path, plan.total)
+            incoming.open().truncate(plan.total)
         self._count_to(plan.bytes_done())
         parts = PartsDownload(
             self._source,

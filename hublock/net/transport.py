@@ -17,7 +17,7 @@ from hublock.settings import Settings
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
-CHUNK = 1 << 18
+CHUNK = 1 << 20
 """Bytes asked for in one read."""
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT, IDLE_TIMEOUT = 10.0, 30.0

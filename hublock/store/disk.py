@@ -7,9 +7,11 @@ import os
 import platform
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +20,9 @@ from hublock.errors import StoreError
 READ_ONLY = 0o444
 SHARED = stat.S_ISGID | stat.S_IRWXG
 """What marks a folder that a group shares on purpose (``chmod g+rwxs``); nothing is ever shared with everybody."""
-_numbers = itertools.count()
+STARTED = time.time_ns()
+"""Numbers below are an earlier process's, even one of the same process id, as all of a container are."""
+_numbers = itertools.count(STARTED)
 
 
 @contextmanager
@@ -89,26 +93,31 @@ def write_beside(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    handle = _open_shared(path, os.O_TRUNC)
+    handle = _open_shared(path, os.O_WRONLY | os.O_TRUNC)
     try:
         os.write(handle, text.encode("ascii"))
     finally:
         os.close(handle)
 
 
-def make_file(path: Path) -> None:
-    """Make an empty file that nobody else has made, for whoever may write the folder it lies in.
+def open_shared(path: Path) -> FileIO:
+    """Open a file to read and write, made if need be, for whoever may write the folder it lies in.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be opened.
     """
-    os.close(_open_shared(path, os.O_EXCL))
+    try:
+        handle = _open_shared(path, os.O_RDWR)
+    except FileNotFoundError:
+        make_folder(path.parent)
+        handle = _open_shared(path, os.O_RDWR)
+    return FileIO(handle, "r+")
 
 
-def _open_shared(path: Path, flag: int) -> int:
+def _open_shared(path: Path, flags: int) -> int:
     """Open a file for writing, made if need be, that whoever may write its folder may write as well."""
     mode = inherited_mode(path.parent)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | flag, mode)
+    handle = os.open(path, os.O_CREAT | getattr(os, "O_BINARY", 0) | flags, mode)
     # the file may be another user's
     with suppress(PermissionError):
         if mode & stat.S_IWGRP:
@@ -135,6 +144,13 @@ def inherited_mode(folder: Path) -> int:
     return 0o600
 
 
+def write_all(file: FileIO, data: bytes | memoryview) -> None:
+    """Write all of ``data`` to an unbuffered file, which may take it in pieces."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
 def sync_file(path: Path) -> None:
     """Have the bytes of ``path`` on the disk before returning."""
     # Windows syncs only what is open for writing
@@ -158,24 +174,30 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def publish(temporary: Path, final: Path, *, settle: bool = True) -> os.stat_result | None:
+def publish(file: FileIO, temporary: Path, final: Path, *, settle: bool = True) -> os.stat_result | None:
     """Give a finished file its name, read-only, and return what it looks like; None if another file has that name.
 
-    Its bytes are synced before. Unless ``settle``, who calls syncs its folder and the one above later: then a power cut
-    may lose the name, never the bytes of a name that is there.
+    ``file`` is the open file at ``temporary``; it is synced before, and closed. Unless ``settle``, who calls syncs the
+    folder of the name and the one above later: then a power cut may lose the name, never the bytes of a name that is
+    there.
 
     Raises:
         StoreError: it cannot be written.
     """
-    make_folder(final.parent, settle=settle)
     with writing(final):
-        sync_file(temporary)
+        # closed before it is renamed, which Windows demands
+        with file:
+            os.fsync(file.fileno())
+            facts = os.fstat(file.fileno())
         temporary.chmod(READ_ONLY)
         if final.exists():
             remove(temporary)
             return None
-        facts = temporary.stat()
-        temporary.replace(final)
+        try:
+            temporary.replace(final)
+        except FileNotFoundError:
+            make_folder(final.parent, settle=settle)
+            temporary.replace(final)
         if settle:
             sync_folder(final.parent)
         return facts

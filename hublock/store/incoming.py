@@ -6,14 +6,15 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from hublock.core.digest import Digest
 from hublock.errors import StoreError
 from hublock.store.disk import (
+    STARTED,
     host_name,
-    make_file,
-    make_folder,
+    open_shared,
     own_name,
     publish,
     remove,
@@ -28,7 +29,7 @@ from hublock.store.stamps import stamp
 ABANDONED_AFTER = 120.0
 """Seconds without a write after which a partial file of an unknown machine counts as left behind."""
 
-_OWNED = re.compile(r"-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-\d+$")
+_OWNED = re.compile(r"-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<number>\d+)$")
 
 
 class Incoming:
@@ -38,12 +39,18 @@ class Incoming:
     """
 
     def __init__(self, layout: Layout, name: str) -> None:
-        """Take over what was left behind under ``name``, or begin an empty file."""
+        """Take over what was left behind under ``name``; else a file is made once it is opened."""
         self._layout = layout
         self._left = layout.partial / name
         self.path = own_name(self._left)
+        self._file: FileIO | None = None
         self._gone = False
         self._facts = self._claim()
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are already."""
+        return max(_size(self.path), 0)
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -56,11 +63,23 @@ class Incoming:
         write_whole(_facts(self.path), data, scratch=self._layout.partial, durable=False)
         self._facts = dict(facts)
 
+    def open(self) -> FileIO:
+        """Return the file, open to read and write, not buffered; it is closed by who made this object.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        if self._file is None:
+            with writing(self.path):
+                self._file = open_shared(self.path)
+        return self._file
+
     def clear(self) -> None:
         """Begin again with an empty file and no facts."""
         self._forget()
-        with writing(self.path):
-            os.truncate(self.path, 0)
+        if self.size:
+            with writing(self.path):
+                os.truncate(self.path, 0)
 
     def publish(self, digest: Digest, *, settle: bool = True) -> Path:
         """Give the finished file its name; its bytes must have been hashed to ``digest``.
@@ -73,7 +92,7 @@ class Incoming:
         final = self._layout.blob(digest)
         # first, so that no facts stay behind alone
         self._forget()
-        facts = publish(self.path, final, settle=settle)
+        facts = publish(self.open(), self.path, final, settle=settle)
         self._gone = True
         # a stamp is a note of what was just proven; one that is missing only costs a hash
         with suppress(OSError):
@@ -83,9 +102,11 @@ class Incoming:
 
     def close(self) -> None:
         """Leave unfinished bytes for the next attempt; those that nothing was noted about just go."""
-        if self._gone or not self.path.exists():
+        if self._file is not None:
+            self._file.close()
+        if self._gone:
             return
-        if not self._facts or self.path.stat().st_size == 0:
+        if not self._facts or not self.size:
             remove(self.path)
             self._forget()
             return
@@ -100,16 +121,13 @@ class Incoming:
                 _facts(self.path).replace(_facts(self._left))
 
     def _claim(self) -> dict[str, object]:
-        """Take over what was left behind, or begin an empty file; return what is known of the bytes."""
-        make_folder(self._layout.partial)
+        """Take over what was left behind; return what is known of the bytes."""
         taken = False
         with writing(self.path):
             for left in sorted(self._leavings(), key=_size, reverse=True):
                 if taken or not (taken := _take(left, self.path)):
                     remove(left)
                     remove(_facts(left))
-            if not taken:
-                make_file(self.path)
         return _read_facts(self.path) if taken else {}
 
     def _forget(self) -> None:
@@ -119,7 +137,11 @@ class Incoming:
 
     def _leavings(self) -> list[Path]:
         # not by a glob: that compiles a pattern for every file fetched
-        mine = [name for name in os.listdir(self._layout.partial) if name.startswith(self._left.name)]  # noqa: PTH208
+        try:
+            names = os.listdir(self._layout.partial)  # noqa: PTH208
+        except FileNotFoundError:
+            return []
+        mine = [name for name in names if name.startswith(self._left.name)]
         found = [self._layout.partial / name for name in mine if not name.endswith(".facts")]
         return [path for path in found if left_behind(path)]
 
@@ -140,7 +162,8 @@ def left_behind(path: Path) -> bool:
     if match is None:
         return True
     if match["host"] == host_name() and os.name == "posix":
-        return int(match["pid"]) != os.getpid() and not _lives(int(match["pid"]))
+        pid = int(match["pid"])
+        return int(match["number"]) < STARTED if pid == os.getpid() else not _lives(pid)
     with suppress(OSError):
         return time.time() - path.stat().st_mtime > ABANDONED_AFTER
     return False

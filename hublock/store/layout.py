@@ -14,6 +14,7 @@ Names of our own are lower-case hex and a few fixed words, so that no file syste
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from hublock.core.digest import Digest
@@ -22,30 +23,30 @@ VERSION = "v1"
 TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of hublock (https://bford.info/cachedir/).\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """The paths of one store."""
 
     cache: Path
 
-    @property
+    @cached_property
     def root(self) -> Path:
         """The folder of this version of the store."""
         return self.cache / VERSION
 
-    @property
+    @cached_property
     def tag(self) -> Path:
         """The file that tells backup programs to skip the folder."""
         return self.root / "CACHEDIR.TAG"
 
-    @property
+    @cached_property
     def partial(self) -> Path:
         """The folder of what is still being written; on the same file system as the rest."""
         return self.root / "partial"
 
     def blob(self, digest: Digest) -> Path:
         """Return where the file of ``digest`` lies."""
-        return self.cache.joinpath(VERSION, "blobs", digest.scheme, digest.hex[:2], digest.hex)
+        return self.root.joinpath("blobs", digest.scheme, digest.hex[:2], digest.hex)
 
     def blob_stamp(self, digest: Digest) -> Path:
         """Return where it is written how that file looked when it was last hashed."""
@@ -57,7 +58,7 @@ class Layout:
 
     def lock(self, key: str) -> Path:
         """Return the file that is locked while somebody works on ``key``."""
-        return self.root / "locks" / f"{key_name(key)}.lock"
+        return self.root.joinpath("locks", f"{key_name(key)}.lock")
 
 
 def key_name(key: str) -> str:

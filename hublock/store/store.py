@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +13,16 @@ from hublock.core.digest import Digest
 from hublock.core.progress import Progress
 from hublock.core.tree import SourceFile
 from hublock.errors import DigestMismatch, OfflineError, StoreError, TreeMismatch
-from hublock.store.disk import make_folder, own_name, remove, sync_folder, write_beside, write_whole, writing
+from hublock.store.disk import (
+    make_folder,
+    own_name,
+    remove,
+    sync_folder,
+    write_all,
+    write_beside,
+    write_whole,
+    writing,
+)
 from hublock.store.incoming import Incoming, left_behind
 from hublock.store.layout import TAG, Layout, key_name
 from hublock.store.mutex import mutex
@@ -35,7 +45,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         """Use the store in the cache folder ``root``."""
         self._layout = Layout(root)
-        self._tidied = False
+        self._prepared = False
 
     @property
     def root(self) -> Path:
@@ -87,7 +97,7 @@ class Store:
         if digest is not None and self.blob(digest) is not None:
             return digest
         with self._own_file() as incoming:
-            actual = _copy_bytes(source, incoming.path)
+            actual = _copy_bytes(source, incoming)
             if digest is not None and actual != digest:
                 name = source if isinstance(source, Path) else "what was handed in"
                 raise DigestMismatch(f"{name} holds bytes of {actual}, not of {digest}")
@@ -248,7 +258,7 @@ class Store:
             incoming.clear()
             yield incoming
         finally:
-            remove(incoming.path)
+            incoming.close()
 
     def _publish_tree(self, folder: Path, digest: Digest) -> None:
         final = self._layout.tree(digest)
@@ -270,16 +280,17 @@ class Store:
                 return
 
     def _prepare(self) -> None:
-        """Make the folder of partial files, and once clear away what writers who died left in it."""
+        """Once make the folder of partial files, and clear away what writers who died left in it."""
+        if self._prepared:
+            return
         layout = self._layout
+        make_folder(layout.partial)
         if not layout.tag.exists():
-            make_folder(layout.partial)
             write_whole(layout.tag, TAG, scratch=layout.partial)
-        if not self._tidied:
-            self._tidied = True
-            for name in os.listdir(layout.partial):  # noqa: PTH208 - no globs: they compile a pattern each
-                if name.startswith(("tree-", "small-")) and left_behind(layout.partial / name):
-                    remove(layout.partial / name)
+        for name in os.listdir(layout.partial):  # noqa: PTH208 - no globs: they compile a pattern each
+            if name.startswith(("tree-", "small-")) and left_behind(layout.partial / name):
+                remove(layout.partial / name)
+        self._prepared = True
 
 
 def _absent(digest: Digest) -> OfflineError:
@@ -306,15 +317,10 @@ def _hash(file: BinaryIO, advance: Callable[[int], None]) -> Digest:
     return Digest("sha256", engine.hexdigest())
 
 
-def _copy_bytes(source: Path | bytes, target: Path) -> Digest:
+def _copy_bytes(source: Path | bytes, target: Incoming) -> Digest:
     engine = hashlib.sha256()
-    if isinstance(source, bytes):
-        engine.update(source)
-        with writing(target):
-            target.write_bytes(source)
-        return Digest("sha256", engine.hexdigest())
-    with source.open("rb", buffering=0) as file, writing(target), target.open("wb") as copy:
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0) as file, writing(target.path):
         while piece := file.read(CHUNK):
             engine.update(piece)
-            copy.write(piece)
+            write_all(target.open(), piece)
     return Digest("sha256", engine.hexdigest())

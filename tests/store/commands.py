@@ -11,7 +11,7 @@ from typing import Any
 
 import hublock.cli.main
 from hublock.actions import project
-from hublock.net import download, transfer
+from hublock.net import crew, transfer
 from hublock.store import trees
 from tests.store import working
 
@@ -32,7 +32,7 @@ class AtOnce(Executor):
 
 
 def one_thread() -> None:
-    for module in (download, transfer, trees):
+    for module in (crew, transfer, trees):
         vars(module)["ThreadPoolExecutor"] = AtOnce
 
 

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from hublock.errors import StoreError
-from hublock.store.disk import inherited_mode, make_folder, publish, remove, write_whole, writing
+from hublock.store.disk import inherited_mode, make_folder, open_shared, publish, remove, write_whole, writing
+
+
+def name_it(temporary: Path, final: Path) -> None:
+    publish(open_shared(temporary), temporary, final)
 
 
 def test_a_published_file_is_whole_and_read_only(tmp_path: Path) -> None:
     (tmp_path / "temporary").write_bytes(b"bytes")
-    publish(tmp_path / "temporary", tmp_path / "a" / "final")
+    name_it(tmp_path / "temporary", tmp_path / "a" / "final")
     assert (tmp_path / "a" / "final").read_bytes() == b"bytes"
     assert stat.S_IMODE((tmp_path / "a" / "final").stat().st_mode) == 0o444
     assert not (tmp_path / "temporary").exists()
@@ -20,7 +24,7 @@ def test_a_published_file_is_whole_and_read_only(tmp_path: Path) -> None:
 def test_the_first_of_two_publishers_stays(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).write_text(name)
-        publish(tmp_path / name, tmp_path / "final")
+        name_it(tmp_path / name, tmp_path / "final")
     assert (tmp_path / "final").read_text() == "first"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["final"]
 
@@ -40,7 +44,7 @@ def test_the_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", rename)
     (tmp_path / "temporary").write_bytes(b"bytes")
-    publish(tmp_path / "temporary", tmp_path / "final")
+    name_it(tmp_path / "temporary", tmp_path / "final")
     assert order == ["file", "rename", "folder"]
 
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from hublock.store.mutex import mutex
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from hublock.store.mutex import mutex
 with mutex(Path(sys.argv[1])):
@@ -18,10 +19,12 @@ with mutex(Path(sys.argv[1])):
     time.sleep(600)
 """
 
+FORKING = HOLDER.replace("    time", "    if child := os.fork(): print(child, flush=True)\n    time")
 
-def hold(path: Path) -> "subprocess.Popen[str]":
+
+def hold(path: Path, code: str = HOLDER) -> "subprocess.Popen[str]":
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
@@ -60,6 +63,22 @@ def test_a_killed_holder_blocks_nobody(tmp_path: Path) -> None:
         assert len(waits) >= 1
         assert time.monotonic() - waits[0] < 5
     holder.communicate()
+
+
+def test_a_forked_child_does_not_hold_on_to_the_lock_of_a_killed_parent(tmp_path: Path) -> None:
+    path = tmp_path / "m.lock"
+    # the parent tells its child's number, and is killed
+    holder = hold(path, FORKING)
+    assert holder.stdout is not None
+    child = int(holder.stdout.readline())
+    holder.kill()
+    holder.wait()
+    try:
+        with mutex(path, on_wait=lambda: pytest.fail("the child holds it")):
+            os.kill(child, 0)
+    finally:
+        os.kill(child, 9)
+        holder.communicate()
 
 
 def test_who_waits_may_give_up(tmp_path: Path) -> None:

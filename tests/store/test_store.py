@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def test_a_broken_off_file_is_there_for_the_next_attempt(store: Store) -> None:
         incoming.note({"validator": "1"})
         incoming.path.write_bytes(b"first half")
     with store.incoming("https://a.org/y") as other:
-        assert other.path.read_bytes() == b""
+        assert other.open().read() == b""
     with store.incoming("https://a.org/x") as incoming:
         assert incoming.path.read_bytes() == b"first half"
         assert incoming.facts == {"validator": "1", "synced": True}
@@ -172,6 +173,18 @@ def test_what_a_killed_writer_left_is_taken_over(store: Store) -> None:
     assert leftovers(store) == []
 
 
+def test_what_an_earlier_process_of_the_same_number_left_is_taken_over(store: Store) -> None:
+    # the first process of every container is number 1
+    store.add_blob(b"x")
+    with store.incoming("key") as incoming:
+        left = incoming.path.with_name(re.sub(r"\d+$", "0", incoming.path.name))
+    assert f"-{os.getpid()}-" in left.name
+    left.write_bytes(b"half")
+    with store.incoming("key") as incoming:
+        assert incoming.open().read() == b"half"
+    assert leftovers(store) == []
+
+
 def test_what_a_living_writer_has_is_left_alone(store: Store) -> None:
     store.add_blob(b"x")
     partial = store.root / "v1" / "partial"
@@ -182,7 +195,7 @@ def test_what_a_living_writer_has_is_left_alone(store: Store) -> None:
     foreign = partial / f"{name}-00000000-1-0"
     foreign.write_bytes(b"in use on another machine")
     with store.incoming("key") as incoming:
-        assert incoming.path.read_bytes() == b""
+        assert incoming.open().read() == b""
     assert live.exists()
     assert foreign.exists()
     os.utime(foreign, (0, 0))

@@ -1,0 +1,53 @@
+"""Many calls at once, by few threads at first: more while they leave the processor idle, as on a slow line."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+
+FEW = 3
+"""How many calls are made at once from the beginning: where the line is fast, more threads only contend."""
+LOOK, FULL = 0.05, 0.9
+"""Every so many seconds there is one thread more, while so many processors are not busy."""
+
+
+def make_calls(calls: Sequence[Callable[[], T]], *, most: int, on_failure: Callable[[], None]) -> list[T]:
+    """Make ``calls``, at most ``most`` at once, and return what they return.
+
+    After the first failure no call begins, and ``on_failure`` may end those under way.
+
+    Raises:
+        BaseException: the first failure, once all that had begun have ended.
+    """
+    with ThreadPoolExecutor(most, thread_name_prefix="hublock-file") as pool:
+        left = iter(list(enumerate(calls)))
+        got: dict[int, T] = {}
+
+        def work() -> None:
+            for number, call in left:
+                got[number] = call()
+
+        try:
+            _see_through(lambda: pool.submit(work), min(most, len(calls)))
+        except BaseException:
+            # nobody finds another call
+            list(left)
+            on_failure()
+            raise
+    return [got[number] for number in range(len(calls))]
+
+
+def _see_through(hire: Callable[[], Future[None]], most: int) -> None:
+    """Wait until all workers are done, the first failure excepted; hire more while the processor is idle."""
+    crew = {hire() for _ in range(min(FEW, most))}
+    while True:
+        began, used = time.monotonic(), time.process_time()
+        done, busy = wait(crew, timeout=LOOK if len(crew) < most else None, return_when=FIRST_EXCEPTION)
+        for worker in done:
+            worker.result()
+        if not busy:
+            return
+        if time.process_time() - used < FULL * (time.monotonic() - began):
+            crew.add(hire())

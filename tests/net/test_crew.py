@@ -1,0 +1,56 @@
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from hublock.net.crew import FEW, make_calls
+
+
+def test_what_calls_return_comes_in_their_order() -> None:
+    def call(number: int) -> int:
+        time.sleep(0.01 * (number % 3))
+        return number
+
+    assert make_calls([partial(call, number) for number in range(20)], most=5, on_failure=pytest.fail) == [*range(20)]
+    assert make_calls([], most=5, on_failure=pytest.fail) == []
+
+
+def test_calls_that_leave_the_processor_idle_are_all_made_at_once() -> None:
+    # which opens only if all wait at it together
+    gate = threading.Barrier(8, timeout=30)
+    numbers = make_calls([gate.wait for _ in range(16)], most=8, on_failure=pytest.fail)
+    assert sorted(numbers) == sorted([*range(8), *range(8)])
+
+
+def test_no_more_calls_than_allowed_are_made_at_once() -> None:
+    inside, most = 0, 0
+    mutex = threading.Lock()
+
+    def call() -> None:
+        nonlocal inside, most
+        with mutex:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.1)
+        with mutex:
+            inside -= 1
+
+    make_calls([call] * 24, most=FEW + 2, on_failure=pytest.fail)
+    assert most == FEW + 2
+
+
+def test_after_a_failure_no_call_begins_and_those_under_way_may_be_ended() -> None:
+    failed, begun = threading.Event(), []
+
+    def wait(number: int) -> None:
+        begun.append(number)
+        assert failed.wait(30)
+
+    def fail() -> None:
+        raise OSError("the first")
+
+    calls = [partial(wait, 0), fail, *(partial(wait, number) for number in range(1, 50))]
+    with pytest.raises(OSError, match="the first"):
+        make_calls(calls, most=FEW, on_failure=failed.set)
+    assert len(begun) < FEW + 1
