@@ -1,5 +1,6 @@
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -50,7 +51,7 @@ def test_after_a_failure_no_call_begins_and_those_under_way_may_be_ended() -> No
     def fail() -> None:
         raise OSError("the first")
 
-    calls = [partial(wait, 0), fail, *(partial(wait, number) for number in range(1, 50))]
+    calls: list[Callable[[], None]] = [partial(wait, 0), fail, *(partial(wait, number) for number in range(1, 50))]
     with pytest.raises(OSError, match="the first"):
         make_calls(calls, most=FEW, on_failure=failed.set)
     assert len(begun) < FEW + 1
