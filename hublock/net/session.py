@@ -5,13 +5,12 @@ is then asked directly, as all that ``requests`` does anew for every request tak
 """
 
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from hublock.net.reading import IDLES, Body, Limits, Pace
 from hublock.net.routes import is_loopback
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
     import requests
     from urllib3 import BaseHTTPResponse
-
-HEAD_IDLES = 2
-"""How many idle time-outs the head of an answer may take in all, however steadily it drips."""
 
 HOSTS = 64
 """How many hosts a thread keeps connections to."""
@@ -34,11 +30,11 @@ class Sessions:
         """Wait so many seconds for a connection, and for the next bytes."""
         self._timeouts = timeouts
         self._threads = threading.local()
-        self._limits = Limits(timeouts[1] * HEAD_IDLES)
+        self._limits = Limits(timeouts[1] * IDLES)
         self.netrc = lru_cache(256)(_netrc)
         """User and password that ``~/.netrc`` has for a URL, or None."""
 
-    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> "BaseHTTPResponse":
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Body:
         """Send one request and return its answer, the body still on the line; redirects are not followed.
 
         No cookie is sent or kept: what one answer sets must not change what the next request gets.
@@ -62,7 +58,7 @@ class Sessions:
             preload_content=False,
             decode_content=False,
         )
-        return answer
+        return Body(answer, way.pace, self._limits)
 
     def _way(self, asked: "requests.PreparedRequest") -> "_Way":
         """Return how the host that is asked is reached from this thread, as the user's environment says."""
@@ -90,61 +86,10 @@ class _Way:
         url = str(asked.url)
         found = session.merge_environment_settings(url, _proxies(url), True, None, None)
         adapter: Any = session.get_adapter(url)
+        self.pace = Pace()
         self.proxies, self.adapter = found["proxies"], adapter
         self.pool: Any = adapter.get_connection_with_tls_context(asked, found["verify"], self.proxies, found["cert"])
         adapter.cert_verify(self.pool, url, found["verify"], found["cert"])
-
-
-class Limits:
-    """Breaks connections whose answer takes too long; one thread watches all of them."""
-
-    def __init__(self, seconds: float) -> None:
-        """Allow every answer so many seconds."""
-        self._seconds = seconds
-        self._changed = threading.Condition()
-        self._waiting: dict[object, tuple[float, socket.socket]] = {}
-        self._watching = False
-
-    @contextmanager
-    def watch(self, line: "socket.socket | None") -> Iterator[None]:
-        """Break ``line`` if the block takes too long.
-
-        Raises:
-            TimeoutError: it did.
-        """
-        token = object()
-        with self._changed:
-            if line is not None:
-                self._waiting[token] = time.monotonic() + self._seconds, line
-            if not self._watching:
-                self._watching = True
-                threading.Thread(target=self._work, name="hublock-limits", daemon=True).start()
-        try:
-            yield
-        finally:
-            with self._changed:
-                in_time = line is None or self._waiting.pop(token, None) is not None
-            # also without an error: a head that breaks off amid its fields passes for a whole one
-            if not in_time:
-                raise TimeoutError
-
-    def _work(self) -> None:
-        with self._changed:
-            while self._waiting:
-                now = time.monotonic()
-                for token in [token for token, (end, _) in self._waiting.items() if end <= now]:
-                    _break(self._waiting.pop(token)[1])
-                # it need not be exact, and waking it for every request would cost more than a small file
-                self._changed.wait(self._seconds / 8)
-            self._watching = False
-
-
-def _break(line: "socket.socket") -> None:
-    import socket
-
-    # not by the line's own method: that of TLS pulls the layer away from under a reader in another thread
-    with suppress(OSError):
-        socket.socket.shutdown(line, socket.SHUT_RDWR)
 
 
 def _new_session(limits: Limits) -> "requests.Session":
@@ -172,15 +117,20 @@ def _pools(limits: Limits) -> Any:
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+    def keep(line: "socket.socket | None", answer: Any) -> Any:
+        # the connection forgets its line with its last answer
+        answer.line = line
+        return answer
+
     class Plain(HTTPConnection):
         def getresponse(self) -> Any:
             with limits.watch(self.sock):
-                return super().getresponse()
+                return keep(self.sock, super().getresponse())
 
     class Secure(HTTPSConnection):
         def getresponse(self) -> Any:
             with limits.watch(self.sock):
-                return super().getresponse()
+                return keep(self.sock, super().getresponse())
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

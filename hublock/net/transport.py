@@ -1,28 +1,23 @@
 """HTTP as the rooms above need it: mirrors, redirects, credentials and time limits in one place, one kind of error."""
 
 import base64
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 from hublock.errors import TransferError
 from hublock.net.failures import told
+from hublock.net.reading import Body
 from hublock.net.routes import Route, check, is_loopback, join, redact, routes, same_origin
 from hublock.net.session import Sessions
 from hublock.settings import Settings
 
-if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
-
 CHUNK = 1 << 20
-"""Bytes asked for in one read."""
+"""Bytes that come at once at most."""
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT, IDLE_TIMEOUT = 10.0, 30.0
-SLOWEST = 1024
-"""Bytes a second below which a line counts as dead, over one idle time-out."""
 BEARERS = {"huggingface.co", "api.github.com"}
 """Hosts that want a token as it is; the others take it as a password, as git sends it."""
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -32,15 +27,16 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 class Response:
     """One answer, its body still on the line; use it as a context manager, or close it."""
 
-    def __init__(self, answer: "BaseHTTPResponse", url: str, *, idle: float) -> None:
-        """Wrap ``answer`` to a request for ``url``, which may not fall silent for ``idle`` seconds."""
+    def __init__(self, body: Body, url: str) -> None:
+        """Wrap the answer to a request for ``url``."""
+        answer = body.answer
         self.status = answer.status
         self.headers: Mapping[str, str] = answer.headers
         """Case-insensitive."""
         self.url = url
         """Where the answer came from after redirects, as the origin spells it: never a mirror's address."""
         self._answer = answer
-        self._idle = idle
+        self._body = body
 
     def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
         """Give the body as it comes over the line, not decoded, in pieces of at most ``size`` bytes.
@@ -49,23 +45,11 @@ class Response:
             TransferError: the line broke, fell silent, crawled, or ended before the announced length.
         """
         with told(self.url, "broke off"):
-            yield from self._pieces(size)
-
-    def _pieces(self, size: int) -> Iterator[bytes]:
-        waited, came = 0.0, 0
-        while True:
-            before = time.monotonic()
-            piece = self._answer.read1(size, decode_content=False)
-            if not piece:
-                return
-            # only the time spent waiting counts: a slow reader is not a slow line
-            waited += time.monotonic() - before
-            came += len(piece)
-            if waited > self._idle:
-                if came < SLOWEST * waited:
-                    raise TransferError(f"{redact(self.url)} crawls: {came} bytes in {waited:.0f} s")
-                waited, came = 0.0, 0
-            yield piece
+            try:
+                while piece := self._body.read(size):
+                    yield piece
+            except TimeoutError as error:
+                raise TransferError(f"{redact(self.url)} crawls: {error}") from None
 
     def read(self, limit: int) -> bytes:
         """Return the whole body.
@@ -135,7 +119,6 @@ class HttpTransport:
         """Use the mirrors and tokens of ``settings``; the time-outs are in seconds."""
         self._mirrors = settings.mirrors
         self._tokens = settings.tokens
-        self._idle = idle_timeout
         self._sessions = Sessions((connect_timeout, idle_timeout))
 
     def routes(self, url: str) -> tuple[Route, ...]:
@@ -163,8 +146,7 @@ class HttpTransport:
         check(here)
         trusted = True
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._ask(method, here, headers, body, trusted=trusted)
-            response = Response(answer, here.origin, idle=self._idle)
+            response = Response(self._ask(method, here, headers, body, trusted=trusted), here.origin)
             if response.status not in REDIRECTS:
                 return response
             response.close()
@@ -189,9 +171,7 @@ class HttpTransport:
         ways = self.routes(target)
         return ways[min(route, len(ways) - 1)]
 
-    def _ask(
-        self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None, *, trusted: bool
-    ) -> "BaseHTTPResponse":
+    def _ask(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None, *, trusted: bool) -> Body:
         sent = {"Accept-Encoding": "identity", **headers}
         if not trusted:
             sent = {name: value for name, value in sent.items() if name.lower() not in ("authorization", "cookie")}

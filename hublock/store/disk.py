@@ -117,7 +117,7 @@ def open_shared(path: Path) -> FileIO:
 def _open_shared(path: Path, flags: int) -> int:
     """Open a file for writing, made if need be, that whoever may write its folder may write as well."""
     mode = inherited_mode(path.parent)
-    handle = os.open(path, os.O_CREAT | getattr(os, "O_BINARY", 0) | flags, mode)
+    handle = os.open(path, os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | flags, mode)
     # the file may be another user's
     with suppress(PermissionError):
         if mode & stat.S_IWGRP:

@@ -59,6 +59,8 @@ class Incoming:
 
     def note(self, facts: Mapping[str, object]) -> None:
         """Note what the next attempt must know to go on."""
+        # never facts beside no file, which nobody would take over
+        self.open()
         data = json.dumps(facts).encode()
         write_whole(_facts(self.path), data, scratch=self._layout.partial, durable=False)
         self._facts = dict(facts)

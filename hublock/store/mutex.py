@@ -46,7 +46,7 @@ def _opened(path: Path) -> Iterator[int | None]:
     if mode & 0o020 and not path.exists():
         _make(path, mode)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, mode)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), mode)
     except OSError:
         yield None
         return
@@ -54,9 +54,11 @@ def _opened(path: Path) -> Iterator[int | None]:
     try:
         yield handle
     finally:
-        # in this order, as a fork may come between
-        _held.discard(handle)
-        os.close(handle)
+        # a forked child has let go of it already
+        if handle in _held:
+            # in this order, as a fork may come between
+            _held.discard(handle)
+            os.close(handle)
 
 
 def _make(path: Path, mode: int) -> None:

@@ -1,11 +1,14 @@
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hublock.net.crew import FEW, make_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_what_calls_return_comes_in_their_order() -> None:

@@ -15,6 +15,7 @@ from hublock.core.digest import Digest
 from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net import parts
 from hublock.net.download import Wanted
+from hublock.net.reading import FEWEST
 from hublock.net.source import Source
 from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
@@ -525,18 +526,19 @@ def test_processes_that_want_the_same_file_fetch_it_once(bench: Bench) -> None:
 
 def test_an_interrupted_download_leaves_only_what_the_next_one_resumes(bench: Bench, resumable: None) -> None:
     reached = threading.Event()
-    bench.forge.serve(URL, DATA, stall=100_000, on_hit=lambda served: reached.set())
+    # what a first read takes: one that is interrupted loses its bytes
+    bench.forge.serve(URL, DATA, stall=FEWEST, on_hit=lambda served: reached.set())
     process = start(bench, "-", URL)
     assert reached.wait(20)
     partial = bench.store.root / "v1" / "partial"
-    wait_until(lambda: any(path.stat().st_size == 100_000 for path in partial.glob("*")))
+    wait_until(lambda: any(path.stat().st_size == FEWEST for path in partial.glob("*")))
     process.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
     assert len(bench.partial()) == 2
     bench.forge.serve(URL, DATA)
     bench.forge.requests.clear()
     assert bench.fetch(Wanted(url=URL)).path.read_bytes() == DATA
-    assert bench.asked() == ["bytes=100000-"]
+    assert bench.asked() == [f"bytes={FEWEST}-"]
 
 
 def test_a_killed_download_is_finished_by_the_one_that_waits(bench: Bench) -> None:
