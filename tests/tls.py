@@ -4,7 +4,15 @@ import ssl
 import subprocess
 from pathlib import Path
 
-HOSTS = ("github.com", "*.github.com", "*.githubusercontent.com", "gitlab.com", "example.org", "*.example.org")
+HOSTS = (
+    "localhost",
+    "github.com",
+    "*.github.com",
+    "*.githubusercontent.com",
+    "gitlab.com",
+    "example.org",
+    "*.example.org",
+)
 _EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
@@ -14,7 +22,7 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         """Make them in ``folder``, with the openssl program."""
         self.bundle = folder / "ca.pem"
-        self._key, self._certificate = folder / "key.pem", folder / "certificate.pem"
+        self.key, self.certificate = folder / "key.pem", folder / "certificate.pem"
         names = folder / "extensions"
         names.write_text(
             "basicConstraints = critical, CA:FALSE\n"
@@ -26,17 +34,17 @@ class Authority:
             "req", "-x509", *_EC, "-days", "2", "-subj", "/CN=an authority", "-keyout", folder / "ca.key",
             "-out", self.bundle, "-addext", "keyUsage = critical, keyCertSign, cRLSign",
         )  # fmt: skip
-        _openssl("req", *_EC, "-subj", "/CN=a forge", "-keyout", self._key, "-out", folder / "request.pem")
+        _openssl("req", *_EC, "-subj", "/CN=a forge", "-keyout", self.key, "-out", folder / "request.pem")
         _openssl(
             "x509", "-req", "-days", "2", "-in", folder / "request.pem", "-CA", self.bundle, "-CAkey",
-            folder / "ca.key", "-CAcreateserial", "-extfile", names, "-out", self._certificate,
+            folder / "ca.key", "-CAcreateserial", "-extfile", names, "-out", self.certificate,
         )  # fmt: skip
 
     @property
     def context(self) -> ssl.SSLContext:
         """What a server needs."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._certificate, self._key)
+        context.load_cert_chain(self.certificate, self.key)
         return context
 
 

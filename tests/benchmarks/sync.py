@@ -1,8 +1,9 @@
 """How long hublock takes to fetch and verify files, beside the programs people use now.
 
 Run it as ``python tests/benchmarks/sync.py [--case TEXT] [--line TEXT] [--program TEXT] [--scale 10] [--rounds 3]``.
-It serves files from nginx on loopback, once as fast as it can and once at 20 MB/s a connection, lets all programs take
-turns, and prints wall and CPU time of the best run of each and hublock's ratio to it (below 1: hublock is faster).
+It serves files from nginx on loopback, as fast as it can over http and https and at 20 MB/s a connection, lets all
+programs take turns, and prints wall and CPU time of the best run of each and hublock's ratio to it (below 1: hublock
+is faster).
 ``--scale N`` makes every file N times smaller. What is not installed (nginx is a must) is left out and said so.
 """
 
@@ -23,6 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.tls import Authority  # noqa: E402 - found only now
+
 MB = 1_000_000
 CASES = {"1 x 2 GB": (1, 2000 * MB), "12 x 100 MB": (12, 100 * MB), "300 x 1 MB": (300, MB)}
 THROTTLE = "20m"
@@ -35,6 +40,10 @@ http {{
     fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     server {{ listen 127.0.0.1:{fast}; root {files}; }}
     server {{ listen 127.0.0.1:{slow}; root {files}; limit_rate {rate}; sendfile_max_chunk 128k; }}
+    server {{
+        listen 127.0.0.1:{safe} ssl; root {files};
+        ssl_certificate {authority.certificate}; ssl_certificate_key {authority.key};
+    }}
 }}
 """
 
@@ -156,7 +165,8 @@ def aria2(load: Load, target: Path) -> list[str]:
     ]
     listed = target.with_suffix(".aria2")
     listed.write_text("\n".join(lines))
-    return ["aria2c", "-x8", "-s8", "-j1", "--quiet", f"--dir={target}", f"--input-file={listed}"]
+    options = ["-x8", "-s8", "-j1", "--quiet", "--check-certificate=false"]
+    return ["aria2c", *options, f"--dir={target}", f"--input-file={listed}"]
 
 
 def contestants() -> dict[str, Callable[[Load, Path], Cost]]:
@@ -202,15 +212,22 @@ def free_port() -> int:
 
 @contextmanager
 def nginx(folder: Path, files: Path) -> Iterator[dict[str, str]]:
-    """Serve ``files`` and give the addresses of the fast and the slow line."""
-    fast, slow = free_port(), free_port()
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, files=files, fast=fast, slow=slow, rate=THROTTLE))
+    """Serve ``files`` and give the address of each line."""
+    fast, slow, safe = free_port(), free_port(), free_port()
+    config, authority = folder / "nginx.conf", Authority(folder)
+    ports = {"fast": fast, "slow": slow, "safe": safe}
+    config.write_text(NGINX.format(folder=folder, files=files, authority=authority, rate=THROTTLE, **ports))
+    # as requests, Python and curl find it
+    os.environ |= dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE"), str(authority.bundle))
     server = subprocess.Popen(["nginx", "-e", folder / "error.log", "-c", config])
     try:
-        for port in (fast, slow):
+        for port in (fast, slow, safe):
             wait_for(port)
-        yield {"as fast as it can": f"http://127.0.0.1:{fast}/", "20 MB/s a connection": f"http://127.0.0.1:{slow}/"}
+        yield {
+            "as fast as it can": f"http://127.0.0.1:{fast}/",
+            "as fast as it can over https": f"https://localhost:{safe}/",
+            "20 MB/s a connection": f"http://127.0.0.1:{slow}/",
+        }
     finally:
         server.terminate()
         server.wait()
