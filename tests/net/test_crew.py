@@ -57,4 +57,5 @@ def test_after_a_failure_no_call_begins_and_those_under_way_may_be_ended() -> No
     calls: list[Callable[[], None]] = [partial(wait, 0), fail, *(partial(wait, number) for number in range(1, 50))]
     with pytest.raises(OSError, match="the first"):
         make_calls(calls, most=FEW, on_failure=failed.set)
+    assert failed.is_set()
     assert len(begun) < FEW + 1

@@ -81,6 +81,15 @@ def test_a_forked_child_does_not_hold_on_to_the_lock_of_a_killed_parent(tmp_path
         holder.communicate()
 
 
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "m.lock").symlink_to(tmp_path / "elsewhere")
+    done = False
+    with mutex(tmp_path / "m.lock"):
+        done = True
+    assert done
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_who_waits_may_give_up(tmp_path: Path) -> None:
     path = tmp_path / "m.lock"
     holder = hold(path)

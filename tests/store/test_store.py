@@ -151,6 +151,13 @@ def test_a_broken_off_file_is_there_for_the_next_attempt(store: Store) -> None:
     assert leftovers(store) == []
 
 
+def test_facts_never_lie_beside_no_file(store: Store) -> None:
+    # nobody would take them over, or remove them
+    with store.incoming("key") as incoming:
+        incoming.note({"validator": "1"})
+        assert sorted(name.endswith(".facts") for name in leftovers(store)) == [False, True]
+
+
 def test_bytes_that_nothing_is_known_of_do_not_stay(store: Store) -> None:
     with store.incoming("key") as incoming:
         incoming.path.write_bytes(b"?")
