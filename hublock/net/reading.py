@@ -71,7 +71,7 @@ class Limits:
     """Breaks connections whose answer takes too long; one thread watches all of them."""
 
     def __init__(self, seconds: float) -> None:
-        """Allow every answer so many seconds."""
+        """Allow every head and every read so many seconds."""
         self._seconds = seconds
         self._changed = threading.Condition()
         self._waiting: dict[object, tuple[float, socket.socket]] = {}

@@ -1,4 +1,4 @@
-"""Requests over kept connections: each thread has its own, and an answer's head must come within a time.
+"""Requests over kept connections: each thread has its own, and waits for an answer no longer than its limit.
 
 ``requests`` says how a host is reached (proxies, certificates, netrc) and how a URL is spelled; its pool of connections
 is then asked directly, as all that ``requests`` does anew for every request takes longer than a small file.
