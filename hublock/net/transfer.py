@@ -17,7 +17,7 @@ from hublock.net.parts import WORTH_PARTS, PartsDownload, Plan, hash_into, part_
 from hublock.net.retry import TRIES, patiently, seconds
 from hublock.net.routes import redact
 from hublock.net.source import Answer, Changed, Source
-from hublock.net.transport import Response
+from hublock.net.transport import CHUNK, Response
 from hublock.store.disk import write_all, writing
 from hublock.store.store import Incoming
 
@@ -211,7 +211,9 @@ class Transfer:
             file.seek(0)
             hash_into(engine, file, at)
             with self._reading(answer.response):
-                for piece in answer.response.chunks():
+                # a small file in few pieces: each costs more than what it saves
+                small = answer.total is not None and answer.total < WORTH_FACTS
+                for piece in answer.response.chunks(4 * CHUNK if small else CHUNK):
                     self._stop.check()
                     at += len(piece)
                     self._check_length(at)

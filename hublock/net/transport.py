@@ -14,8 +14,8 @@ from hublock.net.routes import Route, check, is_loopback, join, redact, routes, 
 from hublock.net.session import Sessions
 from hublock.settings import Settings
 
-CHUNK = 1 << 20
-"""Bytes that come at once at most."""
+CHUNK = 1 << 18
+"""Bytes that come at once at most: more would not stay in the processor's cache until they are hashed and written."""
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT, IDLE_TIMEOUT = 10.0, 30.0
 BEARERS = {"huggingface.co", "api.github.com"}

@@ -27,20 +27,26 @@ def test_more_is_asked_for_as_long_as_it_comes_quickly() -> None:
     assert pace.size == FEWEST
 
 
-def test_pieces_grow_on_a_quick_line_and_for_the_next_answer_too() -> None:
+@pytest.fixture
+def always_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no pause of a busy machine pass for a slow line."""
+    monkeypatch.setattr("hublock.net.reading.QUICK", 600.0)
+
+
+def test_pieces_grow_on_a_quick_line_and_for_the_next_answer_too(always_quick: None) -> None:
     data = bytes(4 * MOST)
     with Wire(lambda head: iter([ok(data)])) as wire:
         transport = HttpTransport(Settings(cache=Path("unused")))
         sizes = []
         for _ in range(2):
             with transport.open("GET", wire.url) as response:
-                sizes.append([len(piece) for piece in response.chunks()])
+                sizes.append([len(piece) for piece in response.chunks(MOST)])
     assert sizes[0][:3] == [FEWEST, 2 * FEWEST, 4 * FEWEST]
     assert sizes[1][0] == MOST
     assert sum(sizes[0]) == sum(sizes[1]) == len(data)
 
 
-def test_after_a_break_little_is_asked_for_again() -> None:
+def test_after_a_break_little_is_asked_for_again(always_quick: None) -> None:
     data, broken = bytes(4 * MOST), threading.Event()
 
     def answers(head: bytes) -> Iterator[bytes]:
@@ -55,7 +61,7 @@ def test_after_a_break_little_is_asked_for_again() -> None:
             transport.open("GET", wire.url) as response,
             pytest.raises(TransferError, match="ended 1048576 bytes early"),
         ):
-            list(response.chunks())
+            list(response.chunks(MOST))
         broken.set()
         with transport.open("GET", wire.url) as response:
             assert len(next(response.chunks())) == FEWEST
@@ -75,5 +81,5 @@ def test_what_drips_after_a_quick_beginning_is_given_up() -> None:
             transport.open("GET", wire.url) as response,
             pytest.raises(TransferError, match=r"crawls: less than \d+ bytes in \d+ s"),
         ):
-            list(response.chunks())
+            list(response.chunks(MOST))
     assert time.monotonic() - began < 10
