@@ -61,9 +61,7 @@ class Incoming:
         """Note what the next attempt must know to go on."""
         # never facts beside no file, which nobody would take over
         self.open()
-        data = json.dumps(facts).encode()
-        write_whole(_facts(self.path), data, scratch=self._layout.partial, durable=False)
-        self._facts = dict(facts)
+        self._write_facts(facts)
 
     def open(self) -> FileIO:
         """Return the file, open to read and write, not buffered; it is closed by who made this object.
@@ -114,7 +112,7 @@ class Incoming:
             return
         with suppress(StoreError, OSError):
             sync_file(self.path)
-            self.note({**self._facts, "synced": True})
+            self._write_facts({**self._facts, "synced": True})
         # never bytes beside the facts of other bytes
         remove(_facts(self._left))
         with writing(self._left):
@@ -131,6 +129,11 @@ class Incoming:
                     remove(left)
                     remove(_facts(left))
         return _read_facts(self.path) if taken else {}
+
+    def _write_facts(self, facts: Mapping[str, object]) -> None:
+        data = json.dumps(facts).encode()
+        write_whole(_facts(self.path), data, scratch=self._layout.partial, durable=False)
+        self._facts = dict(facts)
 
     def _forget(self) -> None:
         if self._facts:

@@ -158,6 +158,17 @@ def test_facts_never_lie_beside_no_file(store: Store) -> None:
         assert sorted(name.endswith(".facts") for name in leftovers(store)) == [False, True]
 
 
+def test_what_was_taken_over_but_never_opened_is_left_closed(store: Store) -> None:
+    with store.incoming("key") as incoming:
+        incoming.note({"validator": "1"})
+        incoming.open().write(b"half")
+    with store.incoming("key") as again:
+        assert again.size == 4
+    assert again._file is None
+    with store.incoming("key") as incoming:
+        assert incoming.open().read() == b"half"
+
+
 def test_bytes_that_nothing_is_known_of_do_not_stay(store: Store) -> None:
     with store.incoming("key") as incoming:
         incoming.path.write_bytes(b"?")
