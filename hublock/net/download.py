@@ -1,7 +1,7 @@
 """Files into the store: each fetched once, resumed where it broke off, hashed as it comes, named only when right."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from hublock.core.digest import Digest
 from hublock.core.progress import Progress
 from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net.crew import make_calls
+from hublock.net.publishing import Finished, Publisher, naming
 from hublock.net.retry import MIRROR_TRIES, TRIES
 from hublock.net.routes import redact
 from hublock.net.source import Source
@@ -68,11 +69,8 @@ class Downloader:
             TransferError: no route serves it.
             StoreError: the store cannot be written.
         """
-        named: list[Path] = []
-        try:
-            return self._fetch(wanted, Stop(), named)
-        finally:
-            self._store.settle(named)
+        with Publisher(self._store) as publisher:
+            return self._fetch(wanted, Stop(), publisher)
 
     def fetch_all(self, wanted: Sequence[Wanted]) -> list[Fetched]:
         """Fetch several files at once, in the order given; the first failure ends the others.
@@ -82,24 +80,23 @@ class Downloader:
         """
         stop = Stop()
         distinct = {item.digest or item.url: item for item in wanted}
-        named: list[Path] = []
-        calls = [partial(self._fetch, item, stop, named) for item in distinct.values()]
         self._line.waiting.update(distinct.values())
         try:
-            got = dict(zip(distinct, make_calls(calls, most=self._jobs, on_failure=stop.set), strict=True))
+            with Publisher(self._store) as publisher:
+                calls = [partial(self._fetch, item, stop, publisher) for item in distinct.values()]
+                got = dict(zip(distinct, make_calls(calls, most=self._jobs, on_failure=stop.set), strict=True))
         finally:
             self._line.waiting.difference_update(distinct.values())
-            self._store.settle(named)
         return [got[item.digest or item.url] for item in wanted]
 
-    def _fetch(self, wanted: Wanted, stop: Stop, named: list[Path]) -> Fetched:
-        """Return the file; a path whose name has still to be made to last is added to ``named``."""
+    def _fetch(self, wanted: Wanted, stop: Stop, publisher: Publisher) -> Fetched:
         try:
-            return self._stored(wanted) or self._brought(wanted, stop, named)
+            return self._stored(wanted) or self._brought(wanted, stop, publisher)
         finally:
             self._line.waiting.discard(wanted)
 
-    def _brought(self, wanted: Wanted, stop: Stop, named: list[Path]) -> Fetched:
+    def _brought(self, wanted: Wanted, stop: Stop, publisher: Publisher) -> Fetched:
+        """Fetch the file, unless it comes into the store meanwhile; ``publisher`` gives it its name."""
         told = False
 
         def on_wait() -> None:
@@ -110,16 +107,17 @@ class Downloader:
                 self._progress.say(f"waiting for another process that fetches {redact(wanted.url)}")
 
         key = str(wanted.digest or wanted.url)
-        with _naming(wanted.url), self._store.incoming(key, on_wait=on_wait) as incoming:
+        with naming(wanted.url), ExitStack() as held:
+            incoming = held.enter_context(self._store.incoming(key, on_wait=on_wait))
             found = self._stored(wanted) or self._adopted(wanted)
             if found:
                 return found
             with self._line.connections:
                 self._line.waiting.discard(wanted)
                 digest, size = self._by_any_route(wanted, incoming, stop)
-            path = incoming.publish(digest, settle=False)
-            named.append(path)
-            return Fetched(url=wanted.url, digest=digest, size=size, path=path)
+            finished = Finished(url=wanted.url, digest=digest, incoming=incoming, held=held.pop_all())
+        publisher.publish(finished)
+        return Fetched(url=wanted.url, digest=digest, size=size, path=self._store.place(digest))
 
     def _stored(self, wanted: Wanted) -> Fetched | None:
         if wanted.digest is None or (path := self._store.blob(wanted.digest)) is None:
@@ -170,19 +168,6 @@ class Downloader:
                 incoming.clear()
                 raise
         raise AssertionError("there is always a route")
-
-
-@contextmanager
-def _naming(url: str) -> Iterator[None]:
-    """Name the file in every failure: the address of a redirect or a folder does not tell which file was wanted."""
-    try:
-        yield
-    except (TransferError, StoreError) as error:
-        shown = redact(url)
-        if shown not in error.message:
-            error.message = f"{shown}: {error.message}"
-            error.args = (error.message,)
-        raise
 
 
 def _graver(lied: DigestMismatch | None, last: TransferError | DigestMismatch) -> TransferError | DigestMismatch:

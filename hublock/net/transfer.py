@@ -18,7 +18,7 @@ from hublock.net.retry import TRIES, patiently, seconds
 from hublock.net.routes import redact
 from hublock.net.source import Answer, Changed, Source
 from hublock.net.transport import CHUNK, Response
-from hublock.store.disk import write_all, writing
+from hublock.store.disk import start_sync, write_all, writing
 from hublock.store.store import Incoming
 
 EARNED = 1 << 20
@@ -210,9 +210,9 @@ class Transfer:
             engine = hashlib.sha256()
             file.seek(0)
             hash_into(engine, file, at)
+            # a small file in few pieces: each costs more than what it saves
+            small = answer.total is not None and answer.total < WORTH_FACTS
             with self._reading(answer.response):
-                # a small file in few pieces: each costs more than what it saves
-                small = answer.total is not None and answer.total < WORTH_FACTS
                 for piece in answer.response.chunks(4 * CHUNK if small else CHUNK):
                     self._stop.check()
                     at += len(piece)
@@ -222,6 +222,8 @@ class Transfer:
                     self._advance(len(piece))
             # what an earlier, longer version left behind the end was not hashed
             file.truncate(at)
+            if small:
+                start_sync(file)
         wanted = self._wanted
         if at < (wanted.size or answer.total or 0):
             raise TransferError(f"{redact(wanted.url)} broke off: {at} of {wanted.size or answer.total} bytes came")

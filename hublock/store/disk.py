@@ -151,6 +151,14 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
         left = left[file.write(left) :]
 
 
+def start_sync(file: FileIO) -> None:
+    """Have the system begin to write a small, new file to the disk; its sync then waits less."""
+    # Linux writes what is dirty before it lets go of pages, and keeps those that it is writing (posix_fadvise(2))
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def sync_file(path: Path) -> None:
     """Have the bytes of ``path`` on the disk before returning."""
     # Windows syncs only what is open for writing
@@ -177,9 +185,9 @@ def sync_folder(path: Path) -> None:
 def publish(file: FileIO, temporary: Path, final: Path, *, settle: bool = True) -> os.stat_result | None:
     """Give a finished file its name, read-only, and return what it looks like; None if another file has that name.
 
-    ``file`` is the open file at ``temporary``; it is synced before, and closed. Unless ``settle``, who calls syncs the
-    folder of the name and the one above later: then a power cut may lose the name, never the bytes of a name that is
-    there.
+    ``file`` is the open file at ``temporary``, which has been synced; it is closed. Unless ``settle``, who calls syncs
+    the folder of the name and the one above later: then a power cut may lose the name, never the bytes of a name that
+    is there.
 
     Raises:
         StoreError: it cannot be written.
@@ -187,7 +195,6 @@ def publish(file: FileIO, temporary: Path, final: Path, *, settle: bool = True) 
     with writing(final):
         # closed before it is renamed, which Windows demands
         with file:
-            os.fsync(file.fileno())
             facts = os.fstat(file.fileno())
         temporary.chmod(READ_ONLY)
         if final.exists():

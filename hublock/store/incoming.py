@@ -44,7 +44,7 @@ class Incoming:
         self._left = layout.partial / name
         self.path = own_name(self._left)
         self._file: FileIO | None = None
-        self._gone = False
+        self._synced = self._gone = False
         self._facts = self._claim()
 
     @property
@@ -81,8 +81,18 @@ class Incoming:
             with writing(self.path):
                 os.truncate(self.path, 0)
 
+    def sync(self) -> None:
+        """Have the finished file on the disk before returning.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        with writing(self.path):
+            os.fsync(self.open().fileno())
+        self._synced = True
+
     def publish(self, digest: Digest, *, settle: bool = True) -> Path:
-        """Give the finished file its name; its bytes must have been hashed to ``digest``.
+        """Give the finished file its name, synced before; its bytes must have been hashed to ``digest``.
 
         Unless ``settle``, who calls has :meth:`Store.settle` make the name last.
 
@@ -90,6 +100,8 @@ class Incoming:
             StoreError: it cannot be written.
         """
         final = self._layout.blob(digest)
+        if not self._synced:
+            self.sync()
         # first, so that no facts stay behind alone
         self._forget()
         facts = publish(self.open(), self.path, final, settle=settle)

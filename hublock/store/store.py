@@ -57,6 +57,10 @@ class Store:
         path = self._layout.blob(digest)
         return path if path.is_file() else None
 
+    def place(self, digest: Digest) -> Path:
+        """Return where the file of ``digest`` lies once it is here."""
+        return self._layout.blob(digest)
+
     def check_blob(
         self, digest: Digest, *, size: int | None = None, deep: bool = True, progress: Progress | None = None
     ) -> None:

@@ -95,7 +95,7 @@ def wanted(data: bytes = DATA, *, size: bool = True) -> Wanted:
 
 
 SCRIPT = """
-import sys
+import os, sys
 from pathlib import Path
 from hublock.core.digest import Digest
 from hublock.errors import HublockError
@@ -106,8 +106,8 @@ from hublock.settings import Settings
 from hublock.store.store import Store
 transfer.WORTH_FACTS = 1
 cache, mirrors, digest, *urls = sys.argv[1:]
-settings = Settings.from_mapping({"HUBLOCK_CACHE_DIR": cache, "HUBLOCK_MIRRORS": mirrors})
-downloader = Downloader(HttpTransport(settings), Store(Path(cache)))
+settings = Settings.from_mapping({**os.environ, "HUBLOCK_CACHE_DIR": cache, "HUBLOCK_MIRRORS": mirrors})
+downloader = Downloader(HttpTransport(settings), Store(Path(cache)), jobs=settings.jobs)
 wanted = Digest.parse(digest) if digest != "-" else None
 try:
     for item in downloader.fetch_all([Wanted(url=url, digest=wanted) for url in urls]):

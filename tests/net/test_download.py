@@ -524,6 +524,22 @@ def test_processes_that_want_the_same_file_fetch_it_once(bench: Bench) -> None:
     assert len(bench.forge.requests) == 1
 
 
+def test_two_that_fetch_the_same_files_in_opposite_order_come_to_an_end(bench: Bench) -> None:
+    # each has one when it asks for the other's
+    both = threading.Barrier(2, timeout=20)
+    urls = ["https://a.org/here", "https://a.org/there"]
+    for url in urls:
+        bench.forge.serve(url, url.encode(), on_hit=lambda served: served.hits == 1 and both.wait())
+    crowd = [start(bench, "-", *order, wrap=("env", "HUBLOCK_JOBS=1")) for order in (urls, urls[::-1])]
+    try:
+        for process, order in zip(crowd, (urls, urls[::-1]), strict=True):
+            said = process.communicate(timeout=20)[0]
+            assert said.splitlines() == [f"{sha256(url.encode())} network" for url in order]
+    finally:
+        for process in crowd:
+            process.kill()
+
+
 def test_an_interrupted_download_leaves_only_what_the_next_one_resumes(bench: Bench, resumable: None) -> None:
     reached = threading.Event()
     # what a first read takes: one that is interrupted loses its bytes

@@ -29,25 +29,6 @@ def test_the_first_of_two_publishers_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["final"]
 
 
-def test_the_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = []
-    real_fsync, real_rename = os.fsync, os.replace
-
-    def fsync(handle: int) -> None:
-        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
-        real_fsync(handle)
-
-    def rename(source: Path, target: Path) -> None:
-        order.append("rename")
-        real_rename(source, target)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "replace", rename)
-    (tmp_path / "temporary").write_bytes(b"bytes")
-    name_it(tmp_path / "temporary", tmp_path / "final")
-    assert order == ["file", "rename", "folder"]
-
-
 @pytest.mark.parametrize(
     ("code", "hint"),
     [(errno.ENOSPC, "free some space"), (errno.EROFS, "HUBLOCK_CACHE_DIR"), (errno.EACCES, "HUBLOCK_CACHE_DIR")],

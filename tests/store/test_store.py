@@ -151,6 +151,28 @@ def test_a_broken_off_file_is_there_for_the_next_attempt(store: Store) -> None:
     assert leftovers(store) == []
 
 
+def test_the_bytes_reach_the_disk_before_the_name_does(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    real_fsync, real_rename = os.fsync, os.replace
+
+    def fsync(handle: int) -> None:
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        real_fsync(handle)
+
+    def rename(source: Path, target: Path) -> None:
+        real_rename(source, target)
+        order.append("rename")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    with store.incoming("key") as incoming:
+        incoming.open().write(b"bytes")
+        order.clear()
+        incoming.publish(sha256(b"bytes"))
+    assert [step for step in order if step != "folder"] == ["file", "rename"]
+    assert order[-1] == "folder"
+
+
 def test_facts_never_lie_beside_no_file(store: Store) -> None:
     # nobody would take them over, or remove them
     with store.incoming("key") as incoming:
