@@ -57,11 +57,10 @@ class Body:
         try:
             with self._limits.watch(vars(self.answer)["line"]):
                 data = self.answer.read(asked, decode_content=False)
-        except TimeoutError:
+        except BaseException as error:
             self._pace.slow_down()
-            raise TimeoutError(f"less than {asked} bytes in {time.monotonic() - began:.0f} s") from None
-        except BaseException:
-            self._pace.slow_down()
+            if isinstance(error, TimeoutError):
+                raise TimeoutError(f"less than {asked} bytes in {time.monotonic() - began:.0f} s") from None
             raise
         self._pace.took(time.monotonic() - began)
         return data

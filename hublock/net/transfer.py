@@ -14,6 +14,7 @@ from hublock.core.digest import Digest
 from hublock.core.progress import Progress, Task
 from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net.parts import WORTH_PARTS, PartsDownload, Plan, hash_into, part_size
+from hublock.net.reading import MOST
 from hublock.net.retry import TRIES, patiently, seconds
 from hublock.net.routes import redact
 from hublock.net.source import Answer, Changed, Source
@@ -213,7 +214,7 @@ class Transfer:
             # a small file in few pieces: each costs more than what it saves
             small = answer.total is not None and answer.total < WORTH_FACTS
             with self._reading(answer.response):
-                for piece in answer.response.chunks(4 * CHUNK if small else CHUNK):
+                for piece in answer.response.chunks(MOST if small else CHUNK):
                     self._stop.check()
                     at += len(piece)
                     self._check_length(at)
