@@ -30,7 +30,7 @@ class Context:
         """The one way to the network."""
         from hublock.net.releases import open_transport
 
-        return open_transport(self.settings)
+        return open_transport(self.settings, self.progress)
 
     def downloader(self) -> "Downloader":
         """Return a downloader into the store, which takes over what torch.hub's own cache holds already."""

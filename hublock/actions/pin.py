@@ -33,7 +33,7 @@ class Pinned:
 
 def remote_of(reference: Reference, context: Context, base: Path) -> Remote:
     """Open the repository of ``reference``; a local path is relative to ``base``."""
-    return open_remote(reference, context.transport, base=base)
+    return open_remote(reference, context.transport, base=base, progress=context.progress)
 
 
 def pin(

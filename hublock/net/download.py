@@ -14,7 +14,7 @@ from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net.crew import make_calls
 from hublock.net.publishing import Finished, Publisher, naming
 from hublock.net.retry import MIRROR_TRIES, TRIES
-from hublock.net.routes import redact
+from hublock.net.routes import passed_over, redact
 from hublock.net.source import Source
 from hublock.net.transfer import Line, Stop, Transfer, Wanted
 from hublock.net.transport import Transport
@@ -161,8 +161,7 @@ class Downloader:
                     raise _graver(lied, error) from error
                 if isinstance(error, DigestMismatch):
                     lied = DigestMismatch(f"by mirror {redact(route.url)}, {error.message}", hint=error.hint)
-                after = "the next mirror" if routes[number + 1].rule else "the origin"
-                self._progress.warn(f"mirror {redact(route.url)} failed, asking {after}: {error.message}")
+                self._progress.warn(passed_over(route, routes[number + 1], error.message))
             except StoreError:
                 # a full disk must not stay full of half a file
                 incoming.clear()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -18,18 +18,20 @@ from hublock.core.lockfile import Submodule
 from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile
-from hublock.errors import RefNotFound, TransferError
+from hublock.errors import IntegrityError, RefNotFound, RemoteError, TransferError
 from hublock.net.child import disk_wire, ssh_wire
 from hublock.net.history import COMMITS_ONLY, History, TooLong, descendants, history, leading_ref
 from hublock.net.hosts import git_url, moved
 from hublock.net.objects import find, parse_commit, read_tree
 from hublock.net.pack import read_objects
 from hublock.net.refs import ALLOW, HEADS, OWN, Named, choose, is_commit, missing, own, prefixes, ranked
+from hublock.net.routes import Route, passed_over
 from hublock.net.smart import http_wire
 from hublock.net.transport import Transport
 from hublock.net.wire import Advertised, Plan, Wire
 from hublock.net.worktree import find_repository, is_dirty
 
+T = TypeVar("T")
 _SILENT = Progress()
 
 
@@ -114,10 +116,10 @@ class Remote(Protocol):
         ...
 
 
-def open_remote(reference: Reference, transport: Transport, *, base: Path) -> Remote:
+def open_remote(reference: Reference, transport: Transport, *, base: Path, progress: Progress = _SILENT) -> Remote:
     """Return the repository that ``reference`` names; nothing is asked yet.
 
-    ``base`` is the folder that local paths are relative to.
+    ``base`` is the folder that local paths are relative to; ``progress`` is told of mirrors that failed.
 
     Raises:
         RepositoryNotFound: a local path leads to no git repository.
@@ -128,8 +130,13 @@ def open_remote(reference: Reference, transport: Transport, *, base: Path) -> Re
     url = git_url(reference)
     if url.startswith("file:"):
         return _local(reference, Path(url2pathname(urlsplit(url).path)))
-    wire = ssh_wire(name, url) if url.startswith("ssh:") else http_wire(name, url, transport)
-    return _GitRemote(reference, wire)
+    if url.startswith("ssh:"):
+        return _GitRemote(reference, ssh_wire(name, url))
+    ways = [
+        (route, _GitRemote(reference, http_wire(name, url, transport, number)))
+        for number, route in enumerate(transport.routes(url))
+    ]
+    return _Mirrored(ways, progress) if len(ways) > 1 else ways[0][1]
 
 
 def _local(reference: Reference, path: Path) -> "_GitRemote":
@@ -254,3 +261,34 @@ class _GitRemote:
         if not self._wire.advertise(("HEAD",)).filters:
             return History(descends=True if commit == since else None)
         return history(self._wire, commit, since)
+
+
+class _Mirrored:
+    """A repository with mirrors: what one cannot answer, or prove, is asked of the next, and at last of the origin."""
+
+    def __init__(self, ways: Sequence[tuple[Route, Remote]], progress: Progress) -> None:
+        self._ways, self._progress = list(ways), progress
+
+    def refs(self) -> Mapping[str, str]:
+        return self._ask(lambda remote: remote.refs())
+
+    def resolve(self, ref: str | None, *, allow_unreachable: bool = False, nested: bool = False) -> Resolved:
+        return self._ask(lambda remote: remote.resolve(ref, allow_unreachable=allow_unreachable, nested=nested))
+
+    def fetch(self, commit: str, *, progress: Progress = _SILENT) -> Snapshot:
+        return self._ask(lambda remote: remote.fetch(commit, progress=progress))
+
+    def descends(self, commit: str, ancestor: str) -> bool | None:
+        return self._ask(lambda remote: remote.descends(commit, ancestor))
+
+    def history(self, commit: str, since: str) -> History:
+        return self._ask(lambda remote: remote.history(commit, since))
+
+    def _ask(self, question: Callable[[Remote], T]) -> T:
+        while len(self._ways) > 1:
+            try:
+                return question(self._ways[0][1])
+            except (RemoteError, IntegrityError) as error:
+                route, _ = self._ways.pop(0)
+                self._progress.warn(passed_over(route, self._ways[0][0], error.message))
+        return question(self._ways[0][1])

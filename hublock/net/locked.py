@@ -28,7 +28,8 @@ def fetch_locked(
         UnsafeArchive: it must not be unpacked.
     """
     try:
-        files = open_remote(reference, transport, base=base).fetch(commit, progress=progress).files
+        remote = open_remote(reference, transport, base=base, progress=progress)
+        files = remote.fetch(commit, progress=progress).files
     except (RepositoryNotFound, TransferError) as refused:
         files, what = _archive(reference, commit, transport, refused, progress), archive_url(reference, commit)
         advice = refused.hint

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import unquote
 
+from hublock.core.progress import Progress
 from hublock.errors import TransferError
 from hublock.net.routes import Route, redact
 from hublock.net.transport import NO_HEADERS, HttpTransport, Response, Transport
@@ -40,14 +41,14 @@ class Releases:
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes | None = None,
-        route: int = 0,
+        route: int | None = None,
     ) -> Response:
         """Ask as any transport does; where the last route to a file of a release answers 404, ask the API for it.
 
         Raises:
             TransferError: there was no answer, or asking is refused.
         """
-        last = route == len(self.routes(url)) - 1
+        last = (route or 0) == len(self.routes(url)) - 1
         if self._api is None or not last or method not in ("GET", "HEAD") or not is_asset(url):
             return self._transport.open(method, url, headers=headers, body=body, route=route)
         if url not in self._found:
@@ -71,11 +72,14 @@ def is_asset(url: str) -> bool:
     return _ASSET.fullmatch(url) is not None
 
 
-def open_transport(settings: Settings) -> Transport:
-    """Return the way to the network as ``settings`` say, private releases of GitHub included."""
+def open_transport(settings: Settings, progress: Progress | None = None) -> Transport:
+    """Return the way to the network as ``settings`` say, private releases of GitHub included.
+
+    ``progress`` is told of mirrors that give no answer.
+    """
     token = settings.tokens.get(HOST)
     api = HttpTransport(replace(settings, tokens={API: token})) if token else None
-    return Releases(HttpTransport(settings), api)
+    return Releases(HttpTransport(settings, progress=progress), api)
 
 
 def _find_asset(url: str, api: Transport) -> str | None:

@@ -61,6 +61,13 @@ def routes(url: str, mirrors: Sequence[tuple[str, str]]) -> tuple[Route, ...]:
     return (*found, Route(url=url))
 
 
+def passed_over(route: Route, following: Route, reason: str) -> str:
+    """Say that a mirror failed, and who is asked next."""
+    return (
+        f"mirror {redact(route.url)} failed, asking {'the next mirror' if following.rule else 'the origin'}: {reason}"
+    )
+
+
 def check(route: Route) -> None:
     """Refuse what is never asked for.
 

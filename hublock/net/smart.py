@@ -21,9 +21,9 @@ _TAIL = "/info/refs?service=git-upload-pack"
 _Reader = Callable[[int], bytes]
 
 
-def http_wire(name: str, url: str, transport: Transport) -> Wire:
-    """Return the repository at an http(s) ``url``, reached through ``transport``."""
-    return _HttpWire(name, url, transport)
+def http_wire(name: str, url: str, transport: Transport, route: int = 0) -> Wire:
+    """Return the repository at an http(s) ``url``, reached through ``transport`` by its ``route``-th way."""
+    return _HttpWire(name, url, transport, route)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +40,9 @@ class _Greeting:
 
 
 class _HttpWire(DulwichWire):
-    def __init__(self, name: str, url: str, transport: Transport) -> None:
+    def __init__(self, name: str, url: str, transport: Transport, route: int) -> None:
         super().__init__(name, _http_client(url, self._request))
-        self._base, self._transport = url.rstrip("/"), transport
+        self._base, self._transport, self._route = url.rstrip("/"), transport, route
         self._greeting: _Greeting | None = None
 
     def _greeted(self) -> bytes:
@@ -56,7 +56,7 @@ class _HttpWire(DulwichWire):
             return self._greet(url, headers)
         if body is None or url != self._address() + "/git-upload-pack":
             raise TransferError(f"{self._name} sends hublock to {url}, which is no part of it", lasting=True)
-        response = self._transport.open("POST", url, headers=headers, body=body)
+        response = self._transport.open("POST", url, headers=headers, body=body, route=self._route)
         self._check_status(response)
         answer = _Answer(response)
         self._check_refusal(answer.body.peek())
@@ -64,7 +64,7 @@ class _HttpWire(DulwichWire):
 
     def _greet(self, url: str, headers: Mapping[str, str]) -> tuple[Any, _Reader]:
         if self._greeting is None:
-            with self._transport.open("GET", url, headers=headers) as response:
+            with self._transport.open("GET", url, headers=headers, route=self._route) as response:
                 self._check_status(response)
                 self._greeting = self._read_greeting(url, response)
         return self._greeting, BytesIO(self._greeting.body).read

@@ -7,10 +7,11 @@ from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 from urllib.parse import unquote, urlsplit
 
+from hublock.core.progress import Progress
 from hublock.errors import TransferError
 from hublock.net.failures import told
 from hublock.net.reading import Body
-from hublock.net.routes import Route, check, is_loopback, join, redact, routes, same_origin
+from hublock.net.routes import Route, check, is_loopback, join, passed_over, redact, routes, same_origin
 from hublock.net.session import Sessions
 from hublock.settings import Settings
 
@@ -93,9 +94,11 @@ class Transport(Protocol):
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes | None = None,
-        route: int = 0,
+        route: int | None = None,
     ) -> Response:
-        """Ask for ``url`` by its ``route``-th way (see :meth:`routes`) and return the answer, whatever its status.
+        """Ask for ``url`` and return the answer, whatever its status.
+
+        By its ``route``-th way (see :meth:`routes`); None is the first by which there is an answer.
 
         Raises:
             TransferError: there was no answer, or asking is refused.
@@ -114,9 +117,15 @@ class HttpTransport:
     """
 
     def __init__(
-        self, settings: Settings, *, connect_timeout: float = CONNECT_TIMEOUT, idle_timeout: float = IDLE_TIMEOUT
+        self,
+        settings: Settings,
+        *,
+        progress: Progress | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        idle_timeout: float = IDLE_TIMEOUT,
     ) -> None:
         """Use the mirrors and tokens of ``settings``; the time-outs are in seconds."""
+        self._progress = progress or Progress()
         self._mirrors = settings.mirrors
         self._tokens = settings.tokens
         self._sessions = Sessions((connect_timeout, idle_timeout))
@@ -132,16 +141,26 @@ class HttpTransport:
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes | None = None,
-        route: int = 0,
+        route: int | None = None,
     ) -> Response:
         """Ask for ``url``, following at most five redirects, and return the answer, whatever its status.
 
+        ``route`` is as in :meth:`Transport.open`; where a mirror gives no answer, ``progress`` is told.
         Credentials go to the host they are for, over https or loopback, and never past a redirect to another origin.
         A redirect of anything but GET and HEAD is followed only where it keeps the method (307, 308).
 
         Raises:
             TransferError: there was no answer, or asking is refused: plain http, too many redirects.
         """
+        ways = self.routes(url)
+        for number in range(len(ways) - 1 if route is None else 0):
+            try:
+                return self._open(method, url, headers, body, number)
+            except TransferError as error:
+                self._progress.warn(passed_over(ways[number], ways[number + 1], error.message))
+        return self._open(method, url, headers, body, len(ways) - 1 if route is None else route)
+
+    def _open(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, route: int) -> Response:
         here = self.routes(url)[route]
         check(here)
         trusted = True

@@ -1,8 +1,10 @@
 """Short ways to ask for a repository of the forge."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile, blob_id, tree_id
 from hublock.net.git import Remote, Resolved, Snapshot, open_remote
@@ -10,8 +12,19 @@ from hublock.net.transport import HttpTransport
 from tests.forge import Forge
 
 
-def remote(forge: Forge, text: str, *, base: Path = Path("/"), environ: Mapping[str, str] | None = None) -> Remote:
-    return open_remote(Reference.parse(text), HttpTransport(forge.settings(None, **(environ or {}))), base=base)
+def remote(
+    forge: Forge,
+    text: str,
+    *,
+    base: Path = Path("/"),
+    environ: Mapping[str, str] | None = None,
+    mirror: tuple[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Remote:
+    settings = forge.settings(None, **(environ or {}))
+    if mirror is not None:
+        settings = replace(settings, mirrors=(mirror, *settings.mirrors))
+    return open_remote(Reference.parse(text), HttpTransport(settings), base=base, progress=progress or Progress())
 
 
 def resolve(forge: Forge, text: str, *, allow_unreachable: bool = False, nested: bool = False) -> Resolved:

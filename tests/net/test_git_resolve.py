@@ -11,11 +11,13 @@ import pytest
 from hublock.core.reference import Reference
 from hublock.errors import InputError, RefNotFound, RepositoryNotFound, TransferError
 from hublock.net.git import open_remote
+from hublock.net.hosts import fetch_archive
 from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
 from tests.forge import EPOCH, Forge, ForgeRepo, git, git_environment
 from tests.net import packs
-from tests.net.remotes import fetch, remote, resolve
+from tests.net.bench import Heard
+from tests.net.remotes import contents, fetch, remote, resolve
 
 FILES = {"hubconf.py": "dependencies = []\n"}
 
@@ -490,6 +492,37 @@ class TestTheLine:
         assert (found.url, found.moved) == ("https://github.com/someone/model.git", None)
         assert here.fetch(found.commit).commit == repo.git("rev-parse", "main")
         assert {request.host for request in forge.requests} == {"mirror.example.org"}
+
+    @pytest.mark.parametrize("mirror", ["dead", "limited", "another repository"])
+    def test_a_mirror_that_fails_is_passed_over_and_says_so(self, forge: Forge, repo: ForgeRepo, mirror: str) -> None:
+        address = f"{forge.url}mirror.example.org/"
+        if mirror == "dead":
+            address = "http://127.0.0.1:9/"
+        elif mirror == "limited":
+            forge.adopt("someone/model", repo.path, host="mirror.example.org").refuse = 429
+        else:
+            forge.repo("someone/model", {"hubconf.py": "raise SystemExit"}, host="mirror.example.org")
+        commit, heard = repo.git("rev-parse", "main"), Heard()
+        here = remote(forge, "someone/model", mirror=("https://github.com/", address), progress=heard)
+        assert here.fetch(commit).commit == commit
+        [line] = heard.lines
+        assert line.startswith(f"warn mirror {address}someone/model.git failed, asking the next mirror: ")
+        # who failed once is not asked again
+        assert here.resolve("main").commit == commit
+        assert here.refs() == {"refs/heads/main": commit}
+        assert here.descends(commit, commit)
+        assert here.history(commit, commit).descends
+        assert len(heard.lines) == 1
+
+    def test_an_archive_comes_from_the_origin_where_its_mirror_is_dead(self, forge: Forge, repo: ForgeRepo) -> None:
+        commit, heard = repo.git("rev-parse", "main"), Heard()
+        repo.refuse = 429
+        rules = (("https://codeload.github.com/", "http://127.0.0.1:9/"), ("https://", forge.url))
+        transport = HttpTransport(Settings(cache=Path("unused"), mirrors=rules), progress=heard)
+        files = fetch_archive(Reference.parse("someone/model"), commit, transport)
+        assert contents(files) == {"hubconf.py": FILES["hubconf.py"].encode()}
+        [line] = heard.lines
+        assert line.startswith("warn mirror http://127.0.0.1:9/someone/model/zip/")
 
     def test_plain_http_beyond_loopback_is_refused(self, forge: Forge) -> None:
         with pytest.raises(TransferError, match="plain http"):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def forge() -> Iterator[Forge]:
         yield forge
 
 
-def direct(**options: float) -> HttpTransport:
+def direct(**options: Any) -> HttpTransport:
     return HttpTransport(Settings(cache=Path("unused")), **options)
 
 
@@ -483,6 +484,7 @@ def test_a_second_route_skips_the_first_mirror(forge: Forge) -> None:
     mirrors = (("https://a.org/", "http://127.0.0.1:9/"), ("https://", forge.url))
     transport = HttpTransport(Settings(cache=Path("unused"), mirrors=mirrors))
     with pytest.raises(TransferError):
-        transport.open("GET", "https://a.org/x")
-    with transport.open("GET", "https://a.org/x", route=1) as response:
-        assert response.read(10) == b"well"
+        transport.open("GET", "https://a.org/x", route=0)
+    for route in (1, None):
+        with transport.open("GET", "https://a.org/x", route=route) as response:
+            assert response.read(10) == b"well"
