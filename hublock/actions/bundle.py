@@ -14,7 +14,15 @@ from hublock.core.inventory import LockedFile, locked_content
 from hublock.core.lockfile import Lock, Repo
 from hublock.core.names import MAX_FILE
 from hublock.core.tree import Listing, SourceFile, blob_id, check_files, encode
-from hublock.errors import DigestMismatch, IntegrityError, OfflineError, StoreError, TreeMismatch, UnsafeArchive
+from hublock.errors import (
+    DigestMismatch,
+    InputError,
+    IntegrityError,
+    OfflineError,
+    StoreError,
+    TreeMismatch,
+    UnsafeArchive,
+)
 from hublock.store import bundle
 from hublock.store.disk import own_name, sync_file, sync_folder, write_all, writing
 from hublock.store.incoming import clear_leavings
@@ -40,10 +48,15 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
     The same lock gives the same bytes everywhere. ``path`` is replaced in one step, or stays as it was.
 
     Raises:
+        InputError: there is another file at ``path``, or no folder for it.
         OfflineError: something is not in the store; all of it is named.
         IntegrityError: something in the store is not what the lock says.
         StoreError: ``path`` cannot be written.
     """
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+    if path.is_dir() or not bundle.may_replace(path):
+        raise InputError(f"{path} is no bundle, so it is not replaced by one", hint="hublock bundle ANOTHER.tar")
     trees, files = _stored_trees(lock, context), _named_files(lock)
     missing = [item.url for item in files if context.store.blob(item.digest) is None]
     if missing or None in trees.values():

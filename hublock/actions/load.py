@@ -65,8 +65,7 @@ def check_state(result: object, call: Call) -> None:
         DigestMismatch: the fingerprint is another one.
     """
     match = call.match
-    models = (match.named,) if match.named and not call.args and not call.kwargs else match.models
-    states = {model.state for model in models if model.state and (model is match.named or _called_as(model, call))}
+    states = {model.state for model in match.models if model.state and _called_as(model, call)}
     if not states:
         raise NotLocked(
             f"the lock has no state for this call of {match.repo.id} {match.entrypoint}",
@@ -82,13 +81,15 @@ def check_state(result: object, call: Call) -> None:
 
 
 def _called_as(model: Model, call: Call) -> bool:
+    """Say whether a call has the arguments of ``model``; those given update the locked ones of the model it named."""
+    named = call.match.named
     try:
-        args, kwargs = (
-            [encode(value) for value in call.args],
-            {key: encode(v) for key, v in (call.kwargs or {}).items()},
-        )
+        args = [encode(value) for value in call.args]
+        kwargs = {key: encode(value) for key, value in (call.kwargs or {}).items()}
     except InputError:
         return False
+    if named is not None:
+        args, kwargs = args + list(named.args[len(args) :]), {**named.kwargs, **kwargs}
     return same(list(model.args), args) and same(dict(model.kwargs), kwargs)
 
 

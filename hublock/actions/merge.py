@@ -7,7 +7,7 @@ from hublock.core.conflicts import marked, sides
 from hublock.core.lockfile import Lock, parse_lock
 from hublock.core.merging import agreed, merge_locks, text_of
 from hublock.core.progress import Progress
-from hublock.errors import HublockError, InvalidLock
+from hublock.errors import HublockError, InputError, InvalidLock
 
 
 def merge_files(base: Path, ours: Path, theirs: Path) -> tuple[str, ...]:
@@ -20,7 +20,12 @@ def merge_files(base: Path, ours: Path, theirs: Path) -> tuple[str, ...]:
         InputError: a file cannot be read at all.
         StoreError: ``ours`` cannot be written.
     """
-    texts = [read_text(path) for path in (base, ours, theirs)]
+    try:
+        texts = [read_text(path) for path in (base, ours, theirs)]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{error.filename} does not exist", hint="hublock init --merge-driver has git call it"
+        ) from None
     try:
         locks = [
             parse_lock(text, file=name) if text.strip() else Lock() for text, name in zip(texts, _NAMES, strict=True)

@@ -1,7 +1,9 @@
 """Run a program so that the torch.hub calls of every Python in it are answered from the lock."""
 
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,10 +36,9 @@ def run_program(
     with tempfile.TemporaryDirectory(prefix="hublock-run-") as folder:
         status = Path(folder) / "status"
         inherited = environ.get("PYTHONPATH", "")
-        done = subprocess.run(
+        code = _see_through(
             words,
-            check=False,
-            env={
+            {
                 **environ,
                 "PYTHONPATH": os.pathsep.join([str(startup), *([inherited] if inherited else [])]),
                 "HUBLOCK_PROJECT": str(project.folder.absolute()),
@@ -48,7 +49,30 @@ def run_program(
                 "HUBLOCK_RUN_WITHOUT": inherited,
             },
         )
-        if done.returncode == 1 and status.exists():
+        if code == 1 and status.exists():
             return OFFSET + int(status.read_text(encoding="ascii"))
     # what the shell reports of a program that a signal ended
-    return done.returncode if done.returncode >= 0 else 128 - done.returncode
+    return code if code >= 0 else 128 - code
+
+
+def _see_through(words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a program to its end and return its status; whatever shall end hublock meanwhile, the program decides."""
+    programs: list[subprocess.Popen[bytes]] = []
+
+    def hand_on(number: int, frame: object) -> None:
+        del frame
+        # Ctrl-C reaches the program from the terminal itself
+        if number != signal.SIGINT:
+            for program in programs:
+                program.send_signal(number)
+
+    known = {number: signal.signal(number, hand_on) for number in _ENDING}
+    try:
+        programs.append(subprocess.Popen(words, env=environ))
+        return programs[0].wait()
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)
+
+
+_ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]

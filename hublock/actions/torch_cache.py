@@ -4,6 +4,7 @@ The layout is that of torch/hub.py: ``owner_repo_ref`` folders, ``checkpoints/``
 URL, and ``trusted_list``. torch.hub does not verify what it finds there; hublock does only as it writes.
 """
 
+import itertools
 import os
 import shutil
 import uuid
@@ -35,8 +36,8 @@ class Written:
     """torch.hub's own folder."""
     trees: int
     files: int
-    replaced: tuple[str, ...]
-    """What stood there before with other content."""
+    set_aside: tuple[tuple[str, str], ...]
+    """What stood there before with other content, and under which name it is kept."""
     left_out: tuple[str, ...]
     """What torch.hub has no place for: repositories that are not on GitHub."""
 
@@ -54,7 +55,7 @@ class _Named:
 def write_torch_cache(lock: Lock, store: Store, torch_home: Path) -> Written:
     """Copy every tree and every file by URL of ``lock`` into torch.hub's own cache below ``torch_home``.
 
-    What stands there under the same name, but with other content, is replaced.
+    What stands there under the same name, but with other content, is set aside.
 
     Raises:
         InputError: two files or trees of the lock would have one name; nothing was written.
@@ -69,8 +70,8 @@ def write_torch_cache(lock: Lock, store: Store, torch_home: Path) -> Written:
     hub = torch_home / "hub"
     try:
         (hub / "checkpoints").mkdir(parents=True, exist_ok=True)
-        replaced = [item.name for item, tree in stored if _put_tree(tree, hub / item.name)]
-        replaced += [item.name for item in files if _put_file(item, store, hub / "checkpoints" / item.name)]
+        kept = [(item.name, _put_tree(tree, hub / item.name)) for item, tree in stored]
+        kept += [(item.name, _put_file(item, store, hub / "checkpoints" / item.name)) for item in files]
         _trust(hub / "trusted_list", [_owner_and_name(repo) for repo in lock.repos if _on_github(repo)])
     except OSError as error:
         raise StoreError(
@@ -81,7 +82,7 @@ def write_torch_cache(lock: Lock, store: Store, torch_home: Path) -> Written:
         folder=hub,
         trees=len(trees),
         files=len(files),
-        replaced=tuple(replaced),
+        set_aside=tuple((name, aside) for name, aside in kept if aside),
         left_out=tuple(repo.id for repo in lock.repos if not _on_github(repo)),
     )
 
@@ -131,33 +132,43 @@ def _distinct(items: Iterable[_Named]) -> list[_Named]:
     return list(found.values())
 
 
-def _put_file(item: _Named, store: Store, target: Path) -> bool:
-    """Copy a file of the store; tell whether another one stood there."""
-    there = os.path.lexists(target)
+def _put_file(item: _Named, store: Store, target: Path) -> str | None:
+    """Copy a file of the store; return the name of what stood there, which is kept."""
     if target.is_file() and not target.is_symlink() and sha256_now(target) == item.digest:
-        return False
+        return None
     blob = store.blob(item.digest)
     assert blob is not None
+    aside = _set_aside(target)
     placing.copy(blob, target)
-    return there
+    return aside
 
 
-def _put_tree(tree: StoredTree, target: Path) -> bool:
-    """Copy a tree of the store; tell whether another one stood there."""
-    there = os.path.lexists(target)
-    if there and _is_copy(tree, target):
-        return False
+def _set_aside(path: Path) -> str | None:
+    """Rename what is at ``path``, if there is something, and return its new name."""
+    if not os.path.lexists(path):
+        return None
+    names = (path.with_name(f"{path.name}.before-hublock{number or ''}") for number in itertools.count())
+    aside = next(name for name in names if not os.path.lexists(name))
+    path.rename(aside)
+    return aside.name
+
+
+def _put_tree(tree: StoredTree, target: Path) -> str | None:
+    """Copy a tree of the store; return the name of what stood there, which is kept."""
+    if _is_copy(tree, target):
+        return None
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         scratch.mkdir()
         for entry in tree.listing.entries:
             _copy_entry(tree.root / entry.path, scratch / "new" / entry.path, entry)
-        if there:
+        if _is_copy(tree, target, but_for_bytecode=True):
             target.rename(scratch / "old")
+        aside = _set_aside(target)
         (scratch / "new").rename(target)
     finally:
         remove(scratch)
-    return there
+    return aside
 
 
 def _copy_entry(source: Path, target: Path, entry: Entry) -> None:
@@ -170,11 +181,13 @@ def _copy_entry(source: Path, target: Path, entry: Entry) -> None:
         target.chmod(target.stat().st_mode | 0o111)
 
 
-def _is_copy(tree: StoredTree, folder: Path) -> bool:
+def _is_copy(tree: StoredTree, folder: Path, *, but_for_bytecode: bool = False) -> bool:
     """Tell whether ``folder`` holds exactly the files of ``tree``; bytecode, which torch.hub would run, is none."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+    if but_for_bytecode:
+        found = {name for name in found if not name.endswith(".pyc")}
     if found != set(tree.listing.by_path):
         return False
     return all(_content(folder / name) == _content(tree.root / name) for name in found)

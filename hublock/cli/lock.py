@@ -29,6 +29,9 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     from hublock.actions.lock import check_lock, lock_project
 
+    if arguments.command and (arguments.check or arguments.retrace):
+        option = "--check" if arguments.check else "--retrace"
+        raise InputError(f"{option} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
     if arguments.command:
         return _record(arguments.command, face)
     project = face.project

@@ -84,8 +84,8 @@ def _write_torch_cache(lock: "Lock", face: Face) -> None:
     torch_home = face.settings.torch_home
     assert torch_home is not None
     written = write_torch_cache(lock, face.context.store, torch_home)
-    for name in written.replaced:
-        face.console.warn(f"{name} in {written.folder} held something else and was replaced")
+    for name, aside in written.set_aside:
+        face.console.warn(f"{name} in {written.folder} held something else, which is kept as {aside}")
     for name in written.left_out:
         face.console.warn(f"{name} is not on GitHub: torch.hub has no place for it")
     face.console.done(

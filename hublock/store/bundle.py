@@ -14,6 +14,7 @@ under a name that the file brings along.
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,6 +57,13 @@ def header(name: str, size: int) -> bytes:
 def padding(size: int) -> bytes:
     """Return the zeros that fill the last block of an entry."""
     return bytes(-size % BLOCK)
+
+
+def may_replace(path: Path) -> bool:
+    """Say whether a bundle may be written to ``path``: there is nothing, an empty file, or another bundle."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        return file.read(BLOCK) in (b"", header(VERSION_NAME, len(VERSION)))
+    return True
 
 
 class Bundle:

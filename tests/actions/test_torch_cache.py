@@ -69,7 +69,7 @@ def test_trees_files_and_trusted_owners_have_torch_hubs_names(store: Store, tmp_
         "own.bin": b"own",
     }
     assert (hub / "trusted_list").read_text() == "a_one\nb_three\nb_two\n"
-    assert (done.trees, done.files, done.replaced) == (3, 2, ())
+    assert (done.trees, done.files, done.set_aside) == (3, 2, ())
     assert done.left_out == ("git+https://example.org/four@v1",)
 
 
@@ -101,13 +101,31 @@ def test_a_second_time_replaces_only_what_differs(store: Store, tmp_path: Path) 
 
     done = write_torch_cache(lock, store, tmp_path)
 
-    assert done.replaced == ("a_one_v1", "net-1a2b.pth")
+    # a link of the user's own is kept, bytecode is not
+    assert done.set_aside == (("net-1a2b.pth", "net-1a2b.pth.before-hublock"),)
     assert not (hub / "a_one_v1" / "__pycache__").exists()
     assert not (hub / "checkpoints" / "net-1a2b.pth").is_symlink()
+    assert (hub / "checkpoints" / "net-1a2b.pth.before-hublock").readlink() == tmp_path / "store"
     assert (hub / "a_two_v1").stat().st_ino == before
     assert (hub / "trusted_list").read_text() == "someone_else\na_one\na_two\n"
-    assert write_torch_cache(lock, store, tmp_path).replaced == ()
+    assert write_torch_cache(lock, store, tmp_path).set_aside == ()
     assert not list(hub.glob(".*"))
+
+
+def test_what_the_user_has_there_is_kept_under_another_name(store: Store, tmp_path: Path) -> None:
+    lock = Lock(repos=(repo(store, "a/one:v1", weights(store, URL, b"bytes")),))
+    hub = tmp_path / "hub"
+    for content in ("first", "second"):
+        write_torch_cache(lock, store, tmp_path)
+        (hub / "a_one_v1" / "notes.txt").write_text(content)
+        (hub / "checkpoints" / "net-1a2b.pth").write_text(content)
+
+    write_torch_cache(lock, store, tmp_path)
+
+    for suffix, content in (("", "first"), ("1", "second")):
+        assert (hub / f"a_one_v1.before-hublock{suffix}" / "notes.txt").read_text() == content
+        assert (hub / "checkpoints" / f"net-1a2b.pth.before-hublock{suffix}").read_text() == content
+    assert (hub / "checkpoints" / "net-1a2b.pth").read_bytes() == b"bytes"
 
 
 def test_refuses_two_files_or_trees_of_one_name_before_anything_is_written(store: Store, tmp_path: Path) -> None:

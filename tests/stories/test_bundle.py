@@ -105,6 +105,24 @@ def test_what_the_store_lacks_is_named_before_anything_is_written(filled: Path, 
     assert not (project / "new.tar").exists()
 
 
+def test_a_file_that_is_no_bundle_is_not_replaced_by_one(filled: Path, run: Run, project: Path) -> None:
+    (project / "train.py").write_text("import torch\n")
+    (project / "empty.tar").touch()
+    before = {name: (project / name).read_bytes() for name in ("train.py", "hub.lock", "hub.toml")}
+
+    for name in before:
+        done = run("bundle", name)
+        assert done.code == 2
+        assert done.err.splitlines()[-1] == "   hint: hublock bundle ANOTHER.tar"
+    missing = run("bundle", "nowhere/out.tar")
+
+    assert (missing.code, "there is no folder" in missing.err) == (2, True)
+    assert {name: (project / name).read_bytes() for name in before} == before
+    for name in ("out.tar", "empty.tar"):
+        assert run("bundle", name).code == 0
+    assert (project / "empty.tar").read_bytes() == filled.read_bytes()
+
+
 @pytest.mark.parametrize("damaged", ["blobs/sha256/*/*", "trees/git-sha256/*/*/tree/hubconf.py"])
 def test_a_damaged_store_is_not_bundled(filled: Path, run: Run, project: Path, store: Path, damaged: str) -> None:
     path = max((store / "v1").glob(damaged), key=lambda path: path.stat().st_size)

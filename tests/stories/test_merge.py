@@ -196,3 +196,10 @@ def test_the_driver_marks_the_entries_that_both_sides_changed(
     assert (tmp_path / "ours").read_text() == base.replace(
         "size = 10\n", "<<<<<<< ours\nsize = 11\n=======\nsize = 12\n>>>>>>> theirs\n"
     )
+
+
+def test_a_file_that_is_not_there_is_named(run: Run, project: Path) -> None:
+    done = run("merge-driver", "a", "b", "c")
+
+    assert done.code == 2
+    assert done.err == "error: a does not exist\n   hint: hublock init --merge-driver has git call it\n"

@@ -1,6 +1,12 @@
 """Scripts that know nothing of hublock."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.forge import Forge
 from tests.stories.conftest import Done, Run
@@ -83,10 +89,12 @@ print(type(model).__name__)
 hublock.load("net", verify="state")
 hublock.load("someone/net:v1", "net", pretrained=True, verify="state")
 for call in ({"width": 4}, {"pretrained": True, "width": 4}):
-    try:
-        hublock.load("someone/net:v1", "net", verify="state", **call)
-    except hublock.HublockError as error:
-        print(type(error).__name__)
+    for name in (["someone/net:v1", "net"], ["net"]):
+        try:
+            hublock.load(*name, verify="state", **call)
+        except hublock.HublockError as error:
+            print(type(error).__name__)
+hublock.load("net", pretrained=True, verify="state")
 hublock.activate()
 try:
     torch.hub.load("someone/other", "net")
@@ -94,7 +102,7 @@ except hublock.HublockError as error:
     print(type(error).__name__)
 """)
 
-    assert done.out == "Net\nNotLocked\nNotLocked\nNotLocked\n", done
+    assert done.out == "Net\n" + "NotLocked\n" * 5, done
 
 
 def test_what_a_script_asks_torch_hub_for_can_be_locked_by_running_it(served: Forge, run: Run, project: Path) -> None:
@@ -146,3 +154,47 @@ def test_recording_refuses_a_folder_that_no_lock_vouches_for(served: Forge, run:
     assert done.code == 124
     assert "NotLocked: . is a folder of your own, for which no lock vouches" in done.err
     assert not (project / "hub.toml").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_shall_end_the_run_is_for_the_script_to_decide(
+    added: Done, run: Run, project: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    (project / "slow.py").write_text("""\
+import signal, time
+def save(number, frame):
+    time.sleep(0.3)
+    print("saved", number)
+    raise SystemExit(3)
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGINT, save)
+print("ready", flush=True)
+time.sleep(30)
+""")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hublock", "run", "slow.py"],
+        cwd=project,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+    # as the terminal sends Ctrl-C: to all that run in it
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+
+    assert process.communicate(timeout=20)[0] == f"saved {number}\n"
+    assert process.returncode == 3
+    assert not list(tmp_path.glob("hublock-run-*"))
+
+
+@pytest.mark.parametrize("option", [("--check",), ("--retrace", "net")])
+def test_a_command_and_a_question_do_not_go_together(
+    added: Done, run: Run, project: Path, option: tuple[str, ...]
+) -> None:
+    done = run("lock", *option, "--", "python", "-c", "open('ran', 'w')")
+
+    assert (done.code, done.err.splitlines()[-1]) == (2, "   hint: hublock lock -- COMMAND ARG…")
+    assert not (project / "ran").exists()
