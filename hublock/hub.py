@@ -284,8 +284,9 @@ def modules(reference: str) -> Iterator[None]:
         TreeMismatch: a file of it was changed.
     """
     file = locate.lock_file(os.environ)
-    repo = locked_repo(read_named_lock(file), reference, file=str(file))
-    with isolation.stock_names(loading.verified(repo, locate.store(os.environ))):
+    lock = read_named_lock(file)
+    repo = locked_repo(lock, reference, file=str(file))
+    with isolation.stock_names(loading.admitted(repo, lock, locate.store(os.environ))):
         yield
 
 

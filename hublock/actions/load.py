@@ -52,8 +52,17 @@ def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
     repository = verified(match.repo, store, private=any(model.writes_tree for model in match.models))
     check_environment(match, lock, repository)
     args, kwargs = arguments(call, repository)
-    tolerated = sorted({what for model in match.models for what in model.tolerated})
-    return torchhub.run(repository, match.entrypoint, args, kwargs, answers=answers, tolerated=tolerated, mmap=mmap)
+    alike = [model for model in match.models if _called_as(model, call)]
+    return torchhub.run(
+        repository,
+        match.entrypoint,
+        args,
+        kwargs,
+        answers=answers,
+        tolerated=sorted({what for model in alike or match.models for what in model.tolerated}),
+        as_locked=bool(alike),
+        mmap=mmap,
+    )
 
 
 def check_state(result: object, call: Call) -> None:
@@ -158,7 +167,7 @@ def _warn_once(sentence: str) -> None:
 
 
 def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:
-    """Return the locked repository whose namespace is ``name``, verified; None if the lock has none.
+    """Return the locked repository whose namespace is ``name``, admitted; None if the lock has none.
 
     Raises:
         OfflineError: its tree is not in the store.
@@ -166,8 +175,21 @@ def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:
     """
     for repo in lock.repos:
         if namespace_of(repo.id, repo.digest) == name:
-            return verified(repo, store, private=any(model.writes_tree for model in repo.models))
+            return admitted(repo, lock, store)
     return None
+
+
+def admitted(repo: Repo, lock: Lock, store: Store) -> Repository:
+    """Return the tree of ``repo``, verified, whose code may run as after a load: it fetches what its models may.
+
+    Raises:
+        OfflineError: the tree is not in the store.
+        TreeMismatch: a file of it was changed.
+        MissingDependency: torch cannot be imported.
+    """
+    repository = verified(repo, store, private=any(model.writes_tree for model in repo.models))
+    torchhub.admit(repository, answers=LockedAnswers(lock, repo, repo.models, store))
+    return repository
 
 
 def load_folder(

@@ -241,6 +241,18 @@ _hashed: dict[_Stamp, "Future[Digest]"] = {}
 _hashed_lock = threading.Lock()
 
 
+def _forget_unfinished() -> None:
+    """A forked child has no thread that would finish what its parent was hashing."""
+    global _hashed_lock  # noqa: PLW0603 - its holder is not in the child
+    _hashed_lock = threading.Lock()
+    for stamp in [stamp for stamp, future in _hashed.items() if not future.done()]:
+        del _hashed[stamp]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_unfinished)
+
+
 def sha256_of(path: Path) -> Digest:
     """Hash a file, once per process while device, inode, time and size stay; threads that ask together share the work.
 

@@ -6,7 +6,7 @@ by scope: in the user's own code the original runs.
 
 import sys
 import threading
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,28 @@ from types import ModuleType
 from typing import Any
 
 from hublock.errors import HublockError
-from hublock.runtime import environment
 from hublock.runtime.answers import Answers, forget_checked
+from hublock.runtime.nested import FUNCTIONS, call, check_dependencies, import_hubconf
 from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
 from hublock.runtime.strict.arrivals import when_imported
-from hublock.runtime.strict.objects import filled, resolve_object
+from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.scope import Refusal, Scope, answer_users, dispatching, private_folder, start_thread, submit
+from hublock.runtime.strict.scope import (
+    Refusal,
+    Scope,
+    answer_users,
+    dispatching,
+    is_adopted,
+    private_folder,
+    start_thread,
+    submit,
+)
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
-    "Answers", "Watched", "activate", "activated", "download_url_to_file", "forget_checked", "get_dir", "install",
-    "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
+    "Answers", "Watched", "activate", "activated", "admit", "download_url_to_file", "forget_checked", "get_dir",
+    "install", "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
 ]  # fmt: skip
 
 _install_lock = threading.Lock()
@@ -41,6 +50,7 @@ def run(
     *,
     answers: Answers,
     tolerated: Collection[str] = (),
+    as_locked: bool = True,
     hub_dir: Path | None = None,
     cpu_only: bool = False,
     mmap: bool = False,
@@ -57,6 +67,7 @@ def run(
         kwargs: given to the entry point.
         answers: what it may fetch.
         tolerated: refusals (``https://host``, ``subprocess:name``) that do not end the load.
+        as_locked: whether the arguments are those of a locked call; with others no refused file is tolerated.
         hub_dir: the folder that ``get_dir()`` shows; None for a private one, removed when the process exits.
         cpu_only: give ``torch.load`` ``map_location="cpu"`` where the code passes none.
         mmap: map checkpoints of the store into memory where their format allows it.
@@ -75,6 +86,7 @@ def run(
         kwargs,
         answers=answers,
         tolerated=frozenset(tolerated),
+        as_locked=as_locked,
         hub_dir=hub_dir,
         cpu_only=cpu_only,
         mmap=mmap,
@@ -100,6 +112,7 @@ def watch(
     *,
     answers: Answers,
     tolerated: Container[str],
+    as_locked: bool = True,
     hub_dir: Path | None = None,
     cpu_only: bool = False,
     mmap: bool = False,
@@ -113,6 +126,7 @@ def watch(
         kwargs: as in ``run``.
         answers: as in ``run``.
         tolerated: as in ``run``; anything that knows ``in``.
+        as_locked: as in ``run``.
         hub_dir: as in ``run``.
         cpu_only: as in ``run``.
         mmap: as in ``run``.
@@ -123,7 +137,7 @@ def watch(
     install()
     owner = f"{repository.id} {entrypoint or 'hubconf.py'}"
     scope = _scope(answers, hub_dir, owner=owner, cpu_only=cpu_only, mmap=mmap)
-    return _watch(scope, repository, entrypoint, args, kwargs or {}, tolerated)
+    return _watch(scope, repository, entrypoint, args, kwargs or {}, tolerated, as_locked=as_locked)
 
 
 def run_local(
@@ -144,7 +158,7 @@ def run_local(
     """
     install()
     repository = local.repository(folder)
-    _check_dependencies(repository)
+    check_dependencies(repository)
     scope = _scope(answers, None, owner=f"./{repository.root.name} {entrypoint}", mmap=mmap)
     scope.own_folder = repository.root
     return _watch(scope, repository, entrypoint, args, kwargs or {}, ()).result
@@ -157,29 +171,47 @@ def _watch(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     tolerated: Container[str],
+    *,
+    as_locked: bool = True,
 ) -> Watched:
     before = set(sys.modules)
+    scope.tolerated = tolerated
     result = None
     try:
         with scope.entered(), state.kept(scope):
-            hubconf = _hubconf(scope, repository)
+            hubconf = import_hubconf(scope, repository)
             if entrypoint is not None:
-                result = _call(scope, repository, entrypoint, args, kwargs)
+                result = call(scope, repository, entrypoint, args, kwargs)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        refused = _refused(scope, tolerated, before)
+        refused = _refused(scope, tolerated, before, as_locked=as_locked)
         if refused is None or refused is error:
             raise
         raise refused from error
-    refused = _refused(scope, tolerated, before)
+    refused = _refused(scope, tolerated, before, as_locked=as_locked)
     if refused is not None:
         raise refused
     return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
 
 
-def _refused(scope: Scope, tolerated: Container[str], before: Collection[str]) -> HublockError | None:
-    refused = scope.first_refusal(tolerated)
+def admit(repository: Repository, *, answers: Answers) -> None:
+    """Let code of ``repository`` run that no load brought here: a worker's, an unpickled model's.
+
+    What it fetches is asked of ``answers``, unless a load of this process answers already.
+
+    Raises:
+        MissingDependency: torch cannot be imported.
+    """
+    install()
+    if not is_adopted(repository):
+        _scope(answers, None, owner=repository.id).adopt(repository)
+
+
+def _refused(
+    scope: Scope, tolerated: Container[str], before: Collection[str], *, as_locked: bool
+) -> HublockError | None:
+    refused = scope.first_refusal(tolerated, as_locked=as_locked)
     if refused is not None:
         _forget_modules(scope, before)
     return refused
@@ -252,7 +284,7 @@ def install() -> None:
     with _install_lock:
         if not _installed:
             module = torch_hub()
-            for name, answer in _FUNCTIONS.items():
+            for name, answer in FUNCTIONS.items():
                 swap(vars(module)[name], dispatching(answer, name=name))
             for function, answer in _answered():
                 swap(function, dispatching(answer))
@@ -316,82 +348,3 @@ def _scope(answers: Answers, hub_dir: Path | None, *, owner: str, cpu_only: bool
     return Scope(
         answers=answers, folder=folder, hub_dir=hub_dir, private_hub=hub_dir, owner=owner, cpu_only=cpu_only, mmap=mmap
     )
-
-
-def _call(scope: Scope, repository: Repository, entrypoint: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    from hublock.runtime import entrypoints
-
-    found: Function = entrypoints.find(_hubconf(scope, repository), entrypoint, repository.id)
-    return found(*filled(list(args), repository), **filled(dict(kwargs), repository))
-
-
-def _hubconf(scope: Scope, repository: Repository) -> Any:
-    from hublock.runtime import isolation
-
-    scope.adopt(repository)
-    placing.show_repository(scope.hub_dir, repository.id, repository.root)
-    return isolation.import_hubconf(repository)
-
-
-def _load(
-    scope: Scope,
-    _original: Function,
-    /,  # an entry point may have a parameter of such a name
-    repo_or_dir: str,
-    model: str,
-    *args: Any,
-    source: str = "github",
-    **kwargs: Any,
-) -> Any:
-    for accepted in ("trust_repo", "force_reload", "verbose", "skip_validation"):
-        kwargs.pop(accepted, None)
-    return _call(scope, _nested(scope, repo_or_dir, source), model, args, kwargs)
-
-
-def _nested(scope: Scope, repo_or_dir: str, source: str = "github") -> Repository:
-    if source.lower() == "local":
-        return local.inside(scope, Path(repo_or_dir))
-    if source.lower() != "github":
-        raise ValueError(f'Unknown source: "{source}". Allowed values: "github" | "local".')
-    repository = scope.ask(f"https://github.com/{repo_or_dir}", lambda: scope.answers.repo(repo_or_dir))
-    _check_dependencies(repository)
-    return repository
-
-
-def _check_dependencies(repository: Repository) -> None:
-    """Name all that is missing before anything is imported; a top-level load has been checked by its caller."""
-    from hublock.core.hubconf import read_hubconf
-
-    source = (repository.root / "hubconf.py").read_bytes()
-    environment.check(
-        dependencies=read_hubconf(source, file=f"hubconf.py of {repository.id}").dependencies,
-        requires=(),
-        traced_with=(),
-        exact=False,
-        trees_own=repository.listing.top_names,
-        of=repository.id,
-    )
-
-
-def _list(scope: Scope, _original: Function, github: str, *_rest: Any, **_options: Any) -> list[str]:
-    hubconf = _hubconf(scope, _nested(scope, github))
-    return [name for name in dir(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")]
-
-
-def _help(scope: Scope, _original: Function, github: str, model: str, *_rest: Any, **_options: Any) -> str | None:
-    from hublock.runtime import entrypoints
-
-    repository = _nested(scope, github)
-    found: Callable[..., Any] = entrypoints.find(_hubconf(scope, repository), model, repository.id)
-    return found.__doc__
-
-
-_FUNCTIONS: dict[str, Function] = {
-    "load": _load,
-    "list": _list,
-    "help": _help,
-    "get_dir": downloads.get_dir,
-    "set_dir": downloads.set_dir,
-    "download_url_to_file": downloads.download_url_to_file,
-    "load_state_dict_from_url": downloads.load_state_dict_from_url,
-}

@@ -1,4 +1,7 @@
+import hashlib
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -218,3 +221,30 @@ def test_tree_checkpoints_have_the_verdict_of_the_lock(store: Store) -> None:
     assert found.pickle_of("owner/repo:v1", "w/save.pth") == "tensors"
     assert found.pickle_of("owner/repo:v1", "w/other.pth") is None
     assert found.pickle_of("other/repo", "w/save.pth") is None
+
+
+def test_a_forked_child_does_not_wait_for_what_its_parent_was_hashing(tmp_path: Path) -> None:
+    script = """
+import os, sys, threading
+from pathlib import Path
+from hublock.runtime import answers
+begun, known = threading.Event(), answers._hash
+def slowly(*arguments):
+    begun.set()
+    threading.Event().wait(60)
+answers._hash = slowly
+threading.Thread(target=answers.sha256_of, args=[Path(sys.argv[1])], daemon=True).start()
+begun.wait()
+answers._hash = known
+if os.fork() == 0:
+    print(answers.sha256_of(Path(sys.argv[1])), flush=True)
+    os._exit(0)
+os.wait()
+os._exit(0)
+"""
+    (tmp_path / "file").write_bytes(b"bytes")
+    command = [sys.executable, "-c", script, str(tmp_path / "file")]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+
+    assert done.stdout == f"sha256:{hashlib.sha256(b'bytes').hexdigest()}\n"

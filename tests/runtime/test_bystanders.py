@@ -171,6 +171,40 @@ class TestBystanders:
         assert sys.argv == arguments
         assert not hasattr(torch.hub, "changed_by_a_load")
 
+    def test_loads_that_overlap_leave_environment_and_folder_as_before(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        repo = repository("""
+            import os
+            def model(name, folder, begun, go_on):
+                os.environ["SET_BY"] = name
+                os.chdir(folder)
+                begun.set()
+                assert go_on.wait(30)
+                return os.environ.get("SET_BY")
+        """)
+        before = os.environ.get("SET_BY"), Path.cwd()
+        (tmp_path / "a").mkdir()
+        begun, go_on = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+
+        def load(number: int) -> Any:
+            given = ["ab"[number], str(tmp_path / "a"), begun[number], go_on[number]]
+            return torchhub.run(repo, "model", given, answers=shelf)
+
+        with ThreadPoolExecutor(2) as pool:
+            loads = []
+            for number in (0, 1):
+                loads.append(pool.submit(load, number))
+                assert begun[number].wait(30)
+            # the first to begin is the first to end, and takes nothing from the other
+            go_on[0].set()
+            loads[0].result(30)
+            assert (os.environ.get("SET_BY"), Path.cwd()) == ("b", tmp_path / "a")
+            go_on[1].set()
+            assert loads[1].result(30) == "b"
+
+        assert (os.environ.get("SET_BY"), Path.cwd()) == before
+
     def test_a_load_within_a_load_is_a_load_of_its_own(self, shelf: Shelf, repository: MakeRepository) -> None:
         shelf.put("https://example.org/inner.pth", ones(3))
         inner = repository("""

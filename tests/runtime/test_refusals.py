@@ -1,6 +1,8 @@
 import sys
 import types
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,8 +184,95 @@ class TestWhatIsRefused:
         lazy = torchhub.run(repo, "model", answers=shelf)
 
         assert lazy(URL).sum() == 3
-        with pytest.raises(UnlockedDownload):
+        with pytest.raises(UnlockedDownload), pytest.warns(UserWarning, match="nobody locked"):
             lazy(OTHER)
+
+    def test_what_is_swallowed_at_forward_time_is_told(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("""
+            import torch
+            def forward(url):
+                try:
+                    return torch.hub.load_state_dict_from_url(url)["w"]
+                except OSError:
+                    return torch.zeros(3)
+            def model():
+                return forward
+        """)
+        forward = torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.net"])
+
+        with pytest.warns(UserWarning, match=r"nobody locked https://example\.org/.* may be wrong"):
+            forward(URL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert forward(OTHER).sum() == 0
+
+    def test_a_later_load_takes_nothing_from_the_models_of_an_earlier_one(
+        self, tmp_path: Path, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import torch
+            def fetch(url):
+                return len(torch.hub.load_state_dict_from_url(url)["w"])
+            def one():
+                return fetch
+            def two(url):
+                return fetch(url)
+        """)
+        first, second = Shelf(tmp_path / "first"), Shelf(tmp_path / "second")
+        first.put(URL, ones(2))
+        second.put(OTHER, ones(3))
+        forward = torchhub.run(repo, "one", answers=first)
+        assert torchhub.run(repo, "two", [OTHER], answers=second) == 3
+
+        assert (forward(URL), forward(OTHER)) == (2, 3)
+        # but a load may have only its own
+        with pytest.raises(UnlockedDownload):
+            torchhub.run(repo, "two", [URL], answers=second)
+
+    def test_a_tolerated_host_excuses_no_file_of_another_call(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("""
+            import torch, urllib.request
+            def model(url):
+                for attempt in (lambda: urllib.request.urlopen("https://example.org/count", data=b"1"),
+                                lambda: url and torch.hub.load_state_dict_from_url(url)):
+                    try:
+                        attempt()
+                    except OSError:
+                        pass
+                return "random"
+        """)
+        tolerated = ["https://example.org"]
+
+        for url in (None, URL):
+            assert torchhub.run(repo, "model", [url], answers=shelf, tolerated=tolerated) == "random"
+        assert torchhub.run(repo, "model", [None], answers=shelf, tolerated=tolerated, as_locked=False) == "random"
+        with pytest.raises(UnlockedDownload, match="nobody locked"):
+            torchhub.run(repo, "model", [URL], answers=shelf, tolerated=tolerated, as_locked=False)
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            "multiprocessing.get_context('fork').Pool(1).apply(swallow)",
+            "p = multiprocessing.get_context('fork').Process(target=swallow); p.start(); p.join()",
+            "os.waitpid(os.fork() or (swallow(), os._exit(0)), 0)",
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+    def test_forked_children_of_the_entry_point(self, shelf: Shelf, repository: MakeRepository, start: str) -> None:
+        repo = repository(f"""
+            import multiprocessing, os, torch
+            def swallow():
+                try:
+                    torch.hub.load_state_dict_from_url("https://example.org/x")
+                except OSError:
+                    pass
+            def model():
+                {start}
+                return "random"
+        """)
+        with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x") as caught:
+            torchhub.run(repo, "model", answers=shelf)
+        assert caught.value.hint == "hublock add OWNER/REPO ENTRYPOINT"
 
 
 FOREIGN = """

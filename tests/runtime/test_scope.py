@@ -61,7 +61,8 @@ def test_frames_of_a_repository_are_inside_after_the_load(tmp_path: Path, reposi
 def test_questions_are_asked_outside_and_refusals_are_kept(tmp_path: Path) -> None:
     one = make(tmp_path)
 
-    def refuse() -> None:
+    def refuse(answers: object) -> None:
+        assert answers is one.answers
         assert current() is None
         raise OfflineError("absent")
 
@@ -111,9 +112,12 @@ def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_namespace_belongs_to_its_latest_load(tmp_path: Path, repository: MakeRepository) -> None:
-    repo, one, two = repository(""), make(tmp_path), make(tmp_path)
-    one.adopt(repo)
-    two.adopt(repo)
+def test_one_namespace_belongs_to_its_latest_load_and_keeps_one_of_each_owner(
+    tmp_path: Path, repository: MakeRepository
+) -> None:
+    repo, one, two, three = repository(""), make(tmp_path), make(tmp_path), make(tmp_path)
+    three.owner = "another"
+    for scope in (one, three, two):
+        scope.adopt(repo)
 
-    assert scopes._namespaces[namespace(repo)] is two
+    assert list(scopes._namespaces[namespace(repo)].values()) == [three, two]

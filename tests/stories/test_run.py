@@ -105,6 +105,30 @@ except hublock.HublockError as error:
     assert done.out == "Net\n" + "NotLocked\n" * 5, done
 
 
+def test_code_that_no_load_of_this_process_brought_is_answered_from_the_lock_too(added: Done, python: Run) -> None:
+    # where nothing answers, it would ask the network, which is not there
+    fresh = python("""\
+import hublock
+with hublock.modules("someone/net:v1"):
+    import hubconf
+print(hubconf.net(pretrained=True).layer.bias.tolist())
+""")
+    assert fresh.out == "[1.0, 2.0]\n", fresh
+
+    done = python("""\
+import os, subprocess, sys, torch, hublock
+os.chdir(os.path.dirname(__file__))
+torch.save(hublock.load("net"), "net.pt")
+again = '''
+import sys, torch
+space = type(torch.load("net.pt", weights_only=False)).__module__.rpartition(".")[0]
+print(sys.modules[f"{space}.hubconf"].net(pretrained=True).layer.bias.tolist())
+'''
+print(subprocess.run([sys.executable, "-c", again], capture_output=True, text=True))
+""")
+    assert "[1.0, 2.0]" in done.out, done
+
+
 def test_what_a_script_asks_torch_hub_for_can_be_locked_by_running_it(served: Forge, run: Run, project: Path) -> None:
     (project / "old.py").write_text(
         "import sys, torch\n"

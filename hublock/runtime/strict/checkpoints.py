@@ -119,7 +119,7 @@ def _load_tensors(
             f"{found.name} is locked as {found.pickle!r}, but torch finds more in it: {str(error).splitlines()[0]}",
             hint="hublock lock --retrace NAME",
         )
-        scope.refusals.append(Refusal(what=f"file:{found.name}", error=refused))
+        scope.remember(Refusal(what=f"file:{found.name}", error=refused))
         raise refused from error
 
 
@@ -281,7 +281,7 @@ def _verdict_of_unpacked(scope: Scope, archive: File, data: bytes, name: str) ->
 
 
 def _remember(scope: Scope, name: str, error: HublockError) -> HublockError:
-    scope.refusals.append(Refusal(what=f"file:{name}", error=error))
+    scope.remember(Refusal(what=f"file:{name}", error=error))
     return error
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from hublock.runtime.strict import state
 from hublock.runtime.strict.scope import Scope, current
 
 PROGRAMS = frozenset(
@@ -126,14 +127,13 @@ def _name(word: str) -> str:
 
 
 def _chdir(scope: Scope, _arguments: tuple[Any, ...]) -> None:
-    if scope.loading and scope.cwd is None:
-        scope.cwd = os.getcwd()  # noqa: PTH109 - what os.chdir is given back
+    if scope.loading:
+        state.before_chdir(scope)
 
 
 def _environ(scope: Scope, arguments: tuple[Any, ...]) -> None:
     if scope.loading:
-        name = os.fsdecode(arguments[0])
-        scope.environ.setdefault(name, os.environ.get(name))  # noqa: TID251 - remembered only to be put back
+        state.before_putenv(scope, os.fsdecode(arguments[0]))
 
 
 _CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {

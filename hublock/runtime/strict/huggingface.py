@@ -64,7 +64,7 @@ def _snapshot_download(
     **_options: Any,
 ) -> str:
     kind, wanted = repo_type or "model", revision or "main"
-    commit, names = scope.ask(HOST, lambda: scope.answers.hf_files(repo_id, kind, wanted))
+    commit, names = scope.ask(HOST, lambda answers: answers.hf_files(repo_id, kind, wanted))
     for name in _chosen(names, allow_patterns, ignore_patterns):
         _file(scope, repo_id, kind, wanted, name, local_dir)
     return str(local_dir) if local_dir is not None else str(_snapshot(scope, repo_id, kind, commit))
@@ -90,10 +90,10 @@ def _file(scope: Scope, repo_id: str, kind: str, revision: str, name: str, local
     prefix = "" if kind == "model" else f"{kind}s/"
     url = f"{HOST}/{prefix}{repo_id}/resolve/{quote(revision, safe='')}/{quote(name)}"
     # libraries probe for optional files: that one is absent is an answer of its own
-    probe = scope.ask(HOST, lambda: scope.answers.reply("HEAD", url))
+    probe = scope.ask(HOST, lambda answers: answers.reply("HEAD", url))
     if probe is not None and probe[0] == _NOT_FOUND:
         _raise_absent(url)
-    commit, file = scope.ask(HOST, lambda: scope.answers.hf(repo_id, kind, revision, name))
+    commit, file = scope.ask(HOST, lambda answers: answers.hf(repo_id, kind, revision, name), file=True)
     scope.given(file)
     if local_dir is not None:
         target = Path(local_dir) / name

@@ -7,13 +7,15 @@ user's own code are outside.
 
 import atexit
 import itertools
+import json
 import os
 import shutil
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from hublock import errors
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
@@ -40,6 +43,8 @@ class Refusal:
     what: str
     """``https://host`` or ``subprocess:name`` (which a lock may tolerate), or ``file:name``."""
     error: HublockError
+    file: bool = False
+    """Whether it was a file that the code would have loaded."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -63,15 +68,14 @@ class Scope:
     """A folder of the user's own, whose files are taken as they are."""
     repositories: list[Repository] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    process: int = field(default_factory=os.getpid)
     by_path: dict[str, File] = field(default_factory=dict)
     by_digest: dict[Digest, File] = field(default_factory=dict)
     saved: set[Digest] = field(default_factory=set)
     """What the code itself wrote with ``torch.save``."""
     loading: bool = False
-    environ: dict[str, str | None] = field(default_factory=dict)
-    """The values of the environment variables that the code has changed, before it did."""
-    cwd: str | None = None
-    """The current directory before the code changed it."""
+    tolerated: Container[str] = ()
+    """What may be refused without a word."""
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -93,27 +97,71 @@ class Scope:
 
     def adopt(self, repository: Repository) -> None:
         """Let the frames of ``repository`` belong to this scope, from now on and after the load."""
-        _namespaces[namespace(repository)] = self
+        scopes = _namespaces.setdefault(namespace(repository), {})
+        # the newest last
+        scopes.pop(self.owner, None)
+        scopes[self.owner] = self
         if repository not in self.repositories:
             self.repositories.append(repository)
 
-    def ask(self, what: str, question: Callable[[], T]) -> T:
+    def ask(self, what: str, question: Callable[[Answers], T], *, file: bool = False) -> T:
         """Return the answer to ``question``, asked outside the scope; a refusal is remembered and raised.
+
+        After the load, code of the repository may have what any of its loads may: it does not tell which it is of.
 
         Raises:
             HublockError: whatever the question was refused with.
         """
         try:
             with outside():
-                return question()
+                return self._answer(question)
         except HublockError as error:
-            self.refusals.append(Refusal(what=what, error=error))
+            self.remember(Refusal(what=what, error=error, file=file))
             raise
+
+    def _answer(self, question: Callable[[Answers], T]) -> T:
+        try:
+            return question(self.answers)
+        except UnlockedDownload:
+            for other in () if self.loading else self._siblings():
+                with suppress(UnlockedDownload):
+                    return question(other.answers)
+            raise
+
+    def _siblings(self) -> list["Scope"]:
+        scopes = [_namespaces.get(namespace(repository), {}) for repository in self.repositories]
+        return [other for found in scopes for other in list(found.values()) if other is not self]
+
+    def remember(self, refusal: Refusal) -> None:
+        """Remember a refusal; that of a forked child is written down for its parent.
+
+        After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
+        """
+        self.refusals.append(refusal)
+        if self.repositories and not self.loading and refusal.what not in self.tolerated:
+            warnings.warn(f"{refusal.error.message}; what the model returns now may be wrong", stacklevel=2)
+        if os.getpid() != self.process:
+            error = refusal.error
+            row = [refusal.what, refusal.file, type(error).__name__, error.message, error.hint]
+            with outside(), self._of_children.open("a", encoding="ascii") as notes:
+                notes.write(f"{json.dumps(row)}\n")
+
+    def hear_children(self) -> None:
+        """Take over what forked children were refused."""
+        with suppress(FileNotFoundError):
+            for line in self._of_children.read_text(encoding="ascii").splitlines():
+                what, file, kind, message, hint = json.loads(line)
+                self.refusals.append(Refusal(what=what, error=vars(errors)[kind](message, hint=hint), file=file))
+            self._of_children.unlink()
+
+    @property
+    def _of_children(self) -> Path:
+        return self.folder / "refused-in-children"
 
     def refuse(self, what: str, message: str) -> UnlockedDownload:
         """Remember a refusal of our own and return it, to be raised."""
         error = UnlockedDownload(f"{self.owner} {message}", hint=self._hint(what))
-        self.refusals.append(Refusal(what=what, error=error))
+        self.remember(Refusal(what=what, error=error))
         return error
 
     def _hint(self, what: str) -> str:
@@ -123,7 +171,7 @@ class Scope:
 
     def fetch(self, url: str, hash_prefix: str | None = None) -> File:
         """Return the file at ``url``; raises as ``Answers.fetch`` does."""
-        return self.given(self.ask(origin(url), lambda: self.answers.fetch(url, hash_prefix=hash_prefix)))
+        return self.given(self.ask(origin(url), lambda answers: answers.fetch(url, hash_prefix=hash_prefix), file=True))
 
     def given(self, file: File) -> File:
         """Remember that the code has been given ``file``, so that it may load it."""
@@ -131,10 +179,15 @@ class Scope:
         self.by_digest[file.digest] = file
         return file
 
-    def first_refusal(self, tolerated: Container[str]) -> HublockError | None:
-        """Return the first refusal that is not ``tolerated``; only an unlocked download can be."""
+    def first_refusal(self, tolerated: Container[str], *, as_locked: bool = True) -> HublockError | None:
+        """Return the first refusal that is not ``tolerated``; only an unlocked download can be.
+
+        Unless the call is ``as_locked``, a file is not: what the locked calls could do without, others may need.
+        """
+        self.hear_children()
         for refusal in self.refusals:
-            if not (isinstance(refusal.error, UnlockedDownload) and refusal.what in tolerated):
+            tolerable = isinstance(refusal.error, UnlockedDownload) and (as_locked or not refusal.file)
+            if not (tolerable and refusal.what in tolerated):
                 return refusal.error
         return None
 
@@ -144,7 +197,8 @@ class _Outside(Enum):
 
 
 _current: ContextVar[Scope | _Outside | None] = ContextVar("hublock_scope", default=None)
-_namespaces: dict[str, Scope] = {}
+_namespaces: dict[str, dict[str, Scope]] = {}
+"""The scopes of every repository, by their owners."""
 
 
 def current() -> Scope | None:
@@ -157,7 +211,12 @@ def current() -> Scope | None:
 
 def _of_frames() -> Scope | None:
     marker = innermost_namespace()
-    return _namespaces.get(marker) if marker is not None else None
+    return next(reversed(_namespaces.get(marker, {}).values()), None) if marker is not None else None
+
+
+def is_adopted(repository: Repository) -> bool:
+    """Say whether the frames of ``repository`` belong to a scope."""
+    return namespace(repository) in _namespaces
 
 
 def innermost_namespace() -> str | None:

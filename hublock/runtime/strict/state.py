@@ -18,6 +18,10 @@ _lock = threading.Lock()
 _loads = 0
 _argv: list[str] = []
 _hub: dict[str, Any] = {}
+_Before = list[tuple[Scope, str | None]]
+"""Which loads changed one thing, in that order, and what it was before each of them did."""
+_environ: dict[str, _Before] = {}
+_cwd: _Before = []
 
 
 @contextmanager
@@ -31,6 +35,34 @@ def kept(scope: Scope) -> Iterator[None]:
         scope.loading = False
         _end()
         _restore(scope)
+
+
+def before_chdir(scope: Scope) -> None:
+    """Remember the current directory, which foreign code is about to change."""
+    with _lock:
+        _note(_cwd, scope, os.getcwd())  # noqa: PTH109 - what os.chdir is given back
+
+
+def before_putenv(scope: Scope, name: str) -> None:
+    """Remember an environment variable, which foreign code is about to change."""
+    with _lock:
+        _note(_environ.setdefault(name, []), scope, os.environ.get(name))  # noqa: TID251 - only to be put back
+
+
+def _note(before: _Before, scope: Scope, value: str | None) -> None:
+    if all(other is not scope for other, _ in before):
+        before.append((scope, value))
+
+
+def _taken_back(before: _Before, scope: Scope) -> list[str | None]:
+    """Return what must be put back as ``scope`` ends: nothing if a load that goes on has changed it since."""
+    for number, (other, value) in enumerate(before):
+        if other is scope:
+            del before[number]
+            if number == len(before):
+                return [value]
+            before[number] = before[number][0], value
+    return []
 
 
 def _begin() -> None:
@@ -67,12 +99,13 @@ def _restore_hub(now: dict[str, Any]) -> None:
 
 
 def _restore(scope: Scope) -> None:
-    if scope.cwd is not None:
-        os.chdir(scope.cwd)
-        scope.cwd = None
+    with _lock:
+        folders = _taken_back(_cwd, scope)
+        values = {name: _taken_back(before, scope) for name, before in _environ.items()}
+    for folder in filter(None, folders):
+        os.chdir(folder)
     environ = os.environ  # noqa: TID251 - not read: what foreign code changed is put back
-    while scope.environ:
-        name, value = scope.environ.popitem()
+    for name, value in [(name, value) for name, found in values.items() for value in found]:
         if value is None:
             environ.pop(name, None)
         else:

@@ -57,7 +57,7 @@ def answer(scope: Scope, method: str, url: str) -> Answer:
     url = urlsplit(url)._replace(fragment="").geturl()  # a fragment is never sent
     if method not in ("GET", "HEAD"):
         raise scope.refuse(origin(url), f"sends {method} {url}, which no lock can answer")
-    reply = scope.ask(origin(url), lambda: scope.answers.reply(method, url))
+    reply = scope.ask(origin(url), lambda answers: answers.reply(method, url))
     if reply is not None:
         status, body = reply
         return Answer(status=status, headers=_headers(len(body), _kind(body)), body=io.BytesIO(body))
