@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -87,7 +87,7 @@ class Downloader:
                 got = dict(zip(distinct, make_calls(calls, most=self._jobs, on_failure=stop.set), strict=True))
         finally:
             self._line.waiting.difference_update(distinct.values())
-        return [got[item.digest or item.url] for item in wanted]
+        return [replace(got[item.digest or item.url], url=item.url) for item in wanted]
 
     def _fetch(self, wanted: Wanted, stop: Stop, publisher: Publisher) -> Fetched:
         try:
@@ -109,26 +109,35 @@ class Downloader:
         key = str(wanted.digest or wanted.url)
         with naming(wanted.url), ExitStack() as held:
             incoming = held.enter_context(self._store.incoming(key, on_wait=on_wait))
-            found = self._stored(wanted) or self._adopted(wanted)
+            found = self._stored(wanted, alone=True) or self._adopted(wanted)
             if found:
                 return found
             with self._line.connections:
                 self._line.waiting.discard(wanted)
                 digest, size = self._by_any_route(wanted, incoming, stop)
+            if wanted.digest is None:
+                self._mend(digest, size)
             finished = Finished(url=wanted.url, digest=digest, incoming=incoming, held=held.pop_all())
         publisher.publish(finished)
         return Fetched(url=wanted.url, digest=digest, size=size, path=self._store.place(digest))
 
-    def _stored(self, wanted: Wanted) -> Fetched | None:
+    def _stored(self, wanted: Wanted, *, alone: bool = False) -> Fetched | None:
+        """Look in the store; what is damaged there is removed, by who is ``alone``: another may just have mended it."""
         if wanted.digest is None or (path := self._store.blob(wanted.digest)) is None:
             return None
         try:
             self._store.check_blob(wanted.digest, size=wanted.size, deep=False)
         except DigestMismatch as error:
-            self._progress.warn(f"{error.message}; fetching it again")
-            self._store.discard(wanted.digest)
+            if alone:
+                self._progress.warn(f"{error.message}; fetching it again")
+                self._store.discard(wanted.digest)
             return None
         return Fetched(url=wanted.url, digest=wanted.digest, size=path.stat().st_size, path=path, came_from="store")
+
+    def _mend(self, digest: Digest, size: int) -> None:
+        """Make room for a file whose digest was learnt only now, if what the store has under its name is damaged."""
+        with self._store.alone(str(digest)):
+            self._stored(Wanted(url="", digest=digest, size=size), alone=True)
 
     def _adopted(self, wanted: Wanted) -> Fetched | None:
         """Copy the file from the other cache, if it is there under its own name and has the right bytes."""

@@ -162,6 +162,7 @@ class PartsDownload:
                 self._write(answer.response, pieces, number)
 
     def _fetch(self, number: int) -> None:
+        self._go_on()
         start, stop = self.plan.span(number)
         answer = self._source.ask(start, stop, self._validator)
         with answer.response:
@@ -179,8 +180,7 @@ class PartsDownload:
             with self._reading(response), writing(self._path), self._path.open("r+b", buffering=0) as file:
                 file.seek(start)
                 for piece in pieces.take(stop - start):
-                    if self._failure is not None:
-                        raise self._failure
+                    self._go_on()
                     # the system lets one write to a file at a time, and those who wait would burn the processor
                     with self._writing:
                         write_all(file, piece)
@@ -200,6 +200,14 @@ class PartsDownload:
                 self._engine, self._hashed = engine, number + 1
             self.plan.done.add(number)
             self._changed.notify_all()
+
+    def _go_on(self) -> None:
+        if self._failure is not None:
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """Another worker has failed, so this one need not try again."""
 
 
 class _Pieces:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+MOST = 64
+"""How many finished files may wait for their names."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
     """A file that was fetched and hashed."""
@@ -36,7 +40,7 @@ class Publisher:
     def __init__(self, store: Store) -> None:
         """Publish into ``store``."""
         self._store = store
-        self._mutex = threading.Lock()
+        self._changed = threading.Condition()
         self._finished: list[Finished] = []
         self._busy = False
         self._named: list[Path] = []
@@ -45,12 +49,11 @@ class Publisher:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        try:
+        with ExitStack() as last:
+            last.callback(self._store.settle, self._named)
             # what came after a failure goes
             for item in self._finished:
-                item.held.close()
-        finally:
-            self._store.settle(self._named)
+                last.push(item.held)
 
     def publish(self, finished: Finished) -> None:
         """Name a finished file, now or, if another thread is at that, soon.
@@ -58,7 +61,9 @@ class Publisher:
         Raises:
             StoreError: it, or one that came meanwhile, cannot be written.
         """
-        with self._mutex:
+        with self._changed:
+            # each holds two open files: a disk that is slower than the line makes the line wait
+            self._changed.wait_for(lambda: len(self._finished) < MOST or not self._busy)
             self._finished.append(finished)
             if self._busy:
                 return
@@ -67,13 +72,16 @@ class Publisher:
             while batch := self._next():
                 self._publish(batch)
         except BaseException:
-            self._busy = False
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
             raise
 
     def _next(self) -> list[Finished]:
-        with self._mutex:
+        with self._changed:
             batch, self._finished = self._finished, []
             self._busy = bool(batch)
+            self._changed.notify_all()
             return batch
 
     def _publish(self, batch: list[Finished]) -> None:

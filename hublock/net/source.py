@@ -46,6 +46,11 @@ class Source:
     url: str
     route: int
 
+    @property
+    def address(self) -> str:
+        """Where the URL is really asked for."""
+        return self.transport.routes(self.url)[self.route].url
+
     def ask(self, start: int = 0, stop: int | None = None, validator: str | None = None) -> Answer:
         """Ask for the bytes from ``start`` to ``stop``, of the version ``validator`` if one is given.
 

@@ -106,7 +106,7 @@ class Transfer:
         self._stop, self._line, self._tries = stop, line, tries
         self._task = Task()
         self._counted = 0
-        self._since_failure = 0
+        self._farthest = 0
         self._resumed = False
         self._whole = False
         self._ours = False
@@ -142,7 +142,7 @@ class Transfer:
         self._stop.check()
         at, facts = self._resumable()
         validator = facts.get("validator")
-        known = validator if isinstance(validator, str) and facts.get("route") == self._source.route else None
+        known = validator if isinstance(validator, str) and facts.get("route") == self._source.address else None
         if (plan := _plan(facts)) is not None:
             return self._in_parts(plan, known, None)
         answer = self._source.ask(at, None, known)
@@ -166,12 +166,14 @@ class Transfer:
         size = self._incoming.size
         usable = bool(facts) and size > 0 and self._wanted.size in (None, facts.get("total"))
         if self._wanted.digest is None:
-            # no digest will tell later whether these bytes are right: same URL, same version, and known to be synced
-            sure = facts.get("validator") and facts.get("url") == self._wanted.url
+            # no digest will tell later whether these bytes are right: same host, same version, and known to be synced
+            alike = (facts.get("url"), facts.get("route")) == (self._wanted.url, self._source.address)
+            sure = facts.get("validator") and alike
             usable = usable and bool(sure) and (self._ours or facts.get("synced") is True)
         if not usable:
             if size:
                 self._incoming.clear()
+            self._count_to(0)
             return 0, {}
         self._resumed = True
         self._count_to(size if "done" not in facts else 0)
@@ -257,7 +259,7 @@ class Transfer:
         self._resumed = True
         with writing(incoming.path):
             incoming.open().truncate(plan.total)
-        self._count_to(plan.bytes_done())
+        self._count_to(began := plan.bytes_done())
         parts = PartsDownload(
             self._source,
             incoming.path,
@@ -277,6 +279,10 @@ class Transfer:
 
         try:
             return self._checked(parts.digest(on_part)), plan.total
+        except TransferError as error:
+            # each part was asked for as often as it may be: again only if that brought some of them
+            error.lasting = error.lasting or self._counted <= began
+            raise
         finally:
             parts.stop(TransferError("the transfer was stopped", lasting=True))
             wait(workers)
@@ -292,7 +298,7 @@ class Transfer:
         self._ours = True
         facts: dict[str, object] = {
             "url": self._wanted.url,
-            "route": self._source.route,
+            "route": self._source.address,
             "total": total,
             "validator": validator,
         }
@@ -313,7 +319,6 @@ class Transfer:
 
     def _advance(self, amount: int) -> None:
         self._counted += amount
-        self._since_failure += amount
         self._task.advance(amount)
 
     def _count_to(self, amount: int) -> None:
@@ -321,7 +326,9 @@ class Transfer:
         self._counted = amount
 
     def _earned(self) -> bool:
-        earned, self._since_failure = self._since_failure >= EARNED, 0
+        # from where it came before: a host that gives no parts sends the same bytes each time
+        earned = self._counted >= self._farthest + EARNED
+        self._farthest = max(self._farthest, self._counted)
         return earned
 
     def _pause(self, failures: int, asked: float | None) -> None:

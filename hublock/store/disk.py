@@ -70,14 +70,16 @@ def make_folder(path: Path, *, settle: bool = True) -> None:
 
 def _make_shared(path: Path) -> None:
     """Make a folder of a shared store so that nobody sees it before its group may write there."""
-    mask = os.umask(0o077)
-    os.umask(mask & ~0o070)
+    own = own_name(path)
+    own.mkdir()
     try:
-        path.mkdir()
-    finally:
-        os.umask(mask)
-    with suppress(PermissionError):
-        path.chmod(stat.S_IMODE(path.stat().st_mode) | SHARED)
+        own.chmod(stat.S_IMODE(own.stat().st_mode) | SHARED)
+        own.rename(path)
+    except OSError:
+        own.rmdir()
+        # somebody else has made it meanwhile
+        if not path.is_dir():
+            raise
 
 
 def share(folder: Path) -> None:
@@ -120,8 +122,8 @@ def _open_shared(path: Path, flags: int) -> int:
     handle = os.open(path, os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | flags, mode)
     # the file may be another user's
     with suppress(PermissionError):
-        if mode & stat.S_IWGRP:
-            path.chmod(mode)
+        if mode & stat.S_IWGRP and os.name == "posix":
+            os.fchmod(handle, mode)
     return handle
 
 
@@ -170,14 +172,20 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Have the names in ``path`` on the disk before returning, where a folder can be synced."""
+    """Have the names in ``path`` on the disk before returning, where a folder can be synced.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     if os.name != "posix":
         return
     handle = os.open(path, os.O_RDONLY)
     try:
-        # file systems without folder sync say EINVAL
-        with suppress(OSError):
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        # what file systems without folder sync say
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
     finally:
         os.close(handle)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,7 +25,7 @@ from hublock.store.disk import (
     writing,
 )
 from hublock.store.layout import Layout
-from hublock.store.stamps import stamp
+from hublock.store.stamps import DAY, stamp
 
 ABANDONED_AFTER = 120.0
 """Seconds without a write after which a partial file of an unknown machine counts as left behind."""
@@ -38,14 +39,17 @@ class Incoming:
     It may hold bytes already: those an earlier, broken-off attempt for the same key left.
     """
 
-    def __init__(self, layout: Layout, name: str) -> None:
-        """Take over what was left behind under ``name``; else a file is made once it is opened."""
+    def __init__(self, layout: Layout, name: str, *, alone: bool = True) -> None:
+        """Take over what was left behind under ``name``; else a file is made once it is opened.
+
+        Unless ``alone``, others may be writing under the same name, and everybody begins anew.
+        """
         self._layout = layout
         self._left = layout.partial / name
         self.path = own_name(self._left)
         self._file: FileIO | None = None
         self._synced = self._gone = False
-        self._facts = self._claim()
+        self._facts = self._claim() if alone else {}
 
     @property
     def size(self) -> int:
@@ -87,8 +91,13 @@ class Incoming:
         Raises:
             StoreError: it cannot be written.
         """
-        with writing(self.path):
-            os.fsync(self.open().fileno())
+        try:
+            with writing(self.path):
+                os.fsync(self.open().fileno())
+        except StoreError:
+            # what is missing is not told, and a second sync would succeed: nobody may take these bytes over
+            self._forget()
+            raise
         self._synced = True
 
     def publish(self, digest: Digest, *, settle: bool = True) -> Path:
@@ -182,7 +191,9 @@ def left_behind(path: Path) -> bool:
         pid = int(match["pid"])
         return int(match["number"]) < STARTED if pid == os.getpid() else not _lives(pid)
     with suppress(OSError):
-        return time.time() - path.stat().st_mtime > ABANDONED_AFTER
+        facts = path.stat()
+        # a folder stays as it is while the files in it are written
+        return time.time() - facts.st_mtime > (DAY if stat.S_ISDIR(facts.st_mode) else ABANDONED_AFTER)
     return False
 
 
@@ -197,17 +208,17 @@ def _lives(pid: int) -> bool:
 
 
 def _take(left: Path, mine: Path) -> bool:
-    """Take over a file and its facts; of several that try, one succeeds."""
+    """Take over a file of one's own and its facts; of several that try, one succeeds."""
     try:
+        # only its owner could make another user's file read-only in the end
+        if os.name == "posix" and left.stat().st_uid != os.geteuid():
+            return False
         left.rename(mine)
     except OSError:
         return False
     with suppress(OSError):
         _facts(left).rename(_facts(mine))
-    with suppress(OSError):
-        if not os.access(mine, os.W_OK):
-            mine.unlink()
-    return mine.exists()
+    return True
 
 
 def _read_facts(path: Path) -> dict[str, object]:

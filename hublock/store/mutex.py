@@ -56,7 +56,8 @@ def _opened(path: Path) -> Iterator[int | None]:
     finally:
         # a forked child has let go of it already
         if handle in _held:
-            # in this order, as a fork may come between
+            # in this order, as a fork may come between: a child would hold what it does not know of
+            _free(handle)
             _held.discard(handle)
             os.close(handle)
 
@@ -87,6 +88,11 @@ if sys.platform != "win32":
             return True
         return True
 
+    def _free(handle: int) -> None:
+        """Unlock an open file, also for whoever inherited it."""
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
     def _let_go() -> None:
         """Close what a forked child inherits, or it would hold on to the locks of a parent that is killed."""
         for handle in _held:
@@ -107,3 +113,6 @@ else:
         except OSError:
             return True
         return True
+
+    def _free(handle: int) -> None:
+        """Leave it to the closing: nobody inherits open files."""

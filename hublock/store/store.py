@@ -257,9 +257,8 @@ class Store:
     def _own_file(self) -> Iterator[Incoming]:
         """Give a new file that nobody else asks for."""
         self._prepare()
-        incoming = Incoming(self._layout, "copy")
+        incoming = Incoming(self._layout, "copy", alone=False)
         try:
-            incoming.clear()
             yield incoming
         finally:
             incoming.close()
@@ -280,7 +279,8 @@ class Store:
                 if not final.exists():
                     raise StoreError(f"{final} cannot be written: {error.strerror}") from error
             else:
-                sync_folder(final.parent)
+                with writing(final):
+                    sync_folder(final.parent)
                 return
 
     def _prepare(self) -> None:
@@ -292,7 +292,7 @@ class Store:
         if not layout.tag.exists():
             write_whole(layout.tag, TAG, scratch=layout.partial)
         for name in os.listdir(layout.partial):  # noqa: PTH208 - no globs: they compile a pattern each
-            if name.startswith(("tree-", "small-")) and left_behind(layout.partial / name):
+            if name.startswith(("tree-", "small-", "copy-")) and left_behind(layout.partial / name):
                 remove(layout.partial / name)
         self._prepared = True
 
@@ -323,8 +323,9 @@ def _hash(file: BinaryIO, advance: Callable[[int], None]) -> Digest:
 
 def _copy_bytes(source: Path | bytes, target: Incoming) -> Digest:
     engine = hashlib.sha256()
-    with BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0) as file, writing(target.path):
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0) as file:
         while piece := file.read(CHUNK):
             engine.update(piece)
-            write_all(target.open(), piece)
+            with writing(target.path):
+                write_all(target.open(), piece)
     return Digest("sha256", engine.hexdigest())

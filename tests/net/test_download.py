@@ -5,6 +5,7 @@ import signal
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from hublock.core.digest import Digest
 from hublock.errors import DigestMismatch, StoreError, TransferError
-from hublock.net import parts
+from hublock.net import parts, transfer
 from hublock.net.download import Wanted
 from hublock.net.reading import FEWEST
 from hublock.net.source import Source
@@ -583,3 +584,72 @@ def test_a_store_that_cannot_be_written_is_named(bench: Bench) -> None:
     bench.forge.serve(URL, DATA)
     with pytest.raises(StoreError, match="cache"):
         bench.fetch(Wanted(url=URL))
+
+
+def test_bytes_of_two_hosts_are_never_one_file_that_nobody_knows(bench: Bench, resumable: None) -> None:
+    bench.forge.serve(URL, DATA, truncate=200_000)
+    bench.refuses(Wanted(url=URL), TransferError)
+    assert len(bench.partial()) == 2
+    bench.forge.serve("https://mirror.lan/net-1a2b3c4d.pth", OTHER)
+    settings = Settings(cache=bench.store.root, mirrors=(("https://a.org/", bench.forge.url + "mirror.lan/"),))
+    found = bench.fetch(Wanted(url=URL), settings=settings)
+    assert (found.digest, found.path.read_bytes()) == (sha256(OTHER), OTHER)
+
+
+def test_a_host_that_breaks_off_where_it_did_before_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "EARNED", 1000)
+    # it gives no parts, so every try brings the same bytes
+    served = bench.forge.serve(URL, DATA, truncate=100_000, ranges=False)
+    assert "(tried 5 times)" in bench.refuses(wanted(), TransferError)
+    assert served.hits <= 2 * 5
+
+
+def test_a_part_that_cannot_be_had_is_asked_for_no_more_often_than_a_file(bench: Bench, small_parts: None) -> None:
+    served = bench.forge.serve(
+        URL, DATA, on_hit=lambda served: setattr(served, "status", 200 if served.hits == 1 else 503)
+    )
+    served.pace = 0.01
+    said = bench.refuses(wanted(), TransferError, jobs=4)
+    assert said.count("tried") == 1
+    assert served.hits <= 1 + 2 * 4 * 5
+
+
+def test_what_is_damaged_is_removed_only_by_who_has_it_to_himself(bench: Bench) -> None:
+    bench.forge.serve(URL, DATA)
+    path = bench.fetch(wanted()).path
+    path.chmod(0o644)
+    path.write_bytes(OTHER)
+    with ThreadPoolExecutor(1) as pool:
+        with bench.store.alone(str(sha256(DATA))):
+            waiting = pool.submit(bench.fetch, wanted())
+            wait_until(lambda: any("waiting for another process" in line for line in bench.heard.lines))
+            assert path.read_bytes() == OTHER
+            path.write_bytes(DATA)
+        assert waiting.result(20).came_from == "store"
+    assert len(bench.forge.requests) == 1
+
+
+def test_a_damaged_file_gives_way_to_one_whose_digest_is_learnt(bench: Bench) -> None:
+    bench.forge.serve(URL, DATA)
+    path = bench.fetch(wanted()).path
+    path.chmod(0o644)
+    path.write_bytes(OTHER)
+    assert bench.fetch(Wanted(url=URL)).path.read_bytes() == DATA
+    bench.store.check_blob(sha256(DATA))
+
+
+def test_what_another_cache_has_but_cannot_be_read_is_fetched(bench: Bench) -> None:
+    bench.forge.serve(URL, DATA)
+    (bench.folder / "checkpoints").mkdir()
+    (bench.folder / "checkpoints" / "net-1a2b3c4d.pth").symlink_to("/proc/self/mem")
+    found = bench.fetch(wanted(size=False), adopt_from=bench.folder / "checkpoints")
+    assert found.came_from == "network"
+
+
+def test_two_urls_of_one_file_are_both_answered_as_asked(bench: Bench) -> None:
+    urls = [URL, "https://b.org/net.pth"]
+    for url in urls:
+        bench.forge.serve(url, DATA)
+    found = bench.downloader().fetch_all([Wanted(url=url, digest=sha256(DATA)) for url in urls])
+    assert [item.url for item in found] == urls
+    assert len(bench.forge.requests) == 1

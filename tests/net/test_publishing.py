@@ -2,12 +2,13 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from hublock.errors import StoreError
+from hublock.net import publishing
 from hublock.net.publishing import Finished, Publisher
 from hublock.store.store import Store
 from tests.net.bench import sha256
@@ -134,3 +135,45 @@ def test_what_comes_while_the_last_one_fails_is_let_go(store: Store, monkeypatch
         assert not is_free(store, "second")
     assert is_free(store, "second")
     assert list((store.root / "v1" / "partial").iterdir()) == []
+
+
+def test_a_disk_that_is_slower_than_the_line_makes_the_line_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "MOST", 2)
+    items = [finish(store, word) for word in ("first", "second", "third", "fourth")]
+    come = [threading.Event() for _ in items]
+
+    def publish() -> None:
+        for item, event in zip(items[1:], come[1:], strict=True):
+            publisher.publish(item)
+            event.set()
+
+    def stall() -> None:
+        others.start()
+        assert come[2].wait(30)
+        assert not come[3].wait(0.2)
+
+    with Publisher(store) as publisher:
+        others = threading.Thread(target=publish)
+        at_first_sync(monkeypatch, stall)
+        publisher.publish(items[0])
+        others.join(30)
+    for word in ("first", "second", "third", "fourth"):
+        store.check_blob(sha256(word.encode()))
+
+
+def test_one_that_cannot_be_let_go_keeps_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (finish(store, word) for word in ("first", "second", "third"))
+
+    def fail() -> None:
+        raise ValueError("cannot be let go")
+
+    def lose() -> None:
+        publisher.publish(second)
+        publisher.publish(third)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    third.held.callback(fail)
+    at_first_sync(monkeypatch, lose)
+    with pytest.raises(ValueError, match="cannot be let go"), Publisher(store) as publisher, suppress(StoreError):
+        publisher.publish(first)
+    assert all(is_free(store, word) for word in ("second", "third"))

@@ -98,3 +98,13 @@ def test_removes_files_and_folders_and_forgives_their_absence(tmp_path: Path) ->
     for name in ("folder", "link", "absent"):
         remove(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_making_shared_folders_leaves_the_umask_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # which is the whole process's: another thread may make a file meanwhile
+    monkeypatch.delattr(os, "umask")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o2775)
+    make_folder(tmp_path / "shared" / "a" / "b")
+    assert stat.S_IMODE((tmp_path / "shared" / "a" / "b").stat().st_mode) & 0o2070 == 0o2070
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["a"]

@@ -130,3 +130,27 @@ def test_goes_on_where_the_file_system_cannot_lock(tmp_path: Path, monkeypatch: 
     with mutex(tmp_path / "m.lock"):
         done = True
     assert done
+
+
+def test_a_child_that_is_forked_as_a_lock_is_freed_does_not_keep_it(tmp_path: Path) -> None:
+    script = """
+import os, sys, time
+from pathlib import Path
+from hublock.store import mutex as mutexes
+path, close = Path(sys.argv[1]), os.close
+def fork_first(handle):
+    mutexes.os.close = close
+    if os.fork() == 0:
+        time.sleep(60)
+    close(handle)
+with mutexes.mutex(path):
+    mutexes.os.close = fork_first
+def busy():
+    raise SystemExit("the child has it")
+with mutexes.mutex(path, on_wait=busy):
+    print("free", flush=True)
+os.killpg(0, 9)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "lock")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, start_new_session=True)
+    assert done.stdout == "free\n", done.stderr

@@ -1,9 +1,11 @@
+import errno
 import hashlib
 import os
 import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -478,3 +480,62 @@ def test_a_read_only_store_says_so_when_written(store: Store) -> None:
     said = read_only(store, code)
     assert "cannot be written: Read-only file system" in said
     assert "HUBLOCK_CACHE_DIR" in said
+
+
+def test_a_copy_is_written_into_a_file_that_nobody_else_knows(store: Store) -> None:
+    # as a writer of another container looks, whose process number nobody has here
+    store.add_blob(b"first")
+    left = store.root / "v1" / "partial" / f"copy-{host_name()}-999999999-1"
+    with left.open("wb") as other:
+        digest = store.add_blob(b"second")
+        other.write(b"not of this file")
+    store.check_blob(digest)
+
+
+def test_bytes_that_the_disk_did_not_take_are_not_taken_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with store.incoming("key") as incoming:
+        incoming.note({"validator": "1"})
+        incoming.open().write(b"bytes")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            with pytest.raises(StoreError, match="No space left"):
+                incoming.publish(sha256(b"bytes"))
+    assert leftovers(store) == []
+
+
+def test_a_partial_file_of_another_user_is_not_taken_over(store: Store) -> None:
+    with store.incoming("key") as incoming:
+        incoming.note({"validator": "1"})
+        incoming.open().write(b"theirs")
+    [left] = [path for path in (store.root / "v1" / "partial").iterdir() if path.suffix != ".facts"]
+    os.chown(left, 64_001, -1)
+    with store.incoming("key") as incoming:
+        assert (incoming.size, incoming.facts) == (0, {})
+    assert leftovers(store) == []
+
+
+@pytest.mark.parametrize(("age", "stays"), [(3600, True), (2 * 86_400, False)])
+def test_a_tree_that_another_machine_writes_has_a_day(store: Store, age: int, stays: bool) -> None:
+    store.add_blob(b"first")
+    folder = store.root / "v1" / "partial" / "tree-00000000-1-1"
+    folder.mkdir()
+    os.utime(folder, (time.time() - age,) * 2)
+    Store(store.root).add_blob(b"second")
+    assert folder.exists() == stays
+
+
+def test_a_name_that_cannot_be_made_to_last_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def fail(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(handle)
+
+    store.add_blob(b"first")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        store.add_blob(b"second")
