@@ -587,7 +587,7 @@ def test_a_store_that_cannot_be_written_is_named(bench: Bench) -> None:
 
 
 def test_bytes_of_two_hosts_are_never_one_file_that_nobody_knows(bench: Bench, resumable: None) -> None:
-    bench.forge.serve(URL, DATA, truncate=200_000)
+    bench.forge.serve(URL, DATA, truncate=20_000)
     bench.refuses(Wanted(url=URL), TransferError)
     assert len(bench.partial()) == 2
     bench.forge.serve("https://mirror.lan/net-1a2b3c4d.pth", OTHER)
