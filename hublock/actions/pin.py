@@ -89,14 +89,35 @@ def fetch_pinned(repo: Repo, context: Context, *, base: Path) -> StoredTree:
         TreeMismatch: the host serves other content under the locked commit.
         TransferError: the host could not be reached.
     """
-    if context.store.tree(repo.digest) is not None:
-        try:
-            return context.store.check_tree(repo.digest, deep=False)
-        except TreeMismatch as error:
+    found = _stored(repo, context, say=False)
+    if found is not None:
+        return found
+    told: list[str] = []
+
+    def on_wait() -> None:
+        if not told:
+            told.append(f"waiting for another process that fetches {repo.id}")
+            context.progress.say(told[0])
+
+    with context.store.alone(str(repo.digest), on_wait=on_wait):
+        found = _stored(repo, context, say=True)
+        if found is not None:
+            return found
+        reference, transport = Reference.parse(repo.id), context.transport
+        files = fetch_locked(reference, repo.commit, repo.digest, transport, base=base, progress=context.progress)
+        return context.store.add_tree(files, expected=repo.digest)
+
+
+def _stored(repo: Repo, context: Context, *, say: bool) -> StoredTree | None:
+    """Return the tree of ``repo`` from the store; None where it is not there or damaged, and then ``say`` so."""
+    if context.store.tree(repo.digest) is None:
+        return None
+    try:
+        return context.store.check_tree(repo.digest, deep=False)
+    except TreeMismatch as error:
+        if say:
             context.progress.warn(f"{error.message}; fetching {repo.id} again")
-    reference, transport = Reference.parse(repo.id), context.transport
-    files = fetch_locked(reference, repo.commit, repo.digest, transport, base=base, progress=context.progress)
-    return context.store.add_tree(files, expected=repo.digest)
+        return None
 
 
 def pin_once(

@@ -25,6 +25,11 @@ class Repository:
     listing: Listing
     """Every file that may be imported, by its id."""
 
+    @property
+    def is_users_own(self) -> bool:
+        """Whether it is a folder of the user's own, which no lock names."""
+        return self.id == str(self.root)
+
 
 def namespace(repository: Repository) -> str:
     """Return the package name of ``repository``: ``hublock.repos.<slug>_<16 hex digits of its digest>``."""

@@ -196,22 +196,29 @@ def test_unlisted_files_are_not_there(tmp_path: Path) -> None:
         importlib.import_module("models.stray")
 
 
-@pytest.mark.parametrize("how", ["spec", "loader"])
+@pytest.mark.parametrize("how", ["spec", "loader", "torch", "pkgutil", "path finder"])
 def test_a_file_imported_by_its_path_is_held_to_the_listing(tmp_path: Path, how: str) -> None:
     spec = "importlib.util.spec_from_file_location('p', file)"
     run = {
         "spec": f"s = {spec}; s.loader.exec_module(importlib.util.module_from_spec(s))",
         "loader": "importlib.machinery.SourceFileLoader('p', file).load_module()",
+        "torch": "torch.hub._import_module('p', file)",
+        "pkgutil": "[s] = [m.module_finder.find_spec(m.name) for m in pkgutil.iter_modules([os.path.dirname(file)])"
+        " if m.name + '.py' == name]; s.loader.exec_module(importlib.util.module_from_spec(s))",
+        "path finder": "s = importlib.machinery.PathFinder.find_spec(name[:-3], [os.path.dirname(file)]); "
+        "s.loader.exec_module(importlib.util.module_from_spec(s))",
     }[how]
     source = (
-        "import importlib.util, importlib.machinery, os\n"
+        "import importlib.util, importlib.machinery, os, pkgutil, torch.hub\n"
         "def entry(name):\n"
         "    file = os.path.join(os.path.dirname(__file__), name)\n"
         f"    {run}\n"
     )
     repository = make_repository(tmp_path, {"hubconf.py": source, "plugin.py": "pass"})
     hubconf = import_hubconf(repository)
+    before = set(repository.root.rglob("*"))
     hubconf.entry("plugin.py")
+    assert set(repository.root.rglob("*")) == before
     (tmp_path / "stray.py").write_text(EVIL)
     (tmp_path / "plugin.py").write_text(EVIL)
     for name in ("plugin.py", "stray.py"):

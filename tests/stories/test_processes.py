@@ -79,11 +79,13 @@ def test_a_cold_store_is_filled_once_by_eight_syncs(
     added: Done, run: Run, served: Forge, project: Path, store: Path
 ) -> None:
     shutil.rmtree(store)
+    served.requests.clear()
 
     ended = together([[sys.executable, "-m", "hublock", "sync"]] * 8, project)
 
     assert [code for code, _, _ in ended] == [0] * 8, ended
     assert downloads(served) == 1
+    assert sum("/info/refs" in request.path for request in served.requests) == 1
     assert run("verify", "--deep", HUBLOCK_MIRRORS="").code == 0
 
 

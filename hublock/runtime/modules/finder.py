@@ -5,11 +5,13 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from hublock.errors import TreeMismatch
+from hublock.runtime.modules.rewriting import compile_source
 from hublock.runtime.modules.space import Space
 from hublock.runtime.repository import PACKAGE, Repository, namespace
+from hublock.runtime.strict.swap import Function, swap
 
 Lookup = Callable[[str], Repository | None]
 """Answers a namespace that this process has not seen yet; may raise what the user should read."""
@@ -81,11 +83,32 @@ class Finder:
             raise TreeMismatch(f"{repository.id} is {namespace(repository)}, not {name}", hint="hublock sync")
         return self.register(repository)
 
+    def spaces(self) -> list[Space]:
+        """Return the registered repositories."""
+        return list(self._spaces.values())
+
 
 FINDER = Finder()
 
 
+def _held_to_listing(original: Function) -> Function:
+    """Let plain loaders, as ``pkgutil`` and ``PathFinder`` make them, run no byte of a tree that is not listed."""
+
+    def get_code(loader: importlib.machinery.SourceFileLoader, fullname: str) -> CodeType | None:
+        path = loader.get_filename(fullname)
+        for space in FINDER.spaces():
+            file = space.sources.inside(path)
+            # what lies in a folder of the user's own changes as its user likes
+            if file and not space.sources.repository.is_users_own:
+                return compile_source(space.sources.read(file), path, space.redirect)
+        found: CodeType | None = original(loader, fullname)
+        return found
+
+    return get_code
+
+
 def install() -> None:
     """Put the finder before all others."""
+    swap(importlib.machinery.SourceFileLoader.get_code, _held_to_listing)
     if not sys.meta_path or sys.meta_path[0] is not FINDER:
         sys.meta_path[:] = [FINDER, *(finder for finder in sys.meta_path if finder is not FINDER)]
