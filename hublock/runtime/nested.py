@@ -12,7 +12,9 @@ from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
 
 
-def call(scope: Scope, repository: Repository, entrypoint: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def call_entrypoint(
+    scope: Scope, repository: Repository, entrypoint: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
     """Call an entry point inside ``scope``.
 
     Raises:
@@ -45,7 +47,7 @@ def _load(
 ) -> Any:
     for accepted in ("trust_repo", "force_reload", "verbose", "skip_validation"):
         kwargs.pop(accepted, None)
-    return call(scope, _nested(scope, repo_or_dir, source), model, args, kwargs)
+    return call_entrypoint(scope, _nested(scope, repo_or_dir, source), model, args, kwargs)
 
 
 def _nested(scope: Scope, repo_or_dir: str, source: str = "github") -> Repository:

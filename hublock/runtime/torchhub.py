@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hublock.errors import HublockError
+from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, forget_checked
-from hublock.runtime.nested import FUNCTIONS, call, check_dependencies, import_hubconf
+from hublock.runtime.nested import FUNCTIONS, call_entrypoint, check_dependencies, import_hubconf
 from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
 from hublock.runtime.strict.arrivals import when_imported
@@ -175,21 +175,22 @@ def _watch(
     as_locked: bool = True,
 ) -> Watched:
     before = set(sys.modules)
+    call = namespace(repository), entrypoint, _spelled(args, kwargs)
     scope.tolerated = tolerated
     result = None
     try:
         with scope.entered(), state.kept(scope):
             hubconf = import_hubconf(scope, repository)
             if entrypoint is not None:
-                result = call(scope, repository, entrypoint, args, kwargs)
+                result = call_entrypoint(scope, repository, entrypoint, args, kwargs)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        refused = _refused(scope, tolerated, before, as_locked=as_locked)
+        refused = _refused(scope, tolerated, before, call, as_locked=as_locked)
         if refused is None or refused is error:
             raise
         raise refused from error
-    refused = _refused(scope, tolerated, before, as_locked=as_locked)
+    refused = _refused(scope, tolerated, before, call, as_locked=as_locked)
     if refused is not None:
         raise refused
     return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
@@ -209,12 +210,30 @@ def admit(repository: Repository, *, answers: Answers) -> None:
 
 
 def _refused(
-    scope: Scope, tolerated: Container[str], before: Collection[str], *, as_locked: bool
+    scope: Scope, tolerated: Container[str], before: Collection[str], call: object, *, as_locked: bool
 ) -> HublockError | None:
     refused = scope.first_refusal(tolerated, as_locked=as_locked)
     if refused is not None:
         _forget_modules(scope, before)
+        _missed[call] = {refusal.file for refusal in scope.refusals if refusal.file}
+    elif missed := sorted(_missed.get(call, set()) - scope.asked):
+        return UnlockedDownload(
+            f"{scope.owner} was refused {missed[0]} before and does not ask for it again: "
+            "what this process keeps of the repository's code has fallen back",
+            hint="start a new process; hublock add the file first, if the model needs it",
+        )
     return refused
+
+
+_missed: dict[object, set[str]] = {}
+"""The files that a call was refused in this process: code that keeps what it fell back to does not ask twice."""
+
+
+def _spelled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    try:
+        return repr((list(args), sorted(kwargs.items())))
+    except Exception:  # noqa: BLE001 - foreign values may do anything
+        return ""
 
 
 def _forget_modules(scope: Scope, before: Collection[str]) -> None:

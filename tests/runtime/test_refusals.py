@@ -66,6 +66,32 @@ class TestWhatIsRefused:
 
         assert torchhub.run(repo, "model", answers=shelf)["w"].sum() == 3
 
+    def test_a_fallback_that_is_kept_is_not_returned_the_next_time(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository(
+            "from weights import fetch\ndef model(url):\n    return fetch(url)\n",
+            {
+                "weights.py": """
+                    import functools, torch
+                    @functools.lru_cache
+                    def fetch(url):
+                        try:
+                            return len(torch.hub.load_state_dict_from_url(url)["w"])
+                        except OSError:
+                            return "random"
+                """
+            },
+        )
+        shelf.put(URL, ones(3))
+        # so that the module, which keeps its answers, stays after what comes
+        assert torchhub.run(repo, "model", [URL], answers=shelf) == 3
+        for said in ("nobody locked", "was refused .* before", "was refused .* before"):
+            with pytest.raises(UnlockedDownload, match=said):
+                torchhub.run(repo, "model", [OTHER], answers=shelf)
+            shelf.put(OTHER, ones(4))
+        assert torchhub.run(repo, "model", [URL], answers=shelf) == 3
+
     def test_what_is_tolerated_by_exact_name_may_be_swallowed(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
             import subprocess, torch

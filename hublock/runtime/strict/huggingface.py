@@ -93,7 +93,9 @@ def _file(scope: Scope, repo_id: str, kind: str, revision: str, name: str, local
     probe = scope.ask(HOST, lambda answers: answers.reply("HEAD", url))
     if probe is not None and probe[0] == _NOT_FOUND:
         _raise_absent(url)
-    commit, file = scope.ask(HOST, lambda answers: answers.hf(repo_id, kind, revision, name), file=True)
+    commit, file = scope.ask(
+        HOST, lambda answers: answers.hf(repo_id, kind, revision, name), file=f"{HOST}/{repo_id}/{name}"
+    )
     scope.given(file)
     if local_dir is not None:
         target = Path(local_dir) / name

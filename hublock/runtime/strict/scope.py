@@ -43,8 +43,8 @@ class Refusal:
     what: str
     """``https://host`` or ``subprocess:name`` (which a lock may tolerate), or ``file:name``."""
     error: HublockError
-    file: bool = False
-    """Whether it was a file that the code would have loaded."""
+    file: str = ""
+    """The address of the file that the code would have loaded, if it was one."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -71,6 +71,8 @@ class Scope:
     process: int = field(default_factory=os.getpid)
     by_path: dict[str, File] = field(default_factory=dict)
     by_digest: dict[Digest, File] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    """The addresses of the files it asked for."""
     saved: set[Digest] = field(default_factory=set)
     """What the code itself wrote with ``torch.save``."""
     loading: bool = False
@@ -104,7 +106,7 @@ class Scope:
         if repository not in self.repositories:
             self.repositories.append(repository)
 
-    def ask(self, what: str, question: Callable[[Answers], T], *, file: bool = False) -> T:
+    def ask(self, what: str, question: Callable[[Answers], T], *, file: str = "") -> T:
         """Return the answer to ``question``, asked outside the scope; a refusal is remembered and raised.
 
         After the load, code of the repository may have what any of its loads may: it does not tell which it is of.
@@ -112,6 +114,7 @@ class Scope:
         Raises:
             HublockError: whatever the question was refused with.
         """
+        self.asked.add(file)
         try:
             with outside():
                 return self._answer(question)
@@ -171,7 +174,7 @@ class Scope:
 
     def fetch(self, url: str, hash_prefix: str | None = None) -> File:
         """Return the file at ``url``; raises as ``Answers.fetch`` does."""
-        return self.given(self.ask(origin(url), lambda answers: answers.fetch(url, hash_prefix=hash_prefix), file=True))
+        return self.given(self.ask(origin(url), lambda answers: answers.fetch(url, hash_prefix=hash_prefix), file=url))
 
     def given(self, file: File) -> File:
         """Remember that the code has been given ``file``, so that it may load it."""
