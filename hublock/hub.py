@@ -205,23 +205,49 @@ def set_dir(d: str | os.PathLike[str]) -> None:
 def activated(*, allow_local: bool = False) -> Iterator[None]:
     """Answer every ``torch.hub`` call of this process from the lock inside the ``with`` block, however it was imported.
 
-    ``get_dir`` and ``set_dir`` stay torch's own. ``source="local"`` runs a folder that no lock vouches for: it is
-    refused unless ``allow_local``.
+    Pythons that are started meanwhile, spawned workers among them, do the same: ``PYTHONPATH`` and ``HUBLOCK_PROJECT``
+    tell them. ``get_dir`` and ``set_dir`` stay torch's own. ``source="local"`` runs a folder that no lock vouches for:
+    it is refused unless ``allow_local``.
 
     Raises:
         MissingDependency: torch is not installed.
     """
+    known = dict(os.environ)
     with torchhub.activated(_instead(allow_local=allow_local)):
-        yield
+        told = _tell_children(allow_local=allow_local)
+        try:
+            yield
+        finally:
+            for name in told:
+                os.environ.pop(name, None)
+                os.environ |= {name: known[name]} if name in known else {}
 
 
 def activate(*, allow_local: bool = False) -> None:
-    """Answer every ``torch.hub`` call of this process from the lock from now on; for notebooks.
+    """Answer every ``torch.hub`` call of this process from the lock from now on, as :func:`activated`; for notebooks.
 
     Raises:
         MissingDependency: torch is not installed.
     """
     torchhub.activate(_instead(allow_local=allow_local))
+    _tell_children(allow_local=allow_local)
+
+
+def _tell_children(*, allow_local: bool) -> Mapping[str, str]:
+    """Have Pythons that this process starts answer from the lock too; return the variables that tell them."""
+    from hublock.actions.run import STARTUP, answering
+
+    if str(STARTUP) in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        # `hublock run` has told them
+        return {}
+    try:
+        project = locate.lock_file(os.environ).parent.absolute()
+    except NotLocked:
+        # each call will say so
+        return {}
+    told = answering(os.environ, project, allow_local=allow_local)
+    os.environ.update(told)
+    return told
 
 
 def _instead(*, allow_local: bool) -> dict[str, Callable[..., Any]]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from hublock.actions.project import Project
 
+STARTUP = Path(__file__).parent.parent / "startup"
+"""The folder whose sitecustomize every Python finds first that is to answer."""
 OFFSET = 120
 """Added to hublock's own exit code, so that a program's status is told from it."""
 
@@ -19,7 +21,6 @@ def run_program(
     project: Project,
     environ: Mapping[str, str],
     *,
-    startup: Path,
     allow_local: bool = False,
     record: bool = False,
 ) -> int:
@@ -29,30 +30,36 @@ def run_program(
         words: the program and its arguments.
         project: whose lock answers; the program may change the current folder.
         environ: what the program inherits.
-        startup: the folder of the ``sitecustomize`` that answers in every Python below.
         allow_local: whether ``source="local"`` may run folders that no lock vouches for.
         record: lock what the lock does not have, instead of refusing it.
     """
     with tempfile.TemporaryDirectory(prefix="hublock-run-") as folder:
         status = Path(folder) / "status"
-        inherited = environ.get("PYTHONPATH", "")
         code = _see_through(
             words,
             {
                 **environ,
-                "PYTHONPATH": os.pathsep.join([str(startup), *([inherited] if inherited else [])]),
-                "HUBLOCK_PROJECT": str(project.folder.absolute()),
+                **answering(environ, project.folder.absolute(), allow_local=allow_local),
                 "HUBLOCK_RUN_STATUS": str(status),
                 "HUBLOCK_RUN_PARENT": str(os.getpid()),
-                "HUBLOCK_RUN_ALLOW_LOCAL": "1" if allow_local else "0",
                 "HUBLOCK_RUN_RECORD": "1" if record else "0",
-                "HUBLOCK_RUN_WITHOUT": inherited,
             },
         )
         if code == 1 and status.exists():
             return OFFSET + int(status.read_text(encoding="ascii"))
     # what the shell reports of a program that a signal ended
     return code if code >= 0 else 128 - code
+
+
+def answering(environ: Mapping[str, str], project: Path, *, allow_local: bool) -> dict[str, str]:
+    """Return the variables under which every Python answers torch.hub from the lock of ``project``."""
+    inherited = environ.get("PYTHONPATH", "")
+    return {
+        "PYTHONPATH": os.pathsep.join([str(STARTUP), *([inherited] if inherited else [])]),
+        "HUBLOCK_PROJECT": str(project),
+        "HUBLOCK_RUN_ALLOW_LOCAL": "1" if allow_local else "0",
+        "HUBLOCK_RUN_WITHOUT": inherited,
+    }
 
 
 def _see_through(words: Sequence[str], environ: Mapping[str, str]) -> int:

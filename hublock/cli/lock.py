@@ -6,7 +6,6 @@ import sys
 
 from hublock.cli import tracing
 from hublock.cli.face import Face
-from hublock.cli.run import STARTUP
 from hublock.errors import InputError
 
 SUMMARY = "answer in hub.lock what the manifest wants; never move a pin"
@@ -53,7 +52,7 @@ def _record(words: list[str], face: Face) -> int:
     program = [sys.executable, *words[1:]] if words[0] in ("python", "python3") else words
     if shutil.which(program[0], path=face.environ.get("PATH")) is None:
         raise InputError(f"there is no program {program[0]}", hint="hublock lock -- python SCRIPT ARG…")
-    code = run_program(program, face.new_project, face.environ, startup=STARTUP, record=True)
+    code = run_program(program, face.new_project, face.environ, record=True)
     if code and code < OFFSET:
         face.console.warn(f"{words[0]} ended with status {code}: what it had asked for until then is locked")
     return code

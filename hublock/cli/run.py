@@ -2,13 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from hublock.cli.face import Face
 from hublock.errors import InputError
-
-STARTUP = Path(__file__).parent.parent / "startup"
-"""The folder whose sitecustomize every Python below finds first."""
 
 SUMMARY = "run a script whose torch.hub calls are answered from hub.lock"
 EXAMPLES = """\
@@ -38,4 +34,4 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         raise InputError("which script should run?", hint="hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…")
     read_named_lock(face.project.lock)
     program = [sys.executable, *words]
-    return run_program(program, face.project, face.environ, startup=STARTUP, allow_local=arguments.allow_local)
+    return run_program(program, face.project, face.environ, allow_local=arguments.allow_local)

@@ -82,7 +82,7 @@ def test_a_sitecustomize_that_is_hidden_runs_all_the_same(added: Done, run: Run,
 
 def test_a_program_may_activate_the_lock_and_prove_what_it_loaded(added: Done, python: Run) -> None:
     done = python("""\
-import hublock, torch
+import hublock, os, subprocess, sys, torch
 with hublock.activated():
     model = torch.hub.load("someone/net:v1", "net", pretrained=True)
 print(type(model).__name__)
@@ -95,14 +95,22 @@ for call in ({"width": 4}, {"pretrained": True, "width": 4}):
         except hublock.HublockError as error:
             print(type(error).__name__)
 hublock.load("net", pretrained=True, verify="state")
+def of_a_child():
+    words = "import torch; print(type(torch.hub.load('someone/net:v1', 'net', pretrained=True)).__name__)"
+    return subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.strip()
+before = dict(os.environ)
+with hublock.activated():
+    print(of_a_child())
+assert dict(os.environ) == before
 hublock.activate()
+print(of_a_child())
 try:
     torch.hub.load("someone/other", "net")
 except hublock.HublockError as error:
     print(type(error).__name__)
 """)
 
-    assert done.out == "Net\n" + "NotLocked\n" * 5, done
+    assert done.out == "Net\n" + "NotLocked\n" * 4 + "Net\nNet\nNotLocked\n", done
 
 
 def test_code_that_no_load_of_this_process_brought_is_answered_from_the_lock_too(added: Done, python: Run) -> None:
