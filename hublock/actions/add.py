@@ -85,9 +85,11 @@ def add_weights(name: str, url: str, project: Project, context: Context) -> Lock
     """Lock a file that a script loads by URL itself.
 
     Raises:
-        InputError: the name is taken, or the URL holds a credential.
+        InputError: the name is taken, or the URL is none or holds a credential.
         TransferError: the file could not be fetched.
     """
+    if not url.lower().startswith(("http://", "https://")):
+        raise InputError(f"{url!r} is not an http or https URL", hint="hublock add --url https://… --name NAME")
     with changing(project, context):
         text = project.manifest_text()
         manifest = project.read_manifest(text)

@@ -84,12 +84,15 @@ def read_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
     """Take what ``lock`` names and the store lacks from the bundle at ``path``; what else it holds is passed over.
 
     Raises:
+        InputError: there is nothing at ``path``.
         UnsafeArchive: it is no bundle, or not as hublock writes one.
         IntegrityError: its bytes are not those that the lock names.
         StoreError: the store cannot be written, or ``path`` not be read.
     """
     try:
         file = path.open("rb")
+    except FileNotFoundError:
+        raise InputError(f"there is no bundle {path}", hint="hublock bundle OUT.tar makes one") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}", hint="hublock bundle OUT.tar makes one") from error
     trees = files = size = 0

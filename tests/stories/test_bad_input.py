@@ -240,6 +240,18 @@ def test_refuses_a_read_only_project_before_any_work(added: Done, served: Forge,
         (("help", "someone/net:v1", "nat"), 2, None, "hublock list someone/net:v1"),
         (("lock", "--retrace", "nat"), 4, "no model nat is locked", "hublock list"),
         (
+            ("add", "--url", "backbone.bin", "--name", "x"),
+            2,
+            "'backbone.bin' is not an http or https URL",
+            "hublock add --url https://… --name NAME",
+        ),
+        (
+            ("sync", "--from-bundle", "out.tar"),
+            2,
+            "there is no bundle out.tar",
+            "hublock bundle OUT.tar makes one",
+        ),
+        (
             ("add", "--url", "https://me:secret@example.org/x", "--name", "x"),
             2,
             "a URL at example.org holds a user name or password, which must not enter a lock",

@@ -200,7 +200,7 @@ def test_a_file_that_is_no_bundle_is_refused(filled: Path, elsewhere: Path, run:
     done = run("sync", "--from-bundle", str(newer), cwd=elsewhere, **there(tmp_path))
     assert (done.code, "a layout that this hublock does not know" in done.err) == (3, True)
     done = run("sync", "--from-bundle", "nowhere.tar", cwd=elsewhere, **there(tmp_path))
-    assert (done.code, "No such file" in done.err) == (7, True)
+    assert (done.code, "there is no bundle nowhere.tar" in done.err) == (2, True)
 
 
 def test_a_bundle_repairs_a_damaged_store(filled: Path, elsewhere: Path, run: Run, tmp_path: Path) -> None:
