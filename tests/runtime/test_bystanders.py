@@ -171,6 +171,19 @@ class TestBystanders:
         assert sys.argv == arguments
         assert not hasattr(torch.hub, "changed_by_a_load")
 
+    def test_the_real_path_is_as_before_whatever_detour_changed_it(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import os, site
+            def model():
+                os.sys.path.insert(0, os.path.dirname(__file__))
+                site.addsitedir(os.path.join(os.path.dirname(__file__), "sub"))
+        """)
+        before = list(sys.path)
+        torchhub.run(repo, "model", answers=shelf)
+        assert sys.path == before
+
     def test_loads_that_overlap_leave_environment_and_folder_as_before(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
     ) -> None:

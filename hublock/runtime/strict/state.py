@@ -29,12 +29,14 @@ def kept(scope: Scope) -> Iterator[None]:
     """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
     _begin()
     scope.loading = True
+    path = list(sys.path)
     try:
         yield
     finally:
         scope.loading = False
         _end()
         _restore(scope)
+        _clean_path(scope, path)
 
 
 def before_chdir(scope: Scope) -> None:
@@ -110,3 +112,10 @@ def _restore(scope: Scope) -> None:
             environ.pop(name, None)
         else:
             environ[name] = value
+
+
+def _clean_path(scope: Scope, before: list[str]) -> None:
+    """Take the folders of the load out of the real ``sys.path``, which code reaches by a detour (``os.sys``)."""
+    own = tuple(str(repository.root) for repository in scope.repositories)
+    if any(str(entry).startswith(own) for entry in sys.path):
+        sys.path[:] = [entry for entry in sys.path if entry in before or not str(entry).startswith(own)]
