@@ -219,8 +219,10 @@ def activated(*, allow_local: bool = False) -> Iterator[None]:
             yield
         finally:
             for name in told:
-                os.environ.pop(name, None)
-                os.environ |= {name: known[name]} if name in known else {}
+                if name in known:
+                    os.environ[name] = known[name]
+                else:
+                    os.environ.pop(name, None)
 
 
 def activate(*, allow_local: bool = False) -> None:

@@ -17,13 +17,6 @@ def changing(project: Project, context: Context) -> Iterator[None]:
         StoreError: the project is read-only.
     """
     project.check_writable()
-    told = False
-
-    def on_wait() -> None:
-        nonlocal told
-        if not told:
-            told = True
-            context.progress.say(f"waiting for another hublock that changes {project.folder}")
-
-    with context.store.alone(f"project {project.folder.resolve()}", on_wait=on_wait):
+    waiting = context.progress.saying_once(f"waiting for another hublock that changes {project.folder}")
+    with context.store.alone(f"project {project.folder.resolve()}", on_wait=waiting):
         yield

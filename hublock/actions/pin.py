@@ -92,14 +92,8 @@ def fetch_pinned(repo: Repo, context: Context, *, base: Path) -> StoredTree:
     found = _stored(repo, context, say=False)
     if found is not None:
         return found
-    told: list[str] = []
-
-    def on_wait() -> None:
-        if not told:
-            told.append(f"waiting for another process that fetches {repo.id}")
-            context.progress.say(told[0])
-
-    with context.store.alone(str(repo.digest), on_wait=on_wait):
+    waiting = context.progress.saying_once(f"waiting for another process that fetches {repo.id}")
+    with context.store.alone(str(repo.digest), on_wait=waiting):
         found = _stored(repo, context, say=True)
         if found is not None:
             return found

@@ -1,5 +1,6 @@
 """Silent hooks through which the rooms below speak; a face overrides them to show bars and lines."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +42,16 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Say something that every user wants to read."""
+
+    def saying_once(self, message: str) -> Callable[[], None]:
+        """Return a call that says ``message`` the first time, for what is asked again and again while it waits."""
+        left = [message]
+
+        def say() -> None:
+            while left:
+                self.say(left.pop())
+
+        return say
 
     def warn(self, message: str) -> None:
         """Say something that a user should act on."""

@@ -97,14 +97,11 @@ class Downloader:
 
     def _brought(self, wanted: Wanted, stop: Stop, publisher: Publisher) -> Fetched:
         """Fetch the file, unless it comes into the store meanwhile; ``publisher`` gives it its name."""
-        told = False
+        waiting = self._progress.saying_once(f"waiting for another process that fetches {redact(wanted.url)}")
 
         def on_wait() -> None:
-            nonlocal told
             stop.check()
-            if not told:
-                told = True
-                self._progress.say(f"waiting for another process that fetches {redact(wanted.url)}")
+            waiting()
 
         key = str(wanted.digest or wanted.url)
         with naming(wanted.url), ExitStack() as held:

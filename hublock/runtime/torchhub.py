@@ -186,11 +186,11 @@ def _watch(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        refused = _refused(scope, tolerated, before, call, as_locked=as_locked)
+        refused = _refused(scope, before, call, as_locked=as_locked)
         if refused is None or refused is error:
             raise
         raise refused from error
-    refused = _refused(scope, tolerated, before, call, as_locked=as_locked)
+    refused = _refused(scope, before, call, as_locked=as_locked)
     if refused is not None:
         raise refused
     return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
@@ -209,10 +209,8 @@ def admit(repository: Repository, *, answers: Answers) -> None:
         _scope(answers, None, owner=repository.id).adopt(repository)
 
 
-def _refused(
-    scope: Scope, tolerated: Container[str], before: Collection[str], call: object, *, as_locked: bool
-) -> HublockError | None:
-    refused = scope.first_refusal(tolerated, as_locked=as_locked)
+def _refused(scope: Scope, before: Collection[str], call: object, *, as_locked: bool) -> HublockError | None:
+    refused = scope.first_refusal(scope.tolerated, as_locked=as_locked)
     if refused is not None:
         _forget_modules(scope, before)
         _missed[call] = {refusal.file for refusal in scope.refusals if refusal.file}
