@@ -236,7 +236,7 @@ def forget_checked() -> None:
         _hashed.clear()
 
 
-_Stamp = tuple[int, int, int, int]
+_Stamp = tuple[int, int, int, int, int]
 _hashed: dict[_Stamp, "Future[Digest]"] = {}
 _hashed_lock = threading.Lock()
 
@@ -254,14 +254,16 @@ if hasattr(os, "register_at_fork"):
 
 
 def sha256_of(path: Path) -> Digest:
-    """Hash a file, once per process while device, inode, time and size stay; threads that ask together share the work.
+    """Hash a file, once per process while its inode, size and times stay; threads that ask together share the work.
+
+    The time of change is among them: whoever writes may set the other one back, but not this one.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return _once(stamp, lambda: _hash(file.fileno(), status.st_size))
 
 

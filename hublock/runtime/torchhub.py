@@ -174,7 +174,7 @@ def _watch(
     *,
     as_locked: bool = True,
 ) -> Watched:
-    before = set(sys.modules)
+    before = dict(sys.modules)
     call = namespace(repository), entrypoint, _spelled(args, kwargs)
     scope.tolerated = tolerated
     result = None
@@ -209,10 +209,11 @@ def admit(repository: Repository, *, answers: Answers) -> None:
         _scope(answers, None, owner=repository.id).adopt(repository)
 
 
-def _refused(scope: Scope, before: Collection[str], call: object, *, as_locked: bool) -> HublockError | None:
+def _refused(scope: Scope, before: Mapping[str, ModuleType], call: object, *, as_locked: bool) -> HublockError | None:
     refused = scope.first_refusal(scope.tolerated, as_locked=as_locked)
     if refused is not None:
-        _forget_modules(scope, before)
+        if scope.refused_at_import or not scope.accompanied:
+            _forget_modules(scope, before)
         _missed[call] = {refusal.file for refusal in scope.refusals if refusal.file}
     elif missed := sorted(_missed.get(call, set()) - scope.asked):
         return UnlockedDownload(
@@ -234,11 +235,12 @@ def _spelled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         return ""
 
 
-def _forget_modules(scope: Scope, before: Collection[str]) -> None:
+def _forget_modules(scope: Scope, before: Mapping[str, ModuleType]) -> None:
     """Let the next load import again what this one imported: it may have fallen back at import, for good."""
     own = tuple(f"{namespace(repository)}." for repository in scope.repositories)
-    for name in [name for name in sys.modules if name.startswith(own) and name not in before]:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if name.startswith(own) and before.get(name) is not module:
+            sys.modules.pop(name, None)
 
 
 def download_url_to_file(
@@ -301,8 +303,9 @@ def install() -> None:
     with _install_lock:
         if not _installed:
             module = torch_hub()
-            for name, answer in FUNCTIONS.items():
-                swap(vars(module)[name], dispatching(answer, name=name))
+            swap(module.set_dir, lambda original: _DISPATCHING["set_dir"](state.heeding(original)))
+            for name, decide in _DISPATCHING.items():
+                swap(vars(module)[name], decide)
             for function, answer in _answered():
                 swap(function, dispatching(answer))
             when_imported("torch.package.package_importer", _swap_package)
@@ -310,6 +313,9 @@ def install() -> None:
             huggingface.install()
             guard.install()
             _installed = True
+
+
+_DISPATCHING = {name: dispatching(answer, name=name) for name, answer in FUNCTIONS.items()}
 
 
 def _swap_package(module: ModuleType) -> None:

@@ -105,6 +105,19 @@ def test_bytes_are_hashed_once_while_the_file_stays(store: Store, monkeypatch: p
     assert hashed == [3, 3, 3]
 
 
+def test_bytes_that_changed_in_place_are_hashed_again_though_their_time_was_set_back(store: Store) -> None:
+    item = weights(store, URL, b"one")
+    found = locked(store, Model(name="a", entrypoint="net", weights=(item,)))
+    path = found.fetch(URL).path
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(DigestMismatch, match="the stored bytes"):
+        found.fetch(URL)
+
+
 def test_prefetch_hashes_beside_other_work_and_leaves_what_is_absent(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

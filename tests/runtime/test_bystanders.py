@@ -92,6 +92,7 @@ class TestBystanders:
                 os.chdir(folder)
                 torch.hub._validate_not_a_forked_repo = lambda a, b, c: True
                 torch.hub.new_name = 1
+                torch.hub._hub_dir = folder
                 {end}
         """)
         monkeypatch.setenv("CHANGED", "before")
@@ -111,10 +112,12 @@ class TestBystanders:
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("THEIRS", "before")
+        monkeypatch.setattr(torch.hub, "_hub_dir", None)
         repo = repository("def model(wait):\n    wait()\n")
 
         def bystander() -> None:
             os.environ["THEIRS"] = "changed"
+            torch.hub.set_dir("/theirs")
 
         def wait() -> None:
             go.set()
@@ -133,6 +136,7 @@ class TestBystanders:
         thread.join()
 
         assert os.environ["THEIRS"] == "changed"
+        assert torch.hub.get_dir() == "/theirs"
 
     def test_loads_that_overlap_give_back_what_was_before_the_first(
         self, shelf: Shelf, repository: MakeRepository

@@ -1,4 +1,6 @@
+import pickle
 import sys
+import threading
 import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from hublock.errors import (
     UnlockedDownload,
 )
 from hublock.runtime import torchhub
+from hublock.runtime.strict import scope
 from tests.runtime.answering import Shelf, ones
 from tests.runtime.conftest import MakeRepository
 
@@ -91,6 +94,64 @@ class TestWhatIsRefused:
                 torchhub.run(repo, "model", [OTHER], answers=shelf)
             shelf.put(OTHER, ones(4))
         assert torchhub.run(repo, "model", [URL], answers=shelf) == 3
+
+    def test_a_refused_load_takes_no_modules_from_one_beside_it(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository(
+            """
+                import torch
+                from net import Net
+                def refused(begun, go):
+                    begun.set()
+                    go.wait(60)
+                    torch.hub.load_state_dict_from_url("https://example.org/x")
+                def model():
+                    return Net()
+            """,
+            {"net.py": "class Net: pass\n"},
+        )
+        begun, go = threading.Event(), threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(torchhub.run, repo, "refused", [begun, go], answers=shelf)
+            assert begun.wait(60)
+            net = torchhub.run(repo, "model", answers=shelf)
+            go.set()
+            with pytest.raises(UnlockedDownload):
+                first.result()
+
+        assert type(pickle.loads(pickle.dumps(net))) is type(net)
+
+    def test_a_fallback_at_import_ends_the_load_beside_it_too(self, tmp_path: Path, repository: MakeRepository) -> None:
+        repo = repository("""
+            import foreign, torch
+            foreign.begun.set()
+            foreign.go.wait(60)
+            try:
+                WEIGHTS = torch.hub.load_state_dict_from_url("https://example.org/models/net.pth")
+            except OSError:
+                WEIGHTS = "random"
+            def one():
+                return WEIGHTS
+            def two():
+                return WEIGHTS
+        """)
+        foreign = types.ModuleType("foreign")
+        vars(foreign).update(begun=threading.Event(), go=threading.Event())
+        first, second = Shelf(tmp_path / "first"), Shelf(tmp_path / "second")
+        second.put(URL, ones(3))
+        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+            patch.setitem(sys.modules, "foreign", foreign)
+            runs = [pool.submit(torchhub.run, repo, "one", answers=first)]
+            assert foreign.begun.wait(60)
+            runs.append(pool.submit(torchhub.run, repo, "two", answers=second))
+            while not scope._under_way[-1].accompanied:
+                assert not runs[1].done()
+            foreign.go.set()
+            for run in runs:
+                with pytest.raises(UnlockedDownload, match="nobody locked"):
+                    run.result()
+            assert torchhub.run(repo, "two", answers=second)["w"].sum() == 3
 
     def test_what_is_tolerated_by_exact_name_may_be_swallowed(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""

@@ -1,7 +1,9 @@
 import os
+import runpy
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,14 +50,34 @@ def test_frames_of_a_repository_are_inside_after_the_load(tmp_path: Path, reposi
     marked: dict[str, object] = {MARKER: namespace(repo), "current": current}
     exec("def ask():\n    return current()\ndef call(function):\n    return function()", marked)
 
-    def users_own() -> Scope | None:
-        return current()
+    def users_own(function: Callable[[], Scope | None] = current) -> Scope | None:
+        return function()
 
     assert marked["ask"]() is one  # type: ignore[operator]
-    assert marked["call"](users_own) is one  # type: ignore[operator]
+    assert marked["call"](current) is one  # type: ignore[operator]
     assert users_own() is None
+    # a hook or a dataset of the user's, called by the repository; and what the repository gave the user to call
+    assert marked["call"](users_own) is None  # type: ignore[operator]
+    assert marked["call"](lambda: users_own(marked["ask"])) is one  # type: ignore[arg-type,operator]
     with outside():
         assert marked["ask"]() is None  # type: ignore[operator]
+
+
+def test_code_of_a_tree_that_carries_no_mark_is_not_the_users(
+    tmp_path: Path, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    repo, one = repository("", {"tool.py": "def call():\n    return current()\n"}), make(tmp_path)
+    one.adopt(repo)
+    marked: dict[str, object] = {MARKER: namespace(repo)}
+    exec("def call(function):\n    return function()", marked)
+    users = tmp_path / "users.py"
+    users.write_text("def call():\n    return current()\n")
+
+    for file, expected in ((repo.root / "tool.py", one), (users, None)):
+        call = runpy.run_path(str(file), {"current": current})["call"]
+        call.__globals__["current"] = current
+        assert marked["call"](call) is expected  # type: ignore[operator]
 
 
 def test_questions_are_asked_outside_and_refusals_are_kept(tmp_path: Path) -> None:

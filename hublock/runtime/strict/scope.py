@@ -1,7 +1,7 @@
 """The scope of a load: who is foreign code right now, what it may ask, and what it was refused.
 
 A scope reaches as far as the load does: its context (tasks, nested calls), the threads and pool jobs started inside,
-and, after the load has returned, every frame of a module that carries the repository's mark. Other threads and the
+and, after the load has returned, what is called by a module that carries the repository's mark. Other threads and the
 user's own code are outside.
 """
 
@@ -10,28 +10,25 @@ import itertools
 import json
 import os
 import shutil
-import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from hublock import errors
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
-from hublock.runtime.repository import MARKER, Repository, namespace
+from hublock.runtime.repository import Repository, namespace
+from hublock.runtime.strict.frames import importing, innermost_namespace, remember_tree
 from hublock.runtime.strict.swap import Function
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 T = TypeVar("T")
 
@@ -75,9 +72,12 @@ class Scope:
     """The addresses of the files it asked for."""
     saved: set[Digest] = field(default_factory=set)
     """What the code itself wrote with ``torch.save``."""
-    loading: bool = False
     tolerated: Container[str] = ()
     """What may be refused without a word."""
+    accompanied: bool = False
+    """Another load of one of its repositories ran at the same time, and may hold what this one imported."""
+    refused_at_import: bool = False
+    """Modules of its repositories may hold what they fell back to when they were imported."""
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -87,6 +87,20 @@ class Scope:
             yield
         finally:
             _current.reset(token)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Be the scope of a load that has not returned yet."""
+        _under_way.append(self)
+        try:
+            yield
+        finally:
+            _under_way.remove(self)
+
+    @property
+    def loading(self) -> bool:
+        """Whether the load has not returned yet."""
+        return self in _under_way
 
     def bound(self, function: Callable[..., T]) -> Callable[..., T]:
         """Return ``function`` such that it runs inside this scope, wherever it is called."""
@@ -99,12 +113,15 @@ class Scope:
 
     def adopt(self, repository: Repository) -> None:
         """Let the frames of ``repository`` belong to this scope, from now on and after the load."""
+        remember_tree(repository.root)
         scopes = _namespaces.setdefault(namespace(repository), {})
         # the newest last
         scopes.pop(self.owner, None)
         scopes[self.owner] = self
         if repository not in self.repositories:
             self.repositories.append(repository)
+        for other in _beside(self, [namespace(repository)]):
+            other.accompanied = self.accompanied = True
 
     def ask(self, what: str, question: Callable[[Answers], T], *, file: str = "") -> T:
         """Return the answer to ``question``, asked outside the scope; a refusal is remembered and raised.
@@ -141,6 +158,12 @@ class Scope:
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
         self.refusals.append(refusal)
+        namespaces = importing()
+        for scope in _beside(self, namespaces):
+            # it gets the same modules
+            scope.refusals.append(refusal)
+            scope.refused_at_import = True
+        self.refused_at_import |= bool(namespaces)
         if self.repositories and not self.loading and refusal.what not in self.tolerated:
             warnings.warn(f"{refusal.error.message}; what the model returns now may be wrong", stacklevel=2)
         if os.getpid() != self.process:
@@ -202,6 +225,13 @@ class _Outside(Enum):
 _current: ContextVar[Scope | _Outside | None] = ContextVar("hublock_scope", default=None)
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
+_under_way: list[Scope] = []
+
+
+def _beside(scope: Scope, namespaces: Collection[str]) -> list[Scope]:
+    """Return the other loads under way that run code of ``namespaces``."""
+    others = [other for other in list(_under_way) if other is not scope]
+    return [other for other in others if any(namespace(repository) in namespaces for repository in other.repositories)]
 
 
 def current() -> Scope | None:
@@ -220,17 +250,6 @@ def _of_frames() -> Scope | None:
 def is_adopted(repository: Repository) -> bool:
     """Say whether the frames of ``repository`` belong to a scope."""
     return namespace(repository) in _namespaces
-
-
-def innermost_namespace() -> str | None:
-    """Return the namespace of the repository whose code runs nearest to the caller."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        marker: str | None = frame.f_globals.get(MARKER)
-        if marker is not None:
-            return marker
-        frame = frame.f_back
-    return None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.swap import Function
 
 _lock = threading.Lock()
 _loads = 0
@@ -28,12 +29,11 @@ _cwd: _Before = []
 def kept(scope: Scope) -> Iterator[None]:
     """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
     _begin()
-    scope.loading = True
     path = list(sys.path)
     try:
-        yield
+        with scope.under_way():
+            yield
     finally:
-        scope.loading = False
         _end()
         _restore(scope)
         _clean_path(scope, path)
@@ -91,12 +91,26 @@ def _end() -> None:
             _hub.clear()
 
 
+def heeding(set_dir: Function) -> Function:
+    """Make torch.hub's ``set_dir``, which only the user's own code reaches, stand when a load beside it ends."""
+
+    def heeded(*args: Any, **kwargs: Any) -> None:
+        import torch.hub
+
+        set_dir(*args, **kwargs)
+        with _lock:
+            if _hub:
+                _hub["_hub_dir"] = vars(torch.hub)["_hub_dir"]
+
+    return heeded
+
+
 def _restore_hub(now: dict[str, Any]) -> None:
-    """Undo assignments to torch.hub's attributes; ``_hub_dir`` belongs to the user: inside a scope nothing sets it."""
+    """Undo assignments to torch.hub's attributes."""
     for name in now.keys() - _hub.keys():
         del now[name]
     for name, value in _hub.items():
-        if name != "_hub_dir" and now.get(name, _hub) is not value:
+        if now.get(name, _hub) is not value:
             now[name] = value
 
 
