@@ -21,7 +21,7 @@ from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, n
 
 __all__ = [
     "MARKER", "PACKAGE", "Lookup", "Repository", "explained", "find_class", "import_hubconf", "install", "namespace",
-    "namespace_of", "register", "stock_names",
+    "namespace_of", "stock_names",
 ]  # fmt: skip
 
 
@@ -32,18 +32,10 @@ def install(lookup: Lookup | None = None) -> None:
     finder.install()
 
 
-def register(repository: Repository) -> None:
-    """Make ``repository`` importable under its namespace; once its code was imported, another root changes nothing.
-
-    Raises:
-        TreeMismatch: its listing is not that of its digest.
-    """
-    finder.install()
-    FINDER.register(repository)
-
-
-def import_hubconf(repository: Repository) -> ModuleType:
+def import_hubconf(repository: Repository, *, alone: bool = True) -> ModuleType:
     """Import the hubconf.py of ``repository``, once per process.
+
+    If it is ``alone`` in running its code, names that an entry point has given to modules by its ``sys.path`` are free.
 
     Raises:
         InputError: the tree holds no hubconf.py.
@@ -53,7 +45,10 @@ def import_hubconf(repository: Repository) -> ModuleType:
     """
     if "hubconf.py" not in repository.listing.by_path:
         raise InputError(f"{repository.id} has no hubconf.py", hint="hublock list <another repository>")
-    register(repository)
+    finder.install()
+    space = FINDER.register(repository)
+    if alone:
+        space.forget_roots()
     try:
         importlib.import_module(namespace(repository))
     except Exception as error:

@@ -7,6 +7,7 @@ import linecache
 import os
 import pickle
 import random
+import subprocess
 import sys
 import threading
 import traceback
@@ -19,6 +20,7 @@ import pytest
 from hublock.errors import InputError, TreeMismatch
 from hublock.runtime import isolation
 from hublock.runtime.isolation import find_class, import_hubconf, namespace, stock_names
+from hublock.runtime.modules.finder import FINDER
 from tests.runtime.trees import make_repository, with_link
 
 
@@ -67,6 +69,7 @@ def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_pa
         ("import importlib.util as u", "(u.find_spec('models.none'), u.find_spec('models.yolo').name[-11:])"),
         ("import pkgutil, models", "sorted(m.name for m in pkgutil.iter_modules(models.__path__))"),
         ("import pkgutil", "pkgutil.get_data('models', 'data.txt')"),
+        ("import pkgutil", "pkgutil.resolve_name('models:NAME')"),
         ("import importlib.resources as r", "r.files('models').joinpath('data.txt').read_text()"),
         ("import importlib.resources", "importlib.resources.files('bare').joinpath('data.txt').read_text()"),
         ("import bare.inner", "bare.inner.NAME"),
@@ -100,6 +103,7 @@ def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, valu
         "(u.find_spec('models.none'), u.find_spec('models.yolo').name[-11:])": (None, "models.yolo"),
         "sorted(m.name for m in pkgutil.iter_modules(models.__path__))": ["deep", "yolo"],
         "pkgutil.get_data('models', 'data.txt')": b"data",
+        "pkgutil.resolve_name('models:NAME')": "models",
         "r.files('models').joinpath('data.txt').read_text()": "data",
         "importlib.resources.files('bare').joinpath('data.txt').read_text()": "bare data",
         "NAME": "models.yolo.leaf",
@@ -153,7 +157,7 @@ def test_the_hubconf_is_imported_once(tmp_path: Path) -> None:
 def test_a_copy_serves_a_tree_that_was_not_imported_yet(tmp_path: Path) -> None:
     files = {"hubconf.py": "", "models.py": ""}
     first, copy, late = (make_repository(tmp_path / word, files, identity="owner/copied") for word in "abc")
-    isolation.register(first)
+    FINDER.register(first)
     assert import_hubconf(copy).__file__ == str(tmp_path / "b" / "hubconf.py")
     assert import_hubconf(late).__file__ == str(tmp_path / "b" / "hubconf.py")
 
@@ -246,6 +250,27 @@ def test_folders_put_on_sys_path_are_roots_of_this_repository_alone(tmp_path: Pa
     assert hubconf.path[0] == str(tmp_path / "src")
     assert hubconf.path[1] == str(tmp_path)
     assert hubconf.helper.core.__name__ == f"{namespace(repository)}.lib.core"
+
+
+def test_a_folder_reached_through_a_link_elsewhere_is_the_trees(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path / "tree",
+        {
+            "hubconf.py": """
+                import importlib.util, sys
+                def model(link):
+                    sys.path.insert(0, link + "/src")
+                    import inner
+                    spec = importlib.util.spec_from_file_location("byname", link + "/src/inner.py")
+                    return inner.__name__, type(spec.loader).__name__
+            """,
+            "src/inner.py": "",
+        },
+    )
+    link = tmp_path / "owner_repo_main"
+    link.symlink_to(tmp_path / "tree")
+
+    assert import_hubconf(repository).model(str(link)) == (f"{namespace(repository)}.inner", "TreeLoader")
 
 
 def test_assignments_to_sys_path_stay_with_the_repository_and_other_ones_reach_sys(tmp_path: Path) -> None:
@@ -586,8 +611,6 @@ def test_a_namespace_never_seen_is_asked_of_the_lookup(tmp_path: Path) -> None:
             "src/lib/__init__.py": "",
         },
     )
-    from hublock.runtime.modules.finder import FINDER
-
     before, asked = FINDER.lookup, []
 
     def lookup(name: str) -> isolation.Repository | None:
@@ -603,3 +626,74 @@ def test_a_namespace_never_seen_is_asked_of_the_lookup(tmp_path: Path) -> None:
     finally:
         FINDER.lookup = before
     assert asked == [namespace(repository), "hublock.repos.other_0123456789abcdef"]
+
+
+ROOTS = {
+    "hubconf.py": """
+        import os, sys
+        def _from(folder):
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), folder))
+            from model import Net
+            import pack.inner
+            assert pack.inner is Net.module
+            return Net()
+        def one():
+            return _from("v1")
+        def two():
+            return _from("deep/v-2")
+        def root():
+            import model
+            return model.Net()
+    """,
+    "model.py": "class Net:\n    number = 0\n",
+    "space/part.py": "number = 300\n",
+}
+for _number, _root in ((1, "v1"), (2, "deep/v-2")):
+    ROOTS |= {
+        f"{_root}/model.py": """
+            from layers import number
+            import pack.inner, space.part
+            class Net:
+                number = number
+                module, inner = pack.inner, pack.inner.number
+                part = space.part.number
+                def late(self):
+                    import layers, pack.inner
+                    return layers.number, pack.inner.number
+        """,
+        f"{_root}/layers.py": f"number = {_number}",
+        f"{_root}/pack/__init__.py": "from .inner import number",
+        f"{_root}/pack/inner.py": f"from pack import other\nnumber = {_number}0",
+        f"{_root}/pack/other.py": "",
+        f"{_root}/space/part.py": f"number = {_number}00",
+    }
+
+
+@pytest.mark.parametrize("order", ["one two", "two one"])
+def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_and_in_a_fresh_process(
+    tmp_path: Path, order: str
+) -> None:
+    expected = {"one": (1, 10, 100), "two": (2, 20, 200)}
+    repository = make_repository(tmp_path, ROOTS)
+    nets = {name: getattr(import_hubconf(repository), name)() for name in order.split()}
+    for name, numbers in expected.items():
+        net = nets[name]
+        assert (net.number, net.inner, net.part, net.late()) == (*numbers, numbers[:2])
+
+    assert _in_a_fresh_process(repository, [nets["one"]], "number", "inner", "part") == ["1 10 100 (1, 10)"]
+    assert _in_a_fresh_process(repository, [nets["two"]], "number", "inner", "part") == ["2 20 200 (2, 20)"]
+    assert _in_a_fresh_process(repository, list(nets.values()), "number", "inner") == [
+        {"one": "1 10 (1, 10)", "two": "2 20 (2, 20)"}[name] for name in nets
+    ]
+
+
+def _in_a_fresh_process(repository: isolation.Repository, nets: list[object], *names: str) -> list[str]:
+    code = (
+        "import sys, pickle\nfrom tests.runtime.carrying import know\n"
+        "repository, data, names = pickle.load(sys.stdin.buffer)\nknow(repository)\n"
+        "for net in pickle.loads(data):\n    print(*(getattr(net, name) for name in names), net.late())\n"
+    )
+    sent = pickle.dumps((repository, pickle.dumps(nets), names))
+    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=False)
+    assert done.stderr == b""
+    return done.stdout.decode().splitlines()

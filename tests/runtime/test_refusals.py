@@ -95,9 +95,7 @@ class TestWhatIsRefused:
             shelf.put(OTHER, ones(4))
         assert torchhub.run(repo, "model", [URL], answers=shelf) == 3
 
-    def test_a_refused_load_takes_no_modules_from_one_beside_it(
-        self, shelf: Shelf, repository: MakeRepository
-    ) -> None:
+    def test_a_refused_load_takes_no_modules_from_one_beside_it(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository(
             """
                 import torch

@@ -1,6 +1,5 @@
 """Give user code the stock names of one repository for the length of a ``with`` block."""
 
-import importlib
 import importlib.abc
 import importlib.machinery
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
+from hublock.runtime.modules.loading import AliasLoader
 from hublock.runtime.modules.space import Space
 
 _ONE_AT_A_TIME = threading.RLock()
@@ -49,22 +49,4 @@ class _AliasFinder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         del path, target
         name = self._space.redirect(fullname)
-        return importlib.machinery.ModuleSpec(fullname, _AliasLoader(name)) if name is not None else None
-
-
-class _AliasLoader(importlib.abc.Loader):
-    """Answers one name with the module of another, unchanged."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._spec: importlib.machinery.ModuleSpec | None = None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        del spec
-        module = importlib.import_module(self._name)
-        self._spec = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        # the import system has just written the alias's spec into the module
-        module.__spec__ = self._spec
+        return importlib.machinery.ModuleSpec(fullname, AliasLoader(name)) if name is not None else None

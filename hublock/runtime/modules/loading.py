@@ -24,8 +24,11 @@ class Owner(Protocol):
     sources: Sources
     extra: dict[str, ModuleType]
 
-    def redirect(self, name: str) -> str | None:
+    def redirect(self, name: str, importer: str = "") -> str | None:
         """Return the full name under which the repository serves the absolute module ``name``, or None."""
+
+    def settle(self) -> None:
+        """Take note that hubconf.py has been imported."""
 
     def begin(self) -> None:
         """Do what comes before the first line of the repository's code."""
@@ -60,7 +63,7 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
 
     def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
         """Compile ``data`` with the tree's own absolute imports redirected."""
-        return compile_source(bytes(data), str(path), self.owner.redirect)
+        return compile_source(bytes(data), str(path), lambda name: self.owner.redirect(name, self.name))
 
     def get_source(self, fullname: str) -> str:
         """Return the verified text, as ``inspect`` and tracebacks ask for it."""
@@ -134,6 +137,7 @@ class RepositoryLoader(FolderLoader):
         self.owner.begin()
         if "hubconf.py" in self.owner.sources.repository.listing.by_path:
             importlib.import_module(f"{module.__name__}.hubconf")
+        self.owner.settle()
 
 
 class RefusedLoader(importlib.abc.Loader):
@@ -151,6 +155,26 @@ class RefusedLoader(importlib.abc.Loader):
         """Never reached."""
 
 
+class AliasLoader(importlib.abc.Loader):
+    """Answers one name with the module of another, unchanged."""
+
+    def __init__(self, name: str) -> None:
+        """Answer with the module ``name``."""
+        self._name = name
+        self._spec: importlib.machinery.ModuleSpec | None = None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Import the other module."""
+        del spec
+        module = importlib.import_module(self._name)
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run nothing, but take back the alias's spec, which the import system has just written into the module."""
+        module.__spec__ = self._spec
+
+
 def spec_for(fullname: str, found: tuple[Found, ...], owner: Owner) -> importlib.machinery.ModuleSpec:
     """Return the spec of what was found; several are folders that form one namespace package."""
     first = found[0]
@@ -159,6 +183,11 @@ def spec_for(fullname: str, found: tuple[Found, ...], owner: Owner) -> importlib
     if first.kind == "extension":
         return importlib.machinery.ModuleSpec(fullname, RefusedLoader(first.path, owner))
     return _file_spec(fullname, first.path, owner, package=first.kind == "package")
+
+
+def folder_spec(fullname: str, folder: str, owner: Owner) -> importlib.machinery.ModuleSpec:
+    """Return the spec of a package without code that stands for one folder of the tree."""
+    return _folder_spec(fullname, [owner.sources.on_disk(folder)], FolderLoader, owner)
 
 
 def repository_spec(fullname: str, owner: Owner) -> importlib.machinery.ModuleSpec:

@@ -184,7 +184,11 @@ class Modules(MutableMapping[str, ModuleType]):
 def _first_renamed(function: Callable[..., Any], view: View) -> Callable[..., Any]:
     @wraps(function)
     def renamed(name: Any, *args: Any, **kwargs: Any) -> Any:
-        return function((isinstance(name, str) and view.redirect(name)) or name, *args, **kwargs)
+        if isinstance(name, str):
+            # pkgutil.resolve_name also takes module:object
+            module, colon, rest = name.partition(":")
+            name = f"{view.redirect(module) or module}{colon}{rest}"
+        return function(name, *args, **kwargs)
 
     return renamed
 

@@ -3,7 +3,7 @@
 import importlib.machinery
 import os
 import posixpath
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,18 @@ MAX_LINKS = 40
 """How many symbolic links one path may go through, as Linux allows."""
 
 
+ROOT = "__root_"
+
+
+def package_of(folder: str) -> str:
+    """Return the name of the package that stands for a folder which code put on its ``sys.path`` while it ran.
+
+    A fresh process, which unpickles an object or runs a worker, imports hubconf.py and knows no such folder. What it
+    would look for in vain, or find elsewhere, has the folder in its name: ``v2/model.py`` is ``__root_v2__.model``.
+    """
+    return f"{ROOT}{re.sub(r'[^A-Za-z0-9]', lambda found: f'_{ord(found[0]):x}_', folder)}__"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """One importable thing of a tree."""
@@ -25,6 +37,11 @@ class Found:
     """``package`` and ``folder`` may hold submodules; a ``folder`` has no ``__init__.py``."""
     path: str
     """Relative to the tree, parted by ``/``: the file, or the folder."""
+
+    @property
+    def folder(self) -> str:
+        """The folder in which it was found."""
+        return posixpath.dirname(posixpath.dirname(self.path) if self.kind == "package" else self.path)
 
 
 class Sources:
@@ -47,6 +64,15 @@ class Sources:
                 return spelled[len(root) + 1 :].replace(os.sep, "/")
         return None
 
+    def reached(self, path: str) -> str | None:
+        """Do what ``inside`` does, also for a path that leads into the tree through a link elsewhere."""
+        found = self.inside(path)
+        return self.inside(os.path.realpath(path)) if found is None and Path(path).is_absolute() else found
+
+    def root_of(self, package: str) -> str | None:
+        """Return the folder for which the package ``package`` stands (see ``package_of``), if it does for any."""
+        return self._roots_by_package.get(package) if package.startswith(ROOT) else None
+
     def on_disk(self, path: str) -> str:
         """Return where the file or folder ``path`` of the tree lies."""
         return str(self.repository.root.joinpath(*path.split("/"))) if path else str(self.repository.root)
@@ -67,14 +93,16 @@ class Sources:
                 return Found(kind="extension", path=place + suffix)
         return Found(kind="folder", path=place) if self.resolve(place) in self._folders else None
 
-    def folders_that_hold(self, name: str) -> Iterator[str]:
-        """List the folders in which ``name`` is a package or module with source."""
+    def folders_that_hold(self, name: str) -> set[str]:
+        """Return the folders in which ``name`` is a package or module with source."""
+        folders = set()
         for path in self._files:
             folder, _, file = path.rpartition("/")
             if file == f"{name}.py":
-                yield folder
+                folders.add(folder)
             elif file == "__init__.py" and posixpath.basename(folder) == name:
-                yield posixpath.dirname(folder)
+                folders.add(posixpath.dirname(folder))
+        return folders
 
     def read(self, path: str) -> bytes:
         """Read a file of the tree once and return those bytes, proven to be the listed ones.
@@ -130,6 +158,10 @@ class Sources:
         if blob_id(os.fsencode(target)) != self._files[link].blob:
             raise self._mismatch(f"the link {link} of {self.repository.id} does not lead where the locked one does")
         return target
+
+    @cached_property
+    def _roots_by_package(self) -> dict[str, str]:
+        return {package_of(folder): folder for folder in self._folders}
 
     @cached_property
     def _folders(self) -> frozenset[str]:

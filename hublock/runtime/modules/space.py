@@ -6,6 +6,7 @@ import importlib.machinery
 import importlib.util
 import io
 import pickle
+import posixpath
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,18 @@ from types import ModuleType
 from typing import Any
 
 from hublock.runtime.modules.companions import import_installed
-from hublock.runtime.modules.loading import TreeLoader, repository_spec, spec_for
-from hublock.runtime.modules.ownership import RESERVED, installed
+from hublock.runtime.modules.loading import (
+    AliasLoader,
+    FolderLoader,
+    TreeLoader,
+    folder_spec,
+    repository_spec,
+    spec_for,
+)
+from hublock.runtime.modules.ownership import RESERVED
+from hublock.runtime.modules.search import Search
 from hublock.runtime.modules.shims import Shims
-from hublock.runtime.modules.sources import Found, Sources
+from hublock.runtime.modules.sources import Found, Sources, package_of
 from hublock.runtime.repository import MARKER, Repository, namespace
 
 
@@ -34,58 +43,68 @@ class Space:
         self.extra: dict[str, ModuleType] = {}
         """What the repository's code put into ``sys.modules`` under names that are not its own."""
         self._shims = Shims(self, [str(repository.root), *sys.path])
+        self._search = Search(self.sources, lambda: self._shims.path)
         self._builtins = {**vars(builtins), "__import__": self.import_}
         self._companions: dict[str, Path] = {}
-        self._found: dict[tuple[str, ...], tuple[Found, ...]] = {}
+        self._aliases: set[str] = set()
 
-    def redirect(self, name: str) -> str | None:
-        """Return the full name under which the repository serves the absolute module ``name``; None if it does not."""
-        return f"{self.name}.{name}" if self.owns(name.partition(".")[0]) else None
+    def redirect(self, name: str, importer: str = "") -> str | None:
+        """Return the full name under which the repository serves the absolute module ``name``; None if it does not.
+
+        ``importer`` is the full name of the module that asks: one of a folder put on ``sys.path`` finds its neighbours.
+        """
+        top = name.partition(".")[0]
+        package = importer.removeprefix(f"{self.name}.").partition(".")[0]
+        root = self.sources.root_of(package)
+        neighbour = self.sources.look(root, top) if root is not None and top not in RESERVED else None
+        if neighbour is not None and neighbour.kind != "folder":
+            return f"{self.name}.{package}.{name}"
+        return f"{self.name}.{name}" if self.owns(top) else None
 
     def owns(self, top: str) -> bool:
         """Tell whether the top-level name ``top`` is the tree's: a bare folder never hides an installed package."""
-        return top not in RESERVED and (bool(self._search(top)) or f"{self.name}.{top}" in sys.modules)
-
-    def _search(self, top: str) -> tuple[Found, ...]:
-        """Find a top-level name in the roots: one module or package, else all bare folders of that name."""
-        key = top, *self._shims.path
-        if key not in self._found:
-            found = self._search_in(self._roots(), top)
-            hidden = bool(found) and found[0].kind == "folder" and installed(top)
-            self._found[key] = () if hidden else found
-        return self._found[key]
-
-    def _roots(self) -> list[str]:
-        entries: list[object] = [*self._shims.path]
-        folders = [self.sources.inside(entry) for entry in entries if isinstance(entry, str)]
-        return [*dict.fromkeys(folder for folder in folders if folder is not None), ""]
-
-    def _search_in(self, folders: Sequence[str], name: str) -> tuple[Found, ...]:
-        found = [hit for folder in dict.fromkeys(folders) if (hit := self.sources.look(folder, name)) is not None]
-        whole = [hit for hit in found if hit.kind != "folder"]
-        return tuple(whole[:1] or found)
+        return top not in RESERVED and (bool(self._search.top(top)) or f"{self.name}.{top}" in sys.modules)
 
     def spec(self, stock: str, parent_path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
         """Return the spec of the module ``stock`` ("" is the repository itself); ``parent_path`` is its package's."""
         fullname = f"{self.name}.{stock}" if stock else self.name
         if not stock:
             return repository_spec(fullname, self)
-        if "." in stock:
-            folders = [self.sources.inside(entry) for entry in parent_path or ()]
-            found = self._search_in([folder for folder in folders if folder is not None], stock.rpartition(".")[2])
-        else:
-            found = self._search(stock) or self._adopt(stock)
+        root = self.sources.root_of(stock)
+        if root is not None:
+            self._search.add(root)
+            return folder_spec(fullname, root, self)
+        package, _, leaf = stock.rpartition(".")
+        if not package:
+            return self._spec(stock, self._search.top(stock) or self._search.adopted(stock))
+        parent = sys.modules.get(f"{self.name}.{package}")
+        if parent is not None and parent.__name__ != f"{self.name}.{package}":
+            return self._alias(fullname, f"{parent.__name__}.{leaf}")
+        folders = [folder for entry in parent_path or () if (folder := self.sources.inside(entry)) is not None]
+        if isinstance(getattr(parent, "__loader__", None), FolderLoader):
+            # as wide as sys.path is now
+            folders = [posixpath.join(root, *package.split(".")) for root in self._search.roots()] + folders
+        return self._spec(stock, self._search.among(folders, leaf))
+
+    def _spec(self, stock: str, found: tuple[Found, ...]) -> importlib.machinery.ModuleSpec | None:
+        fullname = f"{self.name}.{stock}"
+        root = self._search.root_to_name(stock, found)
+        if root is not None:
+            return self._alias(fullname, f"{self.name}.{package_of(root)}.{stock}")
         return spec_for(fullname, found, self) if found else None
 
-    def _adopt(self, top: str) -> tuple[Found, ...]:
-        """Find a top-level name in a worker or an unpickling, where the entry point that made a root of it never ran.
+    def _alias(self, fullname: str, target: str) -> importlib.machinery.ModuleSpec:
+        self._aliases.add(fullname)
+        return importlib.machinery.ModuleSpec(fullname, AliasLoader(target))
 
-        The only folder that holds the name becomes a root; of several, none does.
-        """
-        folders = set(self.sources.folders_that_hold(top))
-        if len(folders) == 1:
-            self._shims.path.append(self.sources.on_disk(folders.pop()))
-        return self._search(top)
+    def settle(self) -> None:
+        """Take note that hubconf.py has been imported, which every process does first."""
+        self._search.settle()
+
+    def forget_roots(self) -> None:
+        """Look again, in the next load, for modules found in folders that no hubconf.py has put on ``sys.path``."""
+        while self._aliases:
+            sys.modules.pop(self._aliases.pop(), None)
 
     def begin(self) -> None:
         """Import the installed packages whose compiled half the tree needs."""
@@ -124,10 +143,11 @@ class Space:
         top = name.partition(".")[0]
         if name in self.extra:
             return self.extra[name] if fromlist else self.import_module(top)
-        target = self.redirect(name)
-        if target is not None:
+        importer = str((globals or {}).get("__name__", ""))
+        target, root = self.redirect(name, importer), self.redirect(top, importer)
+        if target is not None and root is not None:
             leaf = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
-            return leaf if fromlist else importlib.import_module(f"{self.name}.{top}")
+            return leaf if fromlist else importlib.import_module(root)
         found = builtins.__import__(name, globals, locals, fromlist or (), 0)
         return self._shims.get(name if fromlist else top) or found
 
@@ -165,5 +185,5 @@ class Space:
 
     def loader_of(self, name: str, path: str) -> TreeLoader | None:
         """Return the verifying loader of a file of the tree, None for any other file."""
-        file = self.sources.inside(path)
+        file = self.sources.reached(path)
         return TreeLoader(name, file, self) if file else None

@@ -4,7 +4,6 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from hublock.runtime.repository import MARKER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 _trees: set[str] = set()

@@ -1,0 +1,84 @@
+"""Where one repository's modules are looked for: in the tree's root and the folders that its code puts on ``sys.path``.
+
+Folders of hubconf.py are known to every process that imports it. One that an entry point adds is not, so a module that
+a fresh process would look for in vain, or find elsewhere, is named after its folder: see ``sources.package_of``.
+"""
+
+import posixpath
+from collections.abc import Callable, Sequence
+
+from hublock.runtime.modules.ownership import installed
+from hublock.runtime.modules.sources import ROOT, Found, Sources
+
+
+class Search:
+    """The ``sys.path`` of one repository."""
+
+    def __init__(self, sources: Sources, path: Callable[[], list[str]]) -> None:
+        """Look in ``sources`` along what ``path`` returns at the time."""
+        self._sources = sources
+        self._path = path
+        self._found: dict[tuple[str, ...], tuple[Found, ...]] = {}
+        self._lasting: list[str] | None = None
+
+    def settle(self) -> None:
+        """Take note of the roots that hubconf.py has made."""
+        self._lasting = self.roots()
+
+    def roots(self) -> list[str]:
+        """Return the folders of the tree that are on ``sys.path``, in that order."""
+        entries: list[object] = [*self._path()]
+        folders = [self._sources.reached(entry) for entry in entries if isinstance(entry, str)]
+        return [*dict.fromkeys(folder for folder in folders if folder is not None), ""]
+
+    def top(self, name: str) -> tuple[Found, ...]:
+        """Find a top-level name: one module or package, else all bare folders of that name."""
+        key = name, *self._path()
+        if key not in self._found:
+            found = self.among(self.roots(), name)
+            hidden = bool(found) and found[0].kind == "folder" and installed(name)
+            self._found[key] = () if hidden else found
+        return self._found[key]
+
+    def among(self, folders: Sequence[str], name: str) -> tuple[Found, ...]:
+        """Find ``name`` in ``folders``: the first module or package, else all bare folders of that name."""
+        found = [hit for folder in dict.fromkeys(folders) if (hit := self._sources.look(folder, name)) is not None]
+        whole = [hit for hit in found if hit.kind != "folder"]
+        return tuple(whole[:1] or found)
+
+    def adopted(self, top: str) -> tuple[Found, ...]:
+        """Find a top-level name in a worker or an unpickling, where the entry point that made a root of it never ran.
+
+        The only folder that holds the name becomes a root; of several, none does.
+        """
+        folders = self._sources.folders_that_hold(top)
+        if len(folders) == 1:
+            self._path().append(self._sources.on_disk(*folders))
+        return self.top(top)
+
+    def add(self, root: str) -> None:
+        """Put a folder before all others, unless it is on ``sys.path``."""
+        if root not in self.roots():
+            self._path().insert(0, self._sources.on_disk(root))
+
+    def root_to_name(self, stock: str, found: tuple[Found, ...]) -> str | None:
+        """Return the folder that the name of the module ``stock`` must tell, because a fresh process does not know it.
+
+        The submodules of a package have the name of their package.
+        """
+        if self._lasting is None or not found or found[0].kind == "folder" or stock.startswith(ROOT):
+            return None
+        *parents, leaf = stock.split(".")
+        roots = self.roots()
+        in_front = [root for root in roots[: roots.index("")] if root not in self._lasting]
+        root = next((root for root in in_front if posixpath.join(root, *parents) == found[0].folder), None)
+        if root is None or (parents and not self._is_bare(root, parents)):
+            return None
+        if not parents and self._sources.folders_that_hold(leaf) == {root}:
+            return None
+        again = self.among([posixpath.join(lasting, *parents) for lasting in self._lasting], leaf)
+        return None if again == found else root
+
+    def _is_bare(self, root: str, parents: Sequence[str]) -> bool:
+        parent = self._sources.look(root, "/".join(parents))
+        return parent is not None and parent.kind == "folder"
