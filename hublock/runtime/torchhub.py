@@ -21,16 +21,9 @@ from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, l
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.scope import (
-    Refusal,
-    Scope,
-    answer_users,
-    dispatching,
-    is_adopted,
-    private_folder,
-    start_thread,
-    submit,
-)
+from hublock.runtime.strict.refusals import Refusal
+from hublock.runtime.strict.scope import Scope, answer_users, dispatching, is_adopted, private_folder
+from hublock.runtime.strict.started import start_process, start_thread, submit
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
@@ -349,6 +342,7 @@ def activated(functions: Mapping[str, Function]) -> Iterator[None]:
 
 def _answered() -> list[tuple[Function, Function]]:
     from concurrent.futures import ThreadPoolExecutor
+    from multiprocessing.process import BaseProcess
 
     import torch
     import torch.hub
@@ -360,6 +354,7 @@ def _answered() -> list[tuple[Function, Function]]:
         (torch.jit.load, checkpoints.load_script),
         (threading.Thread.start, start_thread),
         (ThreadPoolExecutor.submit, submit),
+        (BaseProcess.start, start_process),
     ]
 
 

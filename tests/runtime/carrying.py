@@ -1,10 +1,12 @@
 """Carry an object of a repository into another process, together with the lookup that a lock would be there."""
 
+import importlib
 import pickle
 from typing import Any
 
-from hublock.runtime import isolation
+from hublock.runtime import isolation, torchhub
 from hublock.runtime.isolation import Repository, namespace
+from tests.runtime.answering import Shelf
 
 
 def know(*repositories: Repository) -> None:
@@ -36,3 +38,16 @@ class Carried:
 
     def __getitem__(self, index: int) -> Any:
         return self.content[index]
+
+
+class Job:
+    """A function of a repository's hubconf.py, to be called in a process that has seen nothing of it yet."""
+
+    def __init__(self, repository: Repository, name: str) -> None:
+        self.repository = repository
+        self.name = name
+
+    def __call__(self) -> Any:
+        know(self.repository)
+        torchhub.admit(self.repository, answers=Shelf(self.repository.root))
+        return getattr(importlib.import_module(f"{namespace(self.repository)}.hubconf"), self.name)()

@@ -1,3 +1,4 @@
+import os
 import pickle
 import sys
 import threading
@@ -20,6 +21,7 @@ from hublock.errors import (
 from hublock.runtime import torchhub
 from hublock.runtime.strict import scope
 from tests.runtime.answering import Shelf, ones
+from tests.runtime.carrying import Job
 from tests.runtime.conftest import MakeRepository
 
 URL = "https://example.org/models/net.pth"
@@ -358,6 +360,36 @@ class TestWhatIsRefused:
         with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x") as caught:
             torchhub.run(repo, "model", answers=shelf)
         assert caught.value.hint == "hublock add OWNER/REPO ENTRYPOINT"
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            "p = context.Process(target=job); p.start(); p.join()",
+            "ProcessPoolExecutor(1, context).submit(job).result()",
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    def test_spawned_children_of_the_entry_point(
+        self, shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], start: str
+    ) -> None:
+        repo = repository(f"""
+            import multiprocessing, torch
+            from concurrent.futures import ProcessPoolExecutor
+            def swallow():
+                try:
+                    torch.hub.load_state_dict_from_url("https://example.org/x")
+                except OSError:
+                    pass
+            def model(job):
+                context = multiprocessing.get_context("spawn")
+                {start}
+                return "random"
+        """)
+        before = dict(os.environ)
+        with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
+            torchhub.run(repo, "model", [Job(repo, "swallow")], answers=shelf)
+        assert dict(os.environ) == before
+        assert "what the model returns now may be wrong" in capfd.readouterr().err
 
 
 FOREIGN = """

@@ -20,7 +20,8 @@ from hublock.runtime.answers import File, sha256_now
 from hublock.runtime.repository import namespace
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.mounts import may_be_mapped
-from hublock.runtime.strict.scope import Refusal, Scope, outside
+from hublock.runtime.strict.refusals import Refusal
+from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
 
 

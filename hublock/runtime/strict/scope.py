@@ -7,7 +7,6 @@ user's own code are outside.
 
 import atexit
 import itertools
-import json
 import os
 import shutil
 import tempfile
@@ -22,26 +21,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from hublock import errors
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.strict.frames import importing, innermost_namespace, remember_tree
+from hublock.runtime.strict.refusals import Refusal, parents_notes, take, write_down
 from hublock.runtime.strict.swap import Function
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
-    """Something foreign code asked for and did not get."""
-
-    what: str
-    """``https://host`` or ``subprocess:name`` (which a lock may tolerate), or ``file:name``."""
-    error: HublockError
-    file: str = ""
-    """The address of the file that the code would have loaded, if it was one."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -153,7 +141,7 @@ class Scope:
         return [other for found in scopes for other in list(found.values()) if other is not self]
 
     def remember(self, refusal: Refusal) -> None:
-        """Remember a refusal; that of a forked child is written down for its parent.
+        """Remember a refusal; in a process that a load started, write it down for that load.
 
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
@@ -166,22 +154,14 @@ class Scope:
         self.refused_at_import |= bool(namespaces)
         if self.repositories and not self.loading and refusal.what not in self.tolerated:
             warnings.warn(f"{refusal.error.message}; what the model returns now may be wrong", stacklevel=2)
-        if os.getpid() != self.process:
-            error = refusal.error
-            row = [refusal.what, refusal.file, type(error).__name__, error.message, error.hint]
-            with outside(), self._of_children.open("a", encoding="ascii") as notes:
-                notes.write(f"{json.dumps(row)}\n")
-
-    def hear_children(self) -> None:
-        """Take over what forked children were refused."""
-        with suppress(FileNotFoundError):
-            for line in self._of_children.read_text(encoding="ascii").splitlines():
-                what, file, kind, message, hint = json.loads(line)
-                self.refusals.append(Refusal(what=what, error=vars(errors)[kind](message, hint=hint), file=file))
-            self._of_children.unlink()
+        notes = self.notes if os.getpid() != self.process else parents_notes()
+        if notes is not None:
+            with outside():
+                write_down(refusal, notes)
 
     @property
-    def _of_children(self) -> Path:
+    def notes(self) -> Path:
+        """Where processes that the load starts write down what they were refused."""
         return self.folder / "refused-in-children"
 
     def refuse(self, what: str, message: str) -> UnlockedDownload:
@@ -210,7 +190,7 @@ class Scope:
 
         Unless the call is ``as_locked``, a file is not: what the locked calls could do without, others may need.
         """
-        self.hear_children()
+        self.refusals += take(self.notes)
         for refusal in self.refusals:
             tolerable = isinstance(refusal.error, UnlockedDownload) and (as_locked or not refusal.file)
             if not (tolerable and refusal.what in tolerated):
@@ -297,25 +277,6 @@ def origin(url: str) -> str:
     """Return ``scheme://host[:port]``, the form in which a lock tolerates a refusal; user names are left out."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def start_thread(scope: Scope, original: Function, thread: threading.Thread) -> None:
-    """Start a thread from inside a scope: it runs inside too."""
-    run = thread.run
-
-    def inside() -> None:
-        del thread.run  # the instance's attribute, so that nothing of us stays on it
-        with scope.entered():
-            run()
-
-    thread.run = inside  # type: ignore[method-assign]
-    original(thread)
-
-
-def submit(scope: Scope, original: Function, pool: object, function: Function, /, *args: Any, **kwargs: Any) -> Any:
-    """Hand a job to a thread pool from inside a scope: the job runs inside, a thread the pool adds for it does not."""
-    with outside():
-        return original(pool, scope.bound(function), *args, **kwargs)
 
 
 _counter = itertools.count()
