@@ -14,9 +14,10 @@ from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net.crew import make_calls
 from hublock.net.publishing import Finished, Publisher, naming
 from hublock.net.retry import MIRROR_TRIES, TRIES
-from hublock.net.routes import passed_over, redact
+from hublock.net.routes import Route, passed_over, redact
 from hublock.net.source import Source
-from hublock.net.transfer import Line, Stop, Transfer, Wanted
+from hublock.net.stopping import Stop
+from hublock.net.transfer import Line, Transfer, Wanted
 from hublock.net.transport import Transport
 from hublock.store.store import Incoming, Store
 
@@ -70,33 +71,40 @@ class Downloader:
             StoreError: the store cannot be written.
         """
         with Publisher(self._store) as publisher:
-            return self._fetch(wanted, Stop(), publisher)
+            return self._fetch([wanted], Stop(), publisher)
 
     def fetch_all(self, wanted: Sequence[Wanted]) -> list[Fetched]:
         """Fetch several files at once, in the order given; the first failure ends the others.
+
+        Of several addresses for one digest the next is asked where one fails.
 
         Raises:
             HublockError: as :meth:`fetch`.
         """
         stop = Stop()
-        distinct = {item.digest or item.url: item for item in wanted}
-        self._line.waiting.update(distinct.values())
+        distinct: dict[Digest | str, list[Wanted]] = {}
+        for item in wanted:
+            distinct.setdefault(item.digest or item.url, []).append(item)
+        first = {items[0] for items in distinct.values()}
+        self._line.waiting.update(first)
         try:
             with Publisher(self._store) as publisher:
-                calls = [partial(self._fetch, item, stop, publisher) for item in distinct.values()]
+                calls = [partial(self._fetch, items, stop, publisher) for items in distinct.values()]
                 got = dict(zip(distinct, make_calls(calls, most=self._jobs, on_failure=stop.set), strict=True))
         finally:
-            self._line.waiting.difference_update(distinct.values())
+            self._line.waiting.difference_update(first)
         return [replace(got[item.digest or item.url], url=item.url) for item in wanted]
 
-    def _fetch(self, wanted: Wanted, stop: Stop, publisher: Publisher) -> Fetched:
+    def _fetch(self, addresses: Sequence[Wanted], stop: Stop, publisher: Publisher) -> Fetched:
+        wanted = addresses[0]
         try:
-            return self._stored(wanted) or self._brought(wanted, stop, publisher)
+            return self._stored(wanted) or self._brought(addresses, stop, publisher)
         finally:
             self._line.waiting.discard(wanted)
 
-    def _brought(self, wanted: Wanted, stop: Stop, publisher: Publisher) -> Fetched:
+    def _brought(self, addresses: Sequence[Wanted], stop: Stop, publisher: Publisher) -> Fetched:
         """Fetch the file, unless it comes into the store meanwhile; ``publisher`` gives it its name."""
+        wanted = addresses[0]
         waiting = self._progress.saying_once(f"waiting for another process that fetches {redact(wanted.url)}")
 
         def on_wait() -> None:
@@ -106,12 +114,12 @@ class Downloader:
         key = str(wanted.digest or wanted.url)
         with naming(wanted.url), ExitStack() as held:
             incoming = held.enter_context(self._store.incoming(key, on_wait=on_wait))
-            found = self._stored(wanted, alone=True) or self._adopted(wanted)
+            found = self._stored(wanted, alone=True) or next(filter(None, map(self._adopted, addresses)), None)
             if found:
                 return found
             with self._line.connections:
                 self._line.waiting.discard(wanted)
-                digest, size = self._by_any_route(wanted, incoming, stop)
+                digest, size = self._by_any_route(addresses, incoming, stop)
             if wanted.digest is None:
                 self._mend(digest, size)
             finished = Finished(url=wanted.url, digest=digest, incoming=incoming, held=held.pop_all())
@@ -152,31 +160,36 @@ class Downloader:
                 return Fetched(url=wanted.url, digest=wanted.digest, size=size, path=path, came_from="cache")
         return None
 
-    def _by_any_route(self, wanted: Wanted, incoming: Incoming, stop: Stop) -> tuple[Digest, int]:
-        routes = self._transport.routes(wanted.url)
+    def _by_any_route(self, addresses: Sequence[Wanted], incoming: Incoming, stop: Stop) -> tuple[Digest, int]:
+        ways = [way for wanted in dict.fromkeys(addresses) for way in self._ways(wanted)]
         lied: DigestMismatch | None = None
-        for number, route in enumerate(routes):
-            source = Source(transport=self._transport, url=wanted.url, route=number)
+        for number, (wanted, route, source, tries) in enumerate(ways):
             try:
-                tries = TRIES if number == len(routes) - 1 else MIRROR_TRIES
-                transfer = Transfer(wanted, source, incoming, stop=stop, line=self._line, tries=tries)
-                return transfer.run()
+                return Transfer(wanted, source, incoming, stop=stop, line=self._line, tries=tries).run()
             except (TransferError, DigestMismatch) as error:
                 stop.check()
-                if number == len(routes) - 1:
+                if number == len(ways) - 1:
                     raise _graver(lied, error) from error
                 if isinstance(error, DigestMismatch):
-                    lied = DigestMismatch(f"by mirror {redact(route.url)}, {error.message}", hint=error.hint)
-                self._progress.warn(passed_over(route, routes[number + 1], error.message))
+                    by = f"by mirror {redact(route.url)}, " if route.rule else ""
+                    lied = DigestMismatch(f"{by}{error.message}", hint=error.hint)
+                self._progress.warn(passed_over(route, ways[number + 1][1], error.message))
             except StoreError:
                 # a full disk must not stay full of half a file
                 incoming.clear()
                 raise
         raise AssertionError("there is always a route")
 
+    def _ways(self, wanted: Wanted) -> list[tuple[Wanted, Route, Source, int]]:
+        """Return every route to one address, with how often it is tried."""
+        routes = self._transport.routes(wanted.url)
+        sources = [Source(transport=self._transport, url=wanted.url, route=number) for number in range(len(routes))]
+        tries = [*[MIRROR_TRIES] * (len(routes) - 1), TRIES]
+        return [(wanted, *way) for way in zip(routes, sources, tries, strict=True)]
+
 
 def _graver(lied: DigestMismatch | None, last: TransferError | DigestMismatch) -> TransferError | DigestMismatch:
-    """Return what to report of a mirror that lied and of the last failure: wrong bytes do not pass by waiting."""
+    """Return what to report of who lied and of the last failure: wrong bytes do not pass by waiting."""
     if lied is None or isinstance(last, DigestMismatch):
         return last
     return DigestMismatch(f"{lied.message}; and {last.message}", hint=lied.hint)

@@ -14,7 +14,8 @@ from typing import Any
 
 from hublock.errors import TransferError
 from hublock.net.source import Answer, Changed, Source
-from hublock.net.transport import CHUNK, Response
+from hublock.net.stopping import Stop
+from hublock.net.transport import CHUNK
 from hublock.store.disk import write_all, writing
 
 WORTH_PARTS = 64 << 20
@@ -61,18 +62,18 @@ class PartsDownload:
         plan: Plan,
         *,
         validator: str | None,
-        reading: Callable[[Response], Any],
+        ended: Stop,
         patiently: Callable[[Callable[[], None]], None],
         advance: Callable[[int], None],
     ) -> None:
         """Fetch what ``plan`` lacks into ``path``.
 
-        ``reading`` is a context around the reading of a response that may stop it; ``patiently`` calls what it is
-        given again after a failure that may pass; ``advance`` counts bytes.
+        ``ended`` is set once no part is wanted any more; ``patiently`` calls what it is given again after a failure
+        that may pass; ``advance`` counts bytes.
         """
-        self.plan = plan
+        self.plan, self.ended = plan, ended
         self._source, self._path, self._validator = source, path, validator
-        self._reading, self._patiently, self._advance = reading, patiently, advance
+        self._patiently, self._advance = patiently, advance
         self._waiting = [number for number in range(plan.count) if number not in plan.done]
         self._changed = threading.Condition()
         self._writing = threading.Lock()
@@ -90,6 +91,7 @@ class PartsDownload:
         with self._changed:
             self._failure = self._failure or failure
             self._changed.notify_all()
+        self.ended.set()
 
     def work(self, first: Answer | None = None) -> None:
         """Fetch parts until none is left; failures reach :meth:`digest`.
@@ -159,28 +161,28 @@ class PartsDownload:
             with self._taken(number) as mine:
                 if not mine:
                     return
-                self._write(answer.response, pieces, number)
+                self._write(pieces, number)
 
     def _fetch(self, number: int) -> None:
-        self._go_on()
+        self.ended.check()
         start, stop = self.plan.span(number)
         answer = self._source.ask(start, stop, self._validator)
         with answer.response:
             if answer.response.status != 206:
                 raise Changed("the host sends the whole file where a part was asked for")
-            self._write(answer.response, _Pieces(answer.response.chunks()), number)
+            self._write(_Pieces(answer.response.chunks()), number)
 
-    def _write(self, response: Response, pieces: "_Pieces", number: int) -> None:
+    def _write(self, pieces: "_Pieces", number: int) -> None:
         start, stop = self.plan.span(number)
         with self._changed:
             # of its own, as a part that breaks off is hashed again from its beginning
             engine = self._engine.copy() if self._hashed == number else None
         at = start
         try:
-            with self._reading(response), writing(self._path), self._path.open("r+b", buffering=0) as file:
+            with writing(self._path), self._path.open("r+b", buffering=0) as file:
                 file.seek(start)
                 for piece in pieces.take(stop - start):
-                    self._go_on()
+                    self.ended.check()
                     # the system lets one write to a file at a time, and those who wait would burn the processor
                     with self._writing:
                         write_all(file, piece)
@@ -200,14 +202,6 @@ class PartsDownload:
                 self._engine, self._hashed = engine, number + 1
             self.plan.done.add(number)
             self._changed.notify_all()
-
-    def _go_on(self) -> None:
-        if self._failure is not None:
-            raise _Stopped
-
-
-class _Stopped(Exception):
-    """Another worker has failed, so this one need not try again."""
 
 
 class _Pieces:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -73,20 +73,39 @@ class Limits:
         """Allow every head and every read so many seconds."""
         self._seconds = seconds
         self._changed = threading.Condition()
-        self._waiting: dict[object, tuple[float, socket.socket]] = {}
+        self._waiting: dict[object, tuple[float, socket.socket, int]] = {}
+        self._given_up: set[int] = set()
         self._watching = False
+
+    @contextmanager
+    def breakable(self) -> Iterator[Callable[[], None]]:
+        """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
+        me = threading.get_ident()
+        try:
+            yield lambda: self._give_up(me)
+        finally:
+            with self._changed:
+                self._given_up.discard(me)
+
+    def _give_up(self, thread: int) -> None:
+        with self._changed:
+            self._given_up.add(thread)
+            for token in [token for token, (_, _, waiting) in self._waiting.items() if waiting == thread]:
+                _break(self._waiting.pop(token)[1])
 
     @contextmanager
     def watch(self, line: "socket.socket | None") -> Iterator[None]:
         """Break ``line`` if the block takes too long.
 
         Raises:
-            TimeoutError: it did.
+            TimeoutError: it did, or is not wanted any more.
         """
-        token = object()
+        token, me = object(), threading.get_ident()
         with self._changed:
+            if me in self._given_up:
+                raise TimeoutError
             if line is not None:
-                self._waiting[token] = time.monotonic() + self._seconds, line
+                self._waiting[token] = time.monotonic() + self._seconds, line, me
             if not self._watching:
                 self._watching = True
                 threading.Thread(target=self._work, name="hublock-limits", daemon=True).start()
@@ -103,7 +122,7 @@ class Limits:
         with self._changed:
             while self._waiting:
                 now = time.monotonic()
-                for token in [token for token, (end, _) in self._waiting.items() if end <= now]:
+                for token in [token for token, (end, _, _) in self._waiting.items() if end <= now]:
                     _break(self._waiting.pop(token)[1])
                 # it need not be exact, and waking it for every request would cost more than a small file
                 self._changed.wait(self._seconds / 8)

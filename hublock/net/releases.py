@@ -6,7 +6,8 @@ token: without one, sixty requests an hour would be shared by everybody behind t
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -33,6 +34,18 @@ class Releases:
     def routes(self, url: str) -> tuple[Route, ...]:
         """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
         return self._transport.routes(url)
+
+    @contextmanager
+    def breakable(self) -> Iterator[Callable[[], None]]:
+        """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
+        with ExitStack() as ways:
+            calls = [ways.enter_context(way.breakable()) for way in (self._transport, self._api) if way is not None]
+
+            def give_up() -> None:
+                for call in calls:
+                    call()
+
+            yield give_up
 
     def open(
         self,

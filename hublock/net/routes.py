@@ -62,10 +62,11 @@ def routes(url: str, mirrors: Sequence[tuple[str, str]]) -> tuple[Route, ...]:
 
 
 def passed_over(route: Route, following: Route, reason: str) -> str:
-    """Say that a mirror failed, and who is asked next."""
-    return (
-        f"mirror {redact(route.url)} failed, asking {'the next mirror' if following.rule else 'the origin'}: {reason}"
-    )
+    """Say that a mirror, or one of several addresses of a file, failed, and who is asked next."""
+    if route.origin != following.origin:
+        return f"{redact(route.origin)} failed, asking {redact(following.origin)}: {reason}"
+    asked = "the next mirror" if following.rule else "the origin"
+    return f"mirror {redact(route.url)} failed, asking {asked}: {reason}"
 
 
 def check(route: Route) -> None:

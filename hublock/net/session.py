@@ -31,6 +31,7 @@ class Sessions:
         self._timeouts = timeouts
         self._threads = threading.local()
         self._limits = Limits(timeouts[1] * IDLES)
+        self.breakable = self._limits.breakable
         self.netrc = lru_cache(256)(_netrc)
         """User and password that ``~/.netrc`` has for a URL, or None."""
 

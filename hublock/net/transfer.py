@@ -6,8 +6,9 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from hublock.core.digest import Digest
@@ -18,7 +19,8 @@ from hublock.net.reading import MOST
 from hublock.net.retry import TRIES, patiently, seconds
 from hublock.net.routes import redact
 from hublock.net.source import Answer, Changed, Source
-from hublock.net.transport import CHUNK, Response
+from hublock.net.stopping import Stop
+from hublock.net.transport import CHUNK
 from hublock.store.disk import start_sync, write_all, writing
 from hublock.store.store import Incoming
 
@@ -37,48 +39,6 @@ class Wanted:
     """What it must hash to; None when that is to be learnt."""
     size: int | None = None
     """What it must weigh, in bytes."""
-
-
-class Stop:
-    """Tells several transfers to end soon."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._mutex = threading.Lock()
-        self._calls: set[Callable[[], None]] = set()
-
-    def set(self) -> None:
-        """End every transfer that watches."""
-        with self._mutex:
-            self._event.set()
-            calls = list(self._calls)
-        for call in calls:
-            call()
-
-    def check(self) -> None:
-        """End this transfer if it shall.
-
-        Raises:
-            TransferError: it shall.
-        """
-        if self._event.is_set():
-            raise TransferError("the transfer was stopped", lasting=True)
-
-    def sleep(self, time: float) -> None:
-        """Wait so many seconds, or until told to stop."""
-        self._event.wait(time)
-
-    @contextmanager
-    def calling(self, call: Callable[[], None]) -> Iterator[None]:
-        """Call ``call`` if the transfer is stopped meanwhile."""
-        with self._mutex:
-            self._calls.add(call)
-        try:
-            self.check()
-            yield
-        finally:
-            with self._mutex:
-                self._calls.discard(call)
 
 
 class Line:
@@ -122,7 +82,7 @@ class Transfer:
         """
         wanted = self._wanted
         label = urlsplit(wanted.url).path.rpartition("/")[2] or redact(wanted.url)
-        with self._line.progress.task(label, wanted.size) as self._task:
+        with self._line.progress.task(label, wanted.size) as self._task, self._endable(self._stop):
             reason = ""
             for _ in range(TRIES):
                 try:
@@ -215,14 +175,13 @@ class Transfer:
             hash_into(engine, file, at)
             # a small file in few pieces: each costs more than what it saves
             small = answer.total is not None and answer.total < WORTH_FACTS
-            with self._reading(answer.response):
-                for piece in answer.response.chunks(MOST if small else CHUNK):
-                    self._stop.check()
-                    at += len(piece)
-                    self._check_length(at)
-                    write_all(file, piece)
-                    engine.update(piece)
-                    self._advance(len(piece))
+            for piece in answer.response.chunks(MOST if small else CHUNK):
+                self._stop.check()
+                at += len(piece)
+                self._check_length(at)
+                write_all(file, piece)
+                engine.update(piece)
+                self._advance(len(piece))
             # what an earlier, longer version left behind the end was not hashed
             file.truncate(at)
             if small:
@@ -260,16 +219,22 @@ class Transfer:
         with writing(incoming.path):
             incoming.open().truncate(plan.total)
         self._count_to(began := plan.bytes_done())
+        ended = Stop()
+
+        def again(call: Callable[[], None]) -> None:
+            pause = partial(self._pause, stop=ended)
+            patiently(call, earned=self._earned, pause=pause, tries=self._tries)
+
         parts = PartsDownload(
             self._source,
             incoming.path,
             plan,
             validator=validator,
-            reading=self._reading,
-            patiently=lambda call: patiently(call, earned=self._earned, pause=self._pause, tries=self._tries),
+            ended=ended,
+            patiently=again,
             advance=self._advance,
         )
-        workers: list[Future[None]] = [line.workers.submit(parts.work, first)]
+        workers: list[Future[None]] = [line.workers.submit(self._work, parts, first)]
 
         def on_part() -> None:
             self._stop.check()
@@ -288,9 +253,13 @@ class Transfer:
             wait(workers)
             self._note(plan.total, validator, plan)
 
+    def _work(self, parts: PartsDownload, first: Answer | None = None) -> None:
+        with suppress(TransferError), self._endable(parts.ended):
+            parts.work(first)
+
     def _help(self, parts: PartsDownload) -> None:
         try:
-            parts.work()
+            self._work(parts)
         finally:
             self._line.connections.release()
 
@@ -313,8 +282,9 @@ class Transfer:
         self._count_to(0)
 
     @contextmanager
-    def _reading(self, response: Response) -> Iterator[None]:
-        with self._stop.calling(response.abort):
+    def _endable(self, stop: Stop) -> Iterator[None]:
+        """End the waiting of this thread, for whatever answer, once ``stop`` is set."""
+        with self._source.transport.breakable() as give_up, stop.calling(give_up):
             yield
 
     def _advance(self, amount: int) -> None:
@@ -331,10 +301,11 @@ class Transfer:
         self._farthest = max(self._farthest, self._counted)
         return earned
 
-    def _pause(self, failures: int, asked: float | None) -> None:
-        self._stop.check()
-        (self._line.sleep or self._stop.sleep)(seconds(failures, asked, random.random))
-        self._stop.check()
+    def _pause(self, failures: int, asked: float | None, *, stop: Stop | None = None) -> None:
+        stop = stop or self._stop
+        stop.check()
+        (self._line.sleep or stop.sleep)(seconds(failures, asked, random.random))
+        stop.check()
 
 
 def _plan(facts: Mapping[str, object]) -> Plan | None:

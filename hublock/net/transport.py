@@ -1,8 +1,8 @@
 """HTTP as the rooms above need it: mirrors, redirects, credentials and time limits in one place, one kind of error."""
 
 import base64
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 from urllib.parse import unquote, urlsplit
@@ -65,11 +65,6 @@ class Response:
                 raise TransferError(f"{redact(self.url)} answers with more than {limit} bytes", lasting=True)
         return bytes(body)
 
-    def abort(self) -> None:
-        """Make a read that waits in another thread fail at once."""
-        with suppress(OSError, RuntimeError, ValueError):
-            self._answer.shutdown()
-
     def close(self) -> None:
         """Give the connection back: kept for the next request if the body was read to its end, else closed."""
         self._answer.close()
@@ -109,6 +104,10 @@ class Transport(Protocol):
         """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
         ...
 
+    def breakable(self) -> AbstractContextManager[Callable[[], None]]:
+        """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
+        ...
+
 
 class HttpTransport:
     """HTTP by ``requests``, as the user's proxies, netrc and certificate settings say.
@@ -133,6 +132,10 @@ class HttpTransport:
     def routes(self, url: str) -> tuple[Route, ...]:
         """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
         return routes(url, self._mirrors)
+
+    def breakable(self) -> AbstractContextManager[Callable[[], None]]:
+        """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
+        return self._sessions.breakable()
 
     def open(
         self,

@@ -6,7 +6,6 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ import pytest
 from hublock.core.digest import Digest
 from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net import parts, transfer
-from hublock.net.download import Wanted
+from hublock.net.download import Downloader, Wanted
 from hublock.net.reading import FEWEST
 from hublock.net.source import Source
+from hublock.net.stopping import Stop
 from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
+from hublock.store.store import Store
 from tests.forge import Served
 from tests.net.bench import DATA, OTHER, URL, Bench, sha256, start, wanted
 from tests.net.wire import Wire, ok
@@ -290,7 +291,7 @@ def test_a_large_file_that_nobody_helps_with_is_one_request(bench: Bench, small_
         path,
         parts.Plan(total=len(DATA), size=16 << 10),
         validator='"1"',
-        reading=lambda _: nullcontext(),
+        ended=Stop(),
         patiently=lambda call: call(),
         advance=lambda _: None,
     )
@@ -511,6 +512,55 @@ def test_the_first_failure_ends_the_others(bench: Bench) -> None:
         bench.downloader(jobs=2).fetch_all(several)
     assert stalled.hits == 1
     assert len(bench.forge.requests) < 50
+
+
+def test_the_first_failure_does_not_wait_for_hosts_that_are_silent(bench: Bench) -> None:
+    begun, released = threading.Barrier(3), threading.Event()
+
+    def fall_silent(_: Served) -> None:
+        begun.wait(20)
+        released.wait(60)
+
+    bench.forge.serve("https://a.org/head", b"x", on_hit=fall_silent)
+    bench.forge.serve("https://a.org/body", b"x" * 100, stall=50, on_hit=lambda _: begun.wait(20))
+    bench.forge.serve("https://a.org/bad", status=404, on_hit=lambda _: begun.wait(20))
+    several = [Wanted(url=f"https://a.org/{name}") for name in ("head", "body", "bad")]
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(bench.downloader(idle=60).fetch_all, several)
+        try:
+            with pytest.raises(TransferError, match=r"https://a\.org/bad does not exist"):
+                fetching.result(timeout=20)
+        finally:
+            released.set()
+
+
+def test_a_part_that_fails_does_not_wait_for_one_that_stalls(bench: Bench, small_parts: None) -> None:
+    def fail(served: Served) -> None:
+        first_breaks_off(served)
+        served.stall = 100 if served.hits == 2 else None
+        served.status = 404 if served.hits == 3 else 200
+
+    bench.forge.serve(URL, DATA, on_hit=fail)
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(bench.downloader(idle=60).fetch, wanted())
+        with pytest.raises(TransferError, match="does not exist"):
+            fetching.result(timeout=20)
+
+
+def test_of_several_addresses_for_one_digest_the_next_is_asked(bench: Bench) -> None:
+    gone, wrong = "https://a.org/gone", "https://a.org/wrong"
+    bench.forge.serve(gone, status=404)
+    bench.forge.serve(wrong, OTHER)
+    bench.forge.serve(URL, DATA)
+    several = [Wanted(url=url, digest=sha256(DATA)) for url in (gone, wrong, URL)]
+    got = bench.downloader().fetch_all(several)
+
+    assert [(item.url, item.digest) for item in got] == [(item.url, item.digest) for item in several]
+    assert got[0].path.read_bytes() == DATA
+    assert bench.heard.lines[0] == f"warn {gone} failed, asking {wrong}: {gone} does not exist (404)"
+    assert bench.heard.lines[1].startswith(f"warn {wrong} failed, asking {URL}: {wrong} serves bytes of")
+    with pytest.raises(DigestMismatch, match=f"{wrong} serves bytes of"):
+        Downloader(HttpTransport(bench.forge.settings()), Store(bench.folder / "other")).fetch_all(several[:2])
 
 
 def test_nothing_to_fetch_is_nothing_fetched(bench: Bench) -> None:

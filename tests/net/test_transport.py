@@ -469,14 +469,35 @@ def test_cookies_of_one_answer_are_not_sent_with_the_next(forge: Forge) -> None:
     assert "cookie" not in forge.requests[1].headers
 
 
-def test_a_read_that_waits_can_be_ended_from_another_thread(forge: Forge) -> None:
-    forge.serve("https://a.org/x", b"x" * 100, stall=50)
-    with HttpTransport(forge.settings()).open("GET", "https://a.org/x") as response:
-        timer = threading.Timer(0.1, response.abort)
-        timer.start()
-        with pytest.raises(TransferError):
-            response.read(1000)
-        timer.join()
+def test_what_waits_can_be_ended_from_another_thread(forge: Forge) -> None:
+    released = threading.Event()
+    forge.serve("https://a.org/body", b"x" * 100, stall=50)
+    forge.serve("https://a.org/head", b"x" * 100, on_hit=lambda _: released.wait(60))
+    transport = HttpTransport(forge.settings(), idle_timeout=60)
+
+    def get(url: str, *, before: bool) -> str:
+        with transport.breakable() as give_up:
+            timer = threading.Timer(0.1, give_up)
+            if before:
+                give_up()
+            else:
+                timer.start()
+            try:
+                with pytest.raises(TransferError), transport.open("GET", url) as response:
+                    response.read(1000)
+            finally:
+                timer.cancel()
+        # only inside the block
+        return transport.open("GET", "https://a.org/other").headers["Content-Length"]
+
+    forge.serve("https://a.org/other", b"other")
+    with ThreadPoolExecutor(3) as pool:
+        calls = [("head", False), ("body", False), ("body", True)]
+        runs = [pool.submit(get, f"https://a.org/{name}", before=before) for name, before in calls]
+        try:
+            assert [run.result(timeout=20) for run in runs] == ["5"] * 3
+        finally:
+            released.set()
 
 
 def test_a_second_route_skips_the_first_mirror(forge: Forge) -> None:

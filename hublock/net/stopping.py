@@ -1,0 +1,53 @@
+"""How transfers in several threads are told to end, wherever they wait."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hublock.errors import TransferError
+
+
+class Stop:
+    """Tells several transfers to end soon."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._mutex = threading.Lock()
+        self._calls: set[Callable[[], None]] = set()
+
+    def set(self) -> None:
+        """End every transfer that watches."""
+        with self._mutex:
+            self._event.set()
+            calls = list(self._calls)
+        for call in calls:
+            call()
+
+    def check(self) -> None:
+        """End this transfer if it shall.
+
+        Raises:
+            TransferError: it shall.
+        """
+        if self._event.is_set():
+            raise TransferError("the transfer was stopped", lasting=True)
+
+    def sleep(self, time: float) -> None:
+        """Wait so many seconds, or until told to stop."""
+        self._event.wait(time)
+
+    @contextmanager
+    def calling(self, call: Callable[[], None]) -> Iterator[None]:
+        """Call ``call`` if the transfer is stopped meanwhile.
+
+        Raises:
+            TransferError: it is stopped already.
+        """
+        with self._mutex:
+            self._calls.add(call)
+        try:
+            self.check()
+            yield
+        finally:
+            with self._mutex:
+                self._calls.discard(call)
