@@ -14,11 +14,14 @@ from hublock.actions.pin import pin_once, remote_of
 from hublock.actions.project import Project
 from hublock.actions.secrets import refuse_tokens
 from hublock.actions.trace import TraceOptions
+from hublock.core import fields
 from hublock.core.lockfile import Lock, Value
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
-from hublock.errors import InputError, RefNotFound
+from hublock.core.tables import Cell, Source
+from hublock.errors import InputError, RefNotFound, TransferError
+from hublock.net.routes import check
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +54,14 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
 
     Raises:
         InvalidReference: the reference follows none of the spellings.
-        InputError: a name is taken, or the reference means two things.
+        InputError: a name is taken or none, or the reference means two things.
         RefNotFound: the word behind the colon is neither ref nor entry point.
         EntrypointNotFound: the repository has no such entry point.
         HublockError: whatever locking raises; neither file was touched.
     """
     refuse_tokens(repr(wish), "what is to be added", context)
+    if wish.name:
+        _check_name(wish.name)
     with changing(project, context):
         text = project.manifest_text()
         manifest, lock = project.read_manifest(text), project.read_lock()
@@ -85,11 +90,16 @@ def add_weights(name: str, url: str, project: Project, context: Context) -> Lock
     """Lock a file that a script loads by URL itself.
 
     Raises:
-        InputError: the name is taken, or the URL is none or holds a credential.
+        InputError: the name is taken or none, or the URL is none, plain http, or holds a credential.
         TransferError: the file could not be fetched.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise InputError(f"{url!r} is not an http or https URL", hint="hublock add --url https://… --name NAME")
+    _check_name(name)
+    try:
+        check(context.transport.routes(url)[0])
+    except TransferError as error:
+        raise InputError(error.message, hint=error.hint) from None
     with changing(project, context):
         text = project.manifest_text()
         manifest = project.read_manifest(text)
@@ -130,6 +140,10 @@ def _wanted(wish: Wish, repo: str, manifest: Manifest, project: Project) -> tupl
         )
         for name, entrypoint in zip(names, wish.entrypoints, strict=True)
     )
+
+
+def _check_name(name: str) -> None:
+    fields.name(Cell(name, Source(file="--name", refusal=InputError, hint="hublock add … --name NAME")))
 
 
 def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:

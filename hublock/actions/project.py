@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hublock.core.lockfile import Lock, parse_lock
-from hublock.errors import InputError, InvalidManifest, NotLocked, StaleLock, StoreError
+from hublock.errors import InputError, InvalidLock, InvalidManifest, NotLocked, StaleLock, StoreError
 from hublock.store.disk import own_name, sync_folder
 from hublock.store.incoming import clear_leavings
 
@@ -119,9 +119,14 @@ def read_named_lock(path: Path) -> Lock:
         NotLocked: there is none.
         InvalidLock: it is not a lock.
     """
-    if not path.is_file():
+    if not path.exists():
         raise NotLocked(f"there is no lock at {path}", hint="hublock lock")
-    return parse_lock(read_text(path), file=str(path))
+    try:
+        return parse_lock(read_text(path), file=str(path))
+    except InvalidLock as error:
+        if path.name != LOCK:
+            error.hint = f"name a lock, such as {path.parent / LOCK}"
+        raise
 
 
 def find_project(start: Path, home: Path) -> Project | None:

@@ -7,9 +7,11 @@ from typing import Any
 from hublock.errors import TransferError
 from hublock.net.routes import redact
 
+AGAIN = "check the network, then run the same command again"
+
 
 @contextmanager
-def told(url: str, what: str) -> Iterator[None]:
+def told(url: str, what: str, *, hint: str = AGAIN) -> Iterator[None]:
     """Turn every failure of the libraries below into a TransferError that names ``url``."""
     import http.client
 
@@ -25,7 +27,10 @@ def told(url: str, what: str) -> Iterator[None]:
         OSError,
         ValueError,
     ) as error:
-        raise TransferError(f"{redact(url)} {what}: {_cause(error)}", lasting=_lasts(error)) from None
+        lasting = _lasts(error)
+        raise TransferError(
+            f"{redact(url)} {what}: {_cause(error)}", hint=None if lasting else hint, lasting=lasting
+        ) from None
 
 
 def _cause(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from hublock.core.progress import Progress
 from hublock.errors import TransferError
-from hublock.net.failures import told
+from hublock.net.failures import AGAIN, told
 from hublock.net.reading import Body
 from hublock.net.routes import Route, check, is_loopback, join, passed_over, redact, routes, same_origin
 from hublock.net.session import Sessions
@@ -199,7 +199,8 @@ class HttpTransport:
             sent = {name: value for name, value in sent.items() if name.lower() not in ("authorization", "cookie")}
         elif secret := self._secret(route):
             sent.setdefault("Authorization", secret)
-        with told(route.origin, "cannot be reached" + route.by_mirror):
+        hint = "check the mirrors in HUBLOCK_MIRRORS and the config file" if route.rule else AGAIN
+        with told(route.origin, "cannot be reached" + route.by_mirror, hint=hint):
             return self._sessions.send(method, route.url, sent, body)
 
     def _secret(self, route: Route) -> str | None:

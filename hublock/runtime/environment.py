@@ -14,10 +14,13 @@ from hublock.runtime.modules.ownership import find_top
 __all__ = ["check", "distributions_of", "pip_line", "undeclared"]
 
 PIP_NAMES: Mapping[str, str] = {
-    "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python", "git": "GitPython", "PIL": "pillow",
-    "skimage": "scikit-image", "sklearn": "scikit-learn", "torch": "hublock[torch]", "yaml": "pyyaml",
+    "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python", "git": "GitPython",
+    "google.protobuf": "protobuf", "PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn",
+    "torch": "hublock[torch]", "yaml": "pyyaml",
 }  # fmt: skip
 """What to install for a module whose distribution has another name."""
+NAMESPACES = frozenset({"backports", "google", "jaraco", "ruamel", "zope"})
+"""Packages that distributions share, each named for its own part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,7 @@ def undeclared(error: ModuleNotFoundError, of: str) -> MissingDependency | None:
         return None
     return MissingDependency(
         f"{of} imports {name}, which is not installed and not among its declared dependencies",
-        hint=pip_line([PIP_NAMES.get(name, name)]),
+        hint=pip_line([_pip_name(name)]),
     )
 
 
@@ -108,7 +111,14 @@ def _check_dependency(name: str, trees_own: Collection[str], problems: _Problems
         _check_requirement(name, problems)
     elif bare.partition(".")[0] not in trees_own and not _importable(bare) and _version(bare) is None:
         problems.missing.append(bare)
-        problems.install.append(PIP_NAMES.get(bare.partition(".")[0], name))
+        problems.install.append(_pip_name(name if specified else bare))
+
+
+def _pip_name(name: str) -> str:
+    """Return what installs the dependency ``name``, a requirement or a module, however deep."""
+    top, dot, _ = name.partition(".")
+    known = PIP_NAMES.get(name) or PIP_NAMES.get(top)
+    return known or (top if dot and top not in NAMESPACES and name.replace(".", "").isidentifier() else name)
 
 
 def _check_requirement(text: str, problems: _Problems) -> None:

@@ -136,6 +136,28 @@ def test_refuses_what_the_host_does_not_have(served: Forge, run: Run, project: P
         assert done.err.splitlines()[-1].startswith("   hint: ")
 
 
+@pytest.mark.parametrize("words", [("add", "someone/net", "net"), ("add", "--url", "https://example.org/net.pth")])
+def test_refuses_a_name_that_no_manifest_can_hold_before_it_asks_anybody(
+    served: Forge, run: Run, project: Path, words: tuple[str, ...]
+) -> None:
+    refused(
+        run(*words, "--name", "a b"),
+        2,
+        '--name: expected a name without white space, slash, colon or @, and no dot in front, found "a b"',
+        "hublock add … --name NAME",
+    )
+    assert served.requests == []
+    assert list(project.iterdir()) == []
+
+
+def test_refuses_a_file_that_is_no_lock_where_one_is_named(run: Run, project: Path) -> None:
+    (project / "hub.toml").write_text("")
+    assert run("lock").code == 0
+    for words in (("verify", "--against"), ("diff",), ("cache", "prune", "--keep-lock")):
+        done = run(*words, str(project / "hub.toml"))
+        assert (done.code, done.err.splitlines()[-1]) == (2, "   hint: name a lock, such as <project>/hub.lock"), words
+
+
 def test_refuses_a_word_that_is_ref_and_entry_point_at_once(served: Forge, run: Run, project: Path) -> None:
     served.repo("someone/both", {"hubconf.py": HUBCONF, "net.py": NET}).tag("net")
 
