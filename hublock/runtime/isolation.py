@@ -21,7 +21,7 @@ from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, n
 
 __all__ = [
     "MARKER", "PACKAGE", "Lookup", "Repository", "explained", "find_class", "import_hubconf", "install", "namespace",
-    "namespace_of", "stock_names",
+    "namespace_of", "retire", "stock_names",
 ]  # fmt: skip
 
 
@@ -50,13 +50,18 @@ def import_hubconf(repository: Repository, *, alone: bool = True) -> ModuleType:
     if alone:
         space.forget_roots()
     try:
-        importlib.import_module(namespace(repository))
+        importlib.import_module(space.name)
     except Exception as error:
         said = explained(repository, error)
         if said is None:
             raise
         raise said from error
-    return importlib.import_module(f"{namespace(repository)}.hubconf")
+    return importlib.import_module(f"{space.name}.hubconf")
+
+
+def retire(repository: Repository) -> None:
+    """Leave the imported modules of ``repository`` to whoever has them: the next load imports new ones."""
+    FINDER.retire(repository)
 
 
 def explained(repository: Repository, error: Exception) -> MissingDependency | None:

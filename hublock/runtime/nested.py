@@ -32,7 +32,7 @@ def import_hubconf(scope: Scope, repository: Repository) -> Any:
 
     scope.adopt(repository)
     placing.show_repository(scope.hub_dir, repository.id, repository.root)
-    return isolation.import_hubconf(repository, alone=not scope.accompanied)
+    return isolation.import_hubconf(repository, alone=scope.is_alone())
 
 
 def _load(

@@ -4,7 +4,6 @@ The functions of torch.hub, ``torch.load`` and their like are exchanged once per
 by scope: in the user's own code the original runs.
 """
 
-import sys
 import threading
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.nested import FUNCTIONS, call_entrypoint, check_dependencies, import_hubconf
-from hublock.runtime.repository import Repository, namespace
+from hublock.runtime.repository import Repository
 from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.objects import resolve_object
@@ -167,25 +165,21 @@ def _watch(
     *,
     as_locked: bool = True,
 ) -> Watched:
-    before = dict(sys.modules)
-    call = namespace(repository), entrypoint, _spelled(args, kwargs)
-    scope.tolerated = tolerated
+    scope.tolerated, scope.as_locked = tolerated, as_locked
     result = None
-    try:
-        with scope.entered(), state.kept(scope):
+    with scope.entered(), state.kept(scope), scope.under_way():
+        try:
             hubconf = import_hubconf(scope, repository)
             if entrypoint is not None:
                 result = call_entrypoint(scope, repository, entrypoint, args, kwargs)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        refused = _refused(scope, before, call, as_locked=as_locked)
-        if refused is None or refused is error:
-            raise
-        raise refused from error
-    refused = _refused(scope, before, call, as_locked=as_locked)
-    if refused is not None:
-        raise refused
+        except BaseException as error:
+            refused = scope.first_refusal()
+            if refused is None or refused is error or isinstance(error, KeyboardInterrupt):
+                raise
+            raise refused from error
+        refused = scope.first_refusal()
+        if refused is not None:
+            raise refused
     return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
 
 
@@ -200,40 +194,6 @@ def admit(repository: Repository, *, answers: Answers) -> None:
     install()
     if not is_adopted(repository):
         _scope(answers, None, owner=repository.id).adopt(repository)
-
-
-def _refused(scope: Scope, before: Mapping[str, ModuleType], call: object, *, as_locked: bool) -> HublockError | None:
-    refused = scope.first_refusal(scope.tolerated, as_locked=as_locked)
-    if refused is not None:
-        if scope.refused_at_import or not scope.accompanied:
-            _forget_modules(scope, before)
-        _missed[call] = {refusal.file for refusal in scope.refusals if refusal.file}
-    elif missed := sorted(_missed.get(call, set()) - scope.asked):
-        return UnlockedDownload(
-            f"{scope.owner} was refused {missed[0]} before and does not ask for it again: "
-            "what this process keeps of the repository's code has fallen back",
-            hint="start a new process; hublock add the file first, if the model needs it",
-        )
-    return refused
-
-
-_missed: dict[object, set[str]] = {}
-"""The files that a call was refused in this process: code that keeps what it fell back to does not ask twice."""
-
-
-def _spelled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    try:
-        return repr((list(args), sorted(kwargs.items())))
-    except Exception:  # noqa: BLE001 - foreign values may do anything
-        return ""
-
-
-def _forget_modules(scope: Scope, before: Mapping[str, ModuleType]) -> None:
-    """Let the next load import again what this one imported: it may have fallen back at import, for good."""
-    own = tuple(f"{namespace(repository)}." for repository in scope.repositories)
-    for name, module in list(sys.modules.items()):
-        if name.startswith(own) and before.get(name) is not module:
-            sys.modules.pop(name, None)
 
 
 def download_url_to_file(

@@ -74,6 +74,13 @@ def test_loopback_and_unix_sockets_are_free(scope: Scope) -> None:
     assert scope.refusals == []
 
 
+def test_who_asks_for_its_own_name_reaches_nobody(scope: Scope) -> None:
+    expected = socket.getfqdn(), socket.getaddrinfo("0.0.0.0", 0)
+    with scope.entered():
+        assert (socket.getfqdn(), socket.getaddrinfo("0.0.0.0", 0)) == expected
+    assert scope.refusals == []
+
+
 def test_other_threads_are_not_guarded(scope: Scope) -> None:
     found: list[object] = []
 

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -270,7 +271,7 @@ def test_a_folder_reached_through_a_link_elsewhere_is_the_trees(tmp_path: Path) 
     link = tmp_path / "owner_repo_main"
     link.symlink_to(tmp_path / "tree")
 
-    assert import_hubconf(repository).model(str(link)) == (f"{namespace(repository)}.inner", "TreeLoader")
+    assert import_hubconf(repository).model(str(link)) == (f"{namespace(repository)}.__root_src__.inner", "TreeLoader")
 
 
 def test_assignments_to_sys_path_stay_with_the_repository_and_other_ones_reach_sys(tmp_path: Path) -> None:
@@ -479,6 +480,7 @@ def test_stock_names_are_there_inside_the_block_and_gone_after_it(tmp_path: Path
             "models/a.py": "class A: pass",
             "models/b.py": "from models.a import A\nclass B(A): pass",
             "late.py": "value = 1",
+            "bare/inner.py": "value = 2",
         },
     )
     hubconf = import_hubconf(repository)
@@ -487,12 +489,14 @@ def test_stock_names_are_there_inside_the_block_and_gone_after_it(tmp_path: Path
     try:
         with stock_names(repository):
             import late  # type: ignore[import-not-found]
+            from bare.inner import value  # type: ignore[import-not-found]
             from models.a import A  # type: ignore[import-not-found]
             from models.b import B  # type: ignore[import-not-found]
 
             unpickled = pickle.loads(b"\x80\x04cmodels.b\nB\n.")
             with pytest.raises(ModuleNotFoundError):
                 importlib.import_module("models.none")
+        assert value == 2
         assert sys.modules["models"] is mine
         assert "models.a" not in sys.modules and "late" not in sys.modules
     finally:
@@ -628,63 +632,81 @@ def test_a_namespace_never_seen_is_asked_of_the_lookup(tmp_path: Path) -> None:
     assert asked == [namespace(repository), "hublock.repos.other_0123456789abcdef"]
 
 
-ROOTS = {
-    "hubconf.py": """
-        import os, sys
-        def _from(folder):
-            sys.path.insert(0, os.path.join(os.path.dirname(__file__), folder))
-            from model import Net
-            import pack.inner
-            assert pack.inner is Net.module
-            return Net()
-        def one():
-            return _from("v1")
-        def two():
-            return _from("deep/v-2")
-        def root():
-            import model
-            return model.Net()
-    """,
-    "model.py": "class Net:\n    number = 0\n",
-    "space/part.py": "number = 300\n",
+HOW = {
+    "insert": "sys.path.insert(0, folder)",
+    "insert once": "if folder not in sys.path: sys.path.insert(0, folder)",
+    "append": "sys.path.append(folder)",
+    "insert and take back": "sys.path.insert(0, folder); import model; sys.path.remove(folder)",
 }
-for _number, _root in ((1, "v1"), (2, "deep/v-2")):
-    ROOTS |= {
-        f"{_root}/model.py": """
-            from layers import number
-            import pack.inner, space.part
-            class Net:
-                number = number
-                module, inner = pack.inner, pack.inner.number
-                part = space.part.number
-                def late(self):
-                    import layers, pack.inner
-                    return layers.number, pack.inner.number
+
+
+def _with_roots(folder: Path, how: str) -> isolation.Repository:
+    files = {
+        "hubconf.py": f"""
+            import os, sys
+            def _from(folder):
+                folder = os.path.join(os.path.dirname(__file__), folder)
+                {HOW[how]}
+                from model import Net
+                import model
+                assert model.pack.inner is Net.module
+                return Net()
+            def one():
+                return _from("v1")
+            def two():
+                return _from("deep/v-2")
         """,
-        f"{_root}/layers.py": f"number = {_number}",
-        f"{_root}/pack/__init__.py": "from .inner import number",
-        f"{_root}/pack/inner.py": f"from pack import other\nnumber = {_number}0",
-        f"{_root}/pack/other.py": "",
-        f"{_root}/space/part.py": f"number = {_number}00",
+        "space/part.py": "number = 300",
     }
+    if how != "append":
+        files |= {"model.py": "class Net: number = 0", "layers.py": "number = 0"}
+    for number, root in ((1, "v1"), (2, "deep/v-2")):
+        files |= {
+            f"{root}/model.py": f"""
+                import solo{number}
+                from layers import number
+                import layers, pack.inner, space.part
+                class Net:
+                    number = number
+                    module, inner = pack.inner, pack.inner.number
+                    part = space.part.number
+                    same = solo{number}.layers is layers
+                    def late(self):
+                        import importlib, layers, pack.inner
+                        return layers.number, pack.inner.number, importlib.import_module("layers").number
+            """,
+            f"{root}/layers.py": f"number = {number}",
+            f"{root}/solo{number}.py": "import layers",
+            f"{root}/pack/__init__.py": "from .inner import number",
+            f"{root}/pack/inner.py": f"from pack import other\nnumber = {number}0",
+            f"{root}/pack/other.py": "",
+            f"{root}/space/part.py": f"number = {number}00",
+        }
+    return make_repository(folder, files)
 
 
-@pytest.mark.parametrize("order", ["one two", "two one"])
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("order", ["one two", "two one", "one two one two"])
 def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_and_in_a_fresh_process(
-    tmp_path: Path, order: str
+    tmp_path: Path, order: str, how: str
 ) -> None:
-    expected = {"one": (1, 10, 100), "two": (2, 20, 200)}
-    repository = make_repository(tmp_path, ROOTS)
-    nets = {name: getattr(import_hubconf(repository), name)() for name in order.split()}
-    for name, numbers in expected.items():
-        net = nets[name]
-        assert (net.number, net.inner, net.part, net.late()) == (*numbers, numbers[:2])
+    expected: dict[str, tuple[Any, ...]] = {"one": (1, 10, 100, True), "two": (2, 20, 200, True)}
+    repository = _with_roots(tmp_path, how)
+    nets = [getattr(import_hubconf(repository), name)() for name in order.split()]
+    facts: list[tuple[Any, ...]] = [(net.number, net.inner, net.part, net.same) for net in nets]
+    if how in ("insert and take back", "append"):
+        # of a folder that other ones complete, as part of a namespace, stock takes the part that comes first
+        facts, expected = [f[:2] for f in facts], {name: numbers[:2] for name, numbers in expected.items()}
 
-    assert _in_a_fresh_process(repository, [nets["one"]], "number", "inner", "part") == ["1 10 100 (1, 10)"]
-    assert _in_a_fresh_process(repository, [nets["two"]], "number", "inner", "part") == ["2 20 200 (2, 20)"]
-    assert _in_a_fresh_process(repository, list(nets.values()), "number", "inner") == [
-        {"one": "1 10 (1, 10)", "two": "2 20 (2, 20)"}[name] for name in nets
-    ]
+    assert facts == [expected[name] for name in order.split()]
+    for net in nets:
+        assert net.late() == (net.number, net.inner, net.number)
+    told = [f"{net.number} {net.inner} {net.same} {net.late()}" for net in nets]
+    assert _in_a_fresh_process(repository, nets, "number", "inner", "same") == told
+    if how == "insert":
+        assert [_in_a_fresh_process(repository, [net], "part") for net in nets] == [
+            [f"{net.part} {net.late()}"] for net in nets
+        ]
 
 
 def _in_a_fresh_process(repository: isolation.Repository, nets: list[object], *names: str) -> list[str]:

@@ -115,6 +115,20 @@ def test_decorators_are_looked_through() -> None:
     assert calls == [((4,), {})]
 
 
+def test_what_users_put_in_place_of_a_function_is_looked_through() -> None:
+    class Own:
+        def method(self, a: int) -> int:
+            return a
+
+    calls: list[Any] = []
+    partial, bound = functools.partial(functools.partial(lambda a, b: a - b, 5), b=2), Own().method
+    for function in (partial, bound):
+        swap(function, seen(calls))
+
+    assert (partial(), bound(4)) == (3, 4)
+    assert len(calls) == 2
+
+
 def test_the_module_of_the_function_is_left_as_it_is() -> None:
     module = types.ModuleType("somewhere")
     exec("def function(a):\n    return a", vars(module))

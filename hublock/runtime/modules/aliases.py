@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from hublock.runtime.modules.loading import AliasLoader
+from hublock.runtime.modules.ownership import OwnFinder
 from hublock.runtime.modules.space import Space
 
 _ONE_AT_A_TIME = threading.RLock()
@@ -40,7 +41,7 @@ def _take_out(space: Space) -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in owned}
 
 
-class _AliasFinder(importlib.abc.MetaPathFinder):
+class _AliasFinder(OwnFinder, importlib.abc.MetaPathFinder):
     def __init__(self, space: Space) -> None:
         self._space = space
 

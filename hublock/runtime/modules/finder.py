@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType
 
 from hublock.errors import TreeMismatch
+from hublock.runtime.modules.ownership import OwnFinder
 from hublock.runtime.modules.rewriting import compile_source
 from hublock.runtime.modules.space import Space
 from hublock.runtime.repository import PACKAGE, Repository, namespace
@@ -16,16 +17,17 @@ from hublock.runtime.strict.swap import Function, swap
 Lookup = Callable[[str], Repository | None]
 """Answers a namespace that this process has not seen yet; may raise what the user should read."""
 
-_NAMESPACE = re.compile(rf"{re.escape(PACKAGE)}\.[A-Za-z]\w*_[0-9a-f]{{16}}", re.ASCII)
+_NAMESPACE = re.compile(rf"({re.escape(PACKAGE)}\.[A-Za-z]\w*_[0-9a-f]{{16}})(?:__[0-9]+)?", re.ASCII)
 
 
-class Finder:
+class Finder(OwnFinder):
     """Finds the modules of registered repositories, and asks ``lookup`` about the others."""
 
     def __init__(self) -> None:
         """Know no repository yet."""
         self.lookup: Lookup | None = None
         self._spaces: dict[str, Space] = {}
+        self._newest: dict[str, str] = {}
         self._lock = threading.RLock()
 
     def find_spec(
@@ -55,7 +57,10 @@ class Finder:
         Raises:
             TreeMismatch: its listing is not that of its digest.
         """
-        name = namespace(repository)
+        base = namespace(repository)
+        return self._register(repository, self._newest.get(base, base))
+
+    def _register(self, repository: Repository, name: str) -> Space:
         with self._lock:
             known = self._spaces.get(name)
             moved = known is not None and known.sources.repository.root != repository.root
@@ -66,22 +71,34 @@ class Finder:
                         f"not of the locked {repository.digest}",
                         hint="hublock sync",
                     )
-                known = self._spaces[name] = Space(repository)
+                known = self._spaces[name] = Space(repository, name)
         if known.sources.repository.digest != repository.digest:
             raise TreeMismatch(f"two trees share the name {name}: their digests begin alike", hint="hublock verify")
         return known
 
+    def retire(self, repository: Repository) -> None:
+        """Leave the imported modules of ``repository`` to whoever has them: the next load imports new ones.
+
+        What a load was refused they may keep in some form, for whoever asks next. Names of the new ones end in a
+        number; in another process, any such name means the same tree.
+        """
+        base = namespace(repository)
+        with self._lock:
+            name = self._newest.get(base, base)
+            if name in sys.modules:
+                self._newest[base] = f"{base}__{int(name.removeprefix(base).removeprefix('__') or 1) + 1}"
+
     def space(self, name: str) -> Space | None:
         """Return the repository of the namespace ``name``, registered or looked up."""
-        known = self._spaces.get(name)
-        if known is not None or self.lookup is None:
+        known, named = self._spaces.get(name), _NAMESPACE.fullmatch(name)
+        if known is not None or self.lookup is None or named is None:
             return known
-        repository = self.lookup(name)
+        repository = self.lookup(named[1])
         if repository is None:
             return None
-        if namespace(repository) != name:
+        if namespace(repository) != named[1]:
             raise TreeMismatch(f"{repository.id} is {namespace(repository)}, not {name}", hint="hublock sync")
-        return self.register(repository)
+        return self._register(repository, name)
 
     def spaces(self) -> list[Space]:
         """Return the registered repositories."""

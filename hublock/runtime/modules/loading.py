@@ -24,7 +24,7 @@ class Owner(Protocol):
     sources: Sources
     extra: dict[str, ModuleType]
 
-    def redirect(self, name: str, importer: str = "") -> str | None:
+    def redirect(self, name: str, importer: str | None = None) -> str | None:
         """Return the full name under which the repository serves the absolute module ``name``, or None."""
 
     def settle(self) -> None:

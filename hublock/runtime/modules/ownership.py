@@ -22,9 +22,13 @@ def installed(name: str) -> bool:
     return spec is not None and spec.loader is not None and not _beside_the_script(spec)
 
 
+class OwnFinder:
+    """A finder of ours, which is not asked what is installed."""
+
+
 def find_top(name: str) -> importlib.machinery.ModuleSpec | None:
     """Find the top-level module ``name`` as the import system would, without importing anything."""
-    for finder in list(sys.meta_path):
+    for finder in [finder for finder in sys.meta_path if not isinstance(finder, OwnFinder)]:
         find = getattr(finder, "find_spec", None)
         spec = find(name, None) if find is not None else None
         if isinstance(spec, importlib.machinery.ModuleSpec):

@@ -1,7 +1,7 @@
 """Where one repository's modules are looked for: in the tree's root and the folders that its code puts on ``sys.path``.
 
-Folders of hubconf.py are known to every process that imports it. One that an entry point adds is not, so a module that
-a fresh process would look for in vain, or find elsewhere, is named after its folder: see ``sources.package_of``.
+Folders of hubconf.py are known to every process that imports it. One that an entry point adds is not, so its modules
+are named after it: see ``sources.package_of``.
 """
 
 import posixpath
@@ -27,9 +27,8 @@ class Search:
 
     def roots(self) -> list[str]:
         """Return the folders of the tree that are on ``sys.path``, in that order."""
-        entries: list[object] = [*self._path()]
-        folders = [self._sources.reached(entry) for entry in entries if isinstance(entry, str)]
-        return [*dict.fromkeys(folder for folder in folders if folder is not None), ""]
+        folders = [self._sources.reached(entry) for entry in self._path()]
+        return [*dict.fromkeys(self._sources.resolve(folder) for folder in folders if folder is not None), ""]
 
     def top(self, name: str) -> tuple[Found, ...]:
         """Find a top-level name: one module or package, else all bare folders of that name."""
@@ -56,28 +55,28 @@ class Search:
             self._path().append(self._sources.on_disk(*folders))
         return self.top(top)
 
+    def forget_added(self) -> None:
+        """Take the folders off ``sys.path`` that no hubconf.py has put there: the next load adds its own."""
+        if self._lasting is not None:
+            added = {root for root in self.roots() if root not in self._lasting}
+            self._path()[:] = [entry for entry in self._path() if self._sources.reached(entry) not in added]
+
     def add(self, root: str) -> None:
         """Put a folder before all others, unless it is on ``sys.path``."""
         if root not in self.roots():
             self._path().insert(0, self._sources.on_disk(root))
 
     def root_to_name(self, stock: str, found: tuple[Found, ...]) -> str | None:
-        """Return the folder that the name of the module ``stock`` must tell, because a fresh process does not know it.
+        """Return the folder after which the module ``stock`` is named, as a fresh process does not know that folder.
 
         The submodules of a package have the name of their package.
         """
         if self._lasting is None or not found or found[0].kind == "folder" or stock.startswith(ROOT):
             return None
-        *parents, leaf = stock.split(".")
-        roots = self.roots()
-        in_front = [root for root in roots[: roots.index("")] if root not in self._lasting]
-        root = next((root for root in in_front if posixpath.join(root, *parents) == found[0].folder), None)
-        if root is None or (parents and not self._is_bare(root, parents)):
-            return None
-        if not parents and self._sources.folders_that_hold(leaf) == {root}:
-            return None
-        again = self.among([posixpath.join(lasting, *parents) for lasting in self._lasting], leaf)
-        return None if again == found else root
+        parents = stock.split(".")[:-1]
+        added = [root for root in self.roots() if root not in self._lasting]
+        root = next((root for root in added if posixpath.join(root, *parents) == found[0].folder), None)
+        return root if root is not None and (not parents or self._is_bare(root, parents)) else None
 
     def _is_bare(self, root: str, parents: Sequence[str]) -> bool:
         parent = self._sources.look(root, "/".join(parents))

@@ -23,8 +23,8 @@ ROOT = "__root_"
 def package_of(folder: str) -> str:
     """Return the name of the package that stands for a folder which code put on its ``sys.path`` while it ran.
 
-    A fresh process, which unpickles an object or runs a worker, imports hubconf.py and knows no such folder. What it
-    would look for in vain, or find elsewhere, has the folder in its name: ``v2/model.py`` is ``__root_v2__.model``.
+    A fresh process, which unpickles an object or runs a worker, imports hubconf.py and knows no such folder. So what
+    comes from there has the folder in its name: ``v2/model.py`` is ``__root_v2__.model``.
     """
     return f"{ROOT}{re.sub(r'[^A-Za-z0-9]', lambda found: f'_{ord(found[0]):x}_', folder)}__"
 
@@ -64,8 +64,13 @@ class Sources:
                 return spelled[len(root) + 1 :].replace(os.sep, "/")
         return None
 
-    def reached(self, path: str) -> str | None:
-        """Do what ``inside`` does, also for a path that leads into the tree through a link elsewhere."""
+    def reached(self, path: object) -> str | None:
+        """Do what ``inside`` does, also for a path that leads into the tree through a link elsewhere.
+
+        What is no string is no path, as on ``sys.path``.
+        """
+        if not isinstance(path, str):
+            return None
         found = self.inside(path)
         return self.inside(os.path.realpath(path)) if found is None and Path(path).is_absolute() else found
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hublock.runtime.modules.companions import import_installed
 from hublock.runtime.modules.loading import (
@@ -28,6 +28,9 @@ from hublock.runtime.modules.shims import Shims
 from hublock.runtime.modules.sources import Found, Sources, package_of
 from hublock.runtime.repository import MARKER, Repository, namespace
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 
 class Space:
     """What all modules of one repository share.
@@ -36,10 +39,10 @@ class Space:
     of the tree that the repository's code puts on its ``sys.path``.
     """
 
-    def __init__(self, repository: Repository) -> None:
-        """Serve ``repository``, whose listing must already be proven."""
+    def __init__(self, repository: Repository, name: str) -> None:
+        """Serve ``repository``, whose listing must already be proven, as the package ``name``."""
         self.sources = Sources(repository)
-        self.name = namespace(repository)
+        self.name = name
         self.extra: dict[str, ModuleType] = {}
         """What the repository's code put into ``sys.modules`` under names that are not its own."""
         self._shims = Shims(self, [str(repository.root), *sys.path])
@@ -47,19 +50,33 @@ class Space:
         self._builtins = {**vars(builtins), "__import__": self.import_}
         self._companions: dict[str, Path] = {}
         self._aliases: set[str] = set()
+        self._rooted = False
 
-    def redirect(self, name: str, importer: str = "") -> str | None:
+    def redirect(self, name: str, importer: str | None = None) -> str | None:
         """Return the full name under which the repository serves the absolute module ``name``; None if it does not.
 
-        ``importer`` is the full name of the module that asks: one of a folder put on ``sys.path`` finds its neighbours.
+        ``importer`` is the full name of the module that asks, else whose frame is nearest: one of a folder put on
+        ``sys.path`` finds its neighbours.
         """
         top = name.partition(".")[0]
+        if importer is None:
+            importer = self._caller() if self._rooted else ""
         package = importer.removeprefix(f"{self.name}.").partition(".")[0]
         root = self.sources.root_of(package)
         neighbour = self.sources.look(root, top) if root is not None and top not in RESERVED else None
         if neighbour is not None and neighbour.kind != "folder":
             return f"{self.name}.{package}.{name}"
         return f"{self.name}.{name}" if self.owns(top) else None
+
+    def _caller(self) -> str:
+        """Return the full name of the module of this repository that calls."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            name = str(frame.f_globals.get("__name__"))
+            if name.startswith(f"{self.name}."):
+                return name
+            frame = frame.f_back
+        return ""
 
     def owns(self, top: str) -> bool:
         """Tell whether the top-level name ``top`` is the tree's: a bare folder never hides an installed package."""
@@ -73,6 +90,7 @@ class Space:
         root = self.sources.root_of(stock)
         if root is not None:
             self._search.add(root)
+            self._rooted = True
             return folder_spec(fullname, root, self)
         package, _, leaf = stock.rpartition(".")
         if not package:
@@ -103,6 +121,7 @@ class Space:
 
     def forget_roots(self) -> None:
         """Look again, in the next load, for modules found in folders that no hubconf.py has put on ``sys.path``."""
+        self._search.forget_added()
         while self._aliases:
             sys.modules.pop(self._aliases.pop(), None)
 
@@ -121,7 +140,7 @@ class Space:
 
         Functions keep the builtins that their module had when they were made.
         """
-        vars(module)[MARKER] = self.name
+        vars(module)[MARKER] = namespace(self.sources.repository)
         vars(module)["__builtins__"] = self._builtins
 
     def import_(

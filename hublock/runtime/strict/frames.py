@@ -4,7 +4,6 @@ import os
 import site
 import sys
 import sysconfig
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,15 +22,22 @@ def remember_tree(root: Path) -> None:
     _trees.add(f"{root}{os.sep}")
 
 
+USERS = ""
+"""What is said instead of a namespace where the user's own code calls."""
+
+
 def innermost_namespace() -> str | None:
     """Return the namespace of the repository that calls: of the frames that are no library's, the innermost decides.
 
-    None if that is one of the user's own: a hook or a dataset that code of a repository calls.
+    ``USERS`` if that is one of the user's own: a hook or a dataset that code of a repository calls. None if there is
+    none: in a thread that a library has started.
     """
     for frame in _frames():
         marker: str | None = frame.f_globals.get(MARKER)
-        if marker is not None or _is_users(frame):
+        if marker is not None:
             return marker
+        if _is_users(frame):
+            return USERS
     return None
 
 
@@ -49,31 +55,25 @@ def _frames() -> "Iterator[FrameType]":
 
 
 def _is_users(frame: "FrameType") -> bool:
-    """Say whether a frame is of the program itself: its script or notebook, or a file beside or below it."""
-    if frame.f_globals.get("__name__") == "__main__":
-        return True
+    """Say whether a frame is of the program, or of what its user wrote: neither a library's nor a repository's."""
     file = frame.f_code.co_filename
-    return not file.startswith("<") and not _is_librarys(file) and file.startswith(_own_folders())
+    if file.startswith("<"):
+        # generated code is its maker's, but for `python -c`
+        return frame.f_globals.get("__name__") == "__main__"
+    return not _is_others(file)
 
 
 @cache
-def _is_librarys(file: str) -> bool:
+def _is_others(file: str) -> bool:
+    return file.startswith((*_libraries(), *_trees))
+
+
+def _libraries() -> list[str]:
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    # hublock and torch may be installed from where they are developed
-    developed = [module.__file__ for name in ("hublock", "torch") if (module := sys.modules.get(name)) is not None]
-    folders += [*site.getsitepackages(), site.getusersitepackages(), *(_folder(path) for path in developed if path)]
-    return file.startswith((*(f"{folder}{os.sep}" for folder in folders), *_trees))
-
-
-def _own_folders() -> tuple[str, ...]:
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    folders = [_folder(script)] if isinstance(script, str) else []
-    # the current folder may be gone
-    with suppress(OSError):
-        folders.append(str(Path.cwd()))
-    return tuple(f"{folder.rstrip(os.sep)}{os.sep}" for folder in folders)
-
-
-def _folder(file: str) -> str:
-    return str(Path(file).absolute().parent)
+    folders += [*site.getsitepackages(), site.getusersitepackages()]
+    for name in ("hublock", "torch"):
+        # may be installed from where they are developed
+        file = getattr(sys.modules.get(name), "__file__", None)
+        folders += [str(Path(file).parent)] if file else []
+    return [f"{folder}{os.sep}" for folder in folders]

@@ -64,12 +64,14 @@ def _host(scope: Scope, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host.lower() in ("localhost", "localhost."):
+    # who asks for its own name, as socket.getfqdn() does, reaches nobody else
+    if host.lower() in ("localhost", "localhost.", socket.gethostname().lower()):
         return True
     try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
+    return address.is_loopback or address.is_unspecified
 
 
 def _popen(scope: Scope, arguments: tuple[Any, ...]) -> None:

@@ -1,16 +1,16 @@
 """What foreign code asked for and did not get, and how a child process tells the load that started it."""
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import current_process
 from pathlib import Path
 
 from hublock import errors
 from hublock.errors import HublockError
 
-PARENTS_FILE = "HUBLOCK_REFUSALS"
-"""The variable that tells a process started inside a load where that load will look for what it was refused."""
+PARENTS_NOTES = "hublock_notes"
+"""What tells a process of ``multiprocessing``, by whatever method it was started, where its load will look."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,5 +45,5 @@ def take(notes: Path) -> list[Refusal]:
 
 def parents_notes() -> Path | None:
     """Return where the load that started this process looks, if one did."""
-    told = os.environ.get(PARENTS_FILE)  # noqa: TID251 - no setting: a word from the parent
+    told = vars(current_process())["_config"].get(PARENTS_NOTES)
     return Path(told) if told else None

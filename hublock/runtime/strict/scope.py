@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -62,15 +62,16 @@ class Scope:
     """What the code itself wrote with ``torch.save``."""
     tolerated: Container[str] = ()
     """What may be refused without a word."""
-    accompanied: bool = False
-    """Another load of one of its repositories ran at the same time, and may hold what this one imported."""
-    refused_at_import: bool = False
-    """Modules of its repositories may hold what they fell back to when they were imported."""
+    as_locked: bool = True
+    """Whether its arguments are those of a locked call; else what the locked calls could do without, it may need."""
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Make this scope the one of the current context."""
-        token = _current.set(self)
+    def entered(self, *, following: bool = False) -> Iterator[None]:
+        """Make this scope the one of the current context.
+
+        Where it is only ``following`` a load, as threads do, the user's own code is outside once the load has returned.
+        """
+        token = _current.set(_Following(self) if following else self)
         try:
             yield
         finally:
@@ -94,22 +95,21 @@ class Scope:
         """Return ``function`` such that it runs inside this scope, wherever it is called."""
 
         def inside(*args: Any, **kwargs: Any) -> T:
-            with self.entered():
+            with self.entered(following=True):
                 return function(*args, **kwargs)
 
         return inside
 
     def adopt(self, repository: Repository) -> None:
         """Let the frames of ``repository`` belong to this scope, from now on and after the load."""
-        remember_tree(repository.root)
+        if not repository.is_users_own:
+            remember_tree(repository.root)
         scopes = _namespaces.setdefault(namespace(repository), {})
         # the newest last
         scopes.pop(self.owner, None)
         scopes[self.owner] = self
         if repository not in self.repositories:
             self.repositories.append(repository)
-        for other in _beside(self, [namespace(repository)]):
-            other.accompanied = self.accompanied = True
 
     def ask(self, what: str, question: Callable[[Answers], T], *, file: str = "") -> T:
         """Return the answer to ``question``, asked outside the scope; a refusal is remembered and raised.
@@ -141,23 +141,49 @@ class Scope:
         return [other for found in scopes for other in list(found.values()) if other is not self]
 
     def remember(self, refusal: Refusal) -> None:
-        """Remember a refusal; in a process that a load started, write it down for that load.
+        """Remember a refusal, also for loads beside this one; in a process that a load started, write it down for that.
 
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
-        self.refusals.append(refusal)
-        namespaces = importing()
-        for scope in _beside(self, namespaces):
-            # it gets the same modules
-            scope.refusals.append(refusal)
-            scope.refused_at_import = True
-        self.refused_at_import |= bool(namespaces)
-        if self.repositories and not self.loading and refusal.what not in self.tolerated:
-            warnings.warn(f"{refusal.error.message}; what the model returns now may be wrong", stacklevel=2)
+        self._note(refusal)
+        spoilt = importing()
+        for scope in self._beside():
+            # it gets the same modules, or what the same function keeps
+            if scope.owner == self.owner or spoilt & scope.namespaces:
+                scope.refusals.append(refusal)
         notes = self.notes if os.getpid() != self.process else parents_notes()
         if notes is not None:
             with outside():
                 write_down(refusal, notes)
+        if self.repositories and not self.loading and refusal.what not in self.tolerated:
+            # a warning that is made an error would take the place of the refusal
+            with suppress(Warning):
+                warnings.warn(f"{refusal.error.message}; what the model returns now may be wrong", stacklevel=2)
+
+    def _note(self, refusal: Refusal) -> None:
+        from hublock.runtime import isolation
+
+        self.refusals.append(refusal)
+        # what the code falls back to, it may keep: the next load meets none of it
+        for repository in self.repositories if self.loading and not self._tolerates(refusal) else ():
+            isolation.retire(repository)
+
+    def _tolerates(self, refusal: Refusal) -> bool:
+        tolerable = isinstance(refusal.error, UnlockedDownload) and (self.as_locked or not refusal.file)
+        return tolerable and refusal.what in self.tolerated
+
+    @property
+    def namespaces(self) -> set[str]:
+        """Those of its repositories."""
+        return {namespace(repository) for repository in self.repositories}
+
+    def is_alone(self) -> bool:
+        """Say whether no other load under way runs code of its repositories."""
+        return not self._beside()
+
+    def _beside(self) -> list["Scope"]:
+        others = [other for other in list(_under_way) if other is not self]
+        return [other for other in others if other.namespaces & self.namespaces]
 
     @property
     def notes(self) -> Path:
@@ -185,46 +211,43 @@ class Scope:
         self.by_digest[file.digest] = file
         return file
 
-    def first_refusal(self, tolerated: Container[str], *, as_locked: bool = True) -> HublockError | None:
-        """Return the first refusal that is not ``tolerated``; only an unlocked download can be.
-
-        Unless the call is ``as_locked``, a file is not: what the locked calls could do without, others may need.
-        """
-        self.refusals += take(self.notes)
-        for refusal in self.refusals:
-            tolerable = isinstance(refusal.error, UnlockedDownload) and (as_locked or not refusal.file)
-            if not (tolerable and refusal.what in tolerated):
-                return refusal.error
-        return None
+    def first_refusal(self) -> HublockError | None:
+        """Return the first refusal that is not tolerated; only an unlocked download can be."""
+        for refusal in take(self.notes):
+            self._note(refusal)
+        return next((refusal.error for refusal in self.refusals if not self._tolerates(refusal)), None)
 
 
 class _Outside(Enum):
     OUTSIDE = "our own work on behalf of foreign code"
 
 
-_current: ContextVar[Scope | _Outside | None] = ContextVar("hublock_scope", default=None)
+@dataclass(frozen=True, slots=True)
+class _Following:
+    """In a thread or job that a scope has started."""
+
+    scope: Scope
+
+
+_current: ContextVar[Scope | _Following | _Outside | None] = ContextVar("hublock_scope", default=None)
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
 _under_way: list[Scope] = []
 
 
-def _beside(scope: Scope, namespaces: Collection[str]) -> list[Scope]:
-    """Return the other loads under way that run code of ``namespaces``."""
-    others = [other for other in list(_under_way) if other is not scope]
-    return [other for other in others if any(namespace(repository) in namespaces for repository in other.repositories)]
-
-
 def current() -> Scope | None:
     """Return the scope of whoever calls, or None for the user's own code."""
     scope = _current.get()
+    if isinstance(scope, _Following):
+        return scope.scope if scope.scope.loading else _of_frames(scope.scope)
     if scope is None:
-        return _of_frames() if _namespaces else None
+        return _of_frames(None) if _namespaces else None
     return scope if isinstance(scope, Scope) else None
 
 
-def _of_frames() -> Scope | None:
+def _of_frames(otherwise: Scope | None) -> Scope | None:
     marker = innermost_namespace()
-    return next(reversed(_namespaces.get(marker, {}).values()), None) if marker is not None else None
+    return otherwise if marker is None else next(reversed(_namespaces.get(marker, {}).values()), None)
 
 
 def is_adopted(repository: Repository) -> bool:

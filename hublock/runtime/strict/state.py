@@ -31,8 +31,7 @@ def kept(scope: Scope) -> Iterator[None]:
     _begin()
     path = list(sys.path)
     try:
-        with scope.under_way():
-            yield
+        yield
     finally:
         _end()
         _restore(scope)

@@ -5,6 +5,7 @@ A patched attribute misses ``from torch.hub import load`` and ``functools.partia
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS, unwrap
 from types import CodeType, FunctionType
 from typing import Any
@@ -19,18 +20,28 @@ def swap(function: Function, decide: Callable[[Function], Function]) -> None:
     """Let every call of ``function`` go to ``decide(original)``, once per process; a second swap does nothing.
 
     Identity, signature, defaults, closure, name and source of ``function`` stay. ``original`` is a new function with
-    the original code; decorators that keep ``__wrapped__`` are looked through.
+    the original code; decorators that keep ``__wrapped__``, and partials, are looked through.
 
     Raises:
         TypeError: ``function`` is not written in Python.
     """
-    target = unwrap(function)
+    target = _innermost(function)
     if not isinstance(target, FunctionType):
         raise TypeError(f"{function!r} has no code object")
     with _lock:
         if target not in _swapped:
             target.__code__ = _forwarding(target.__code__, decide(_copy(target)))
             _swapped.add(target)
+
+
+def _innermost(function: Function) -> Function:
+    """Look through decorators, and through what users put in its place: ``partial(torch.load, weights_only=False)``."""
+    while True:
+        inner = unwrap(function)
+        inner = inner.func if isinstance(inner, partial) else getattr(inner, "__func__", inner)
+        if inner is function:
+            return function
+        function = inner
 
 
 def _copy(function: FunctionType) -> FunctionType:
