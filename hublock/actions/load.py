@@ -49,10 +49,10 @@ def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
     answers = LockedAnswers(lock, match.repo, match.models, store)
     answers.prefetch()
     answers.check_sizes()
-    repository = verified(match.repo, store, private=any(model.writes_tree for model in match.models))
-    check_environment(match, lock, repository)
+    repository = verified(match.repo, lock, store)
+    alike = tuple(model for model in match.models if _called_as(model, call))
+    _check_environment(match, alike, lock, store, repository)
     args, kwargs = arguments(call, repository)
-    alike = [model for model in match.models if _called_as(model, call)]
     return torchhub.run(
         repository,
         match.entrypoint,
@@ -102,13 +102,8 @@ def _called_as(model: Model, call: Call) -> bool:
     return same(list(model.args), args) and same(dict(model.kwargs), kwargs)
 
 
-def verified(repo: Repo, store: Store, *, private: bool = False) -> Repository:
-    """Return the tree of ``repo``, every byte of it compared with the lock.
-
-    Args:
-        repo: the locked repository.
-        store: where its tree is.
-        private: give a copy that lives until the process exits, for a repository that writes beside its own files.
+def verified(repo: Repo, lock: Lock, store: Store) -> Repository:
+    """Return the tree of ``repo``, every byte of it compared with the lock; a copy of it if its code writes there.
 
     Raises:
         OfflineError: the tree is not in the store.
@@ -117,20 +112,18 @@ def verified(repo: Repo, store: Store, *, private: bool = False) -> Repository:
     if store.tree(repo.digest) is None:
         raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync")
     tree = store.check_tree(repo.digest)
-    root = writable_copy(tree.root) if private else tree.root
+    root = writable_copy(tree.root) if lock.is_written(repo) else tree.root
     return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
 
 
-def check_environment(match: Match, lock: Lock, repository: Repository) -> None:
+def _check_environment(match: Match, alike: Sequence[Model], lock: Lock, store: Store, repository: Repository) -> None:
     """Refuse, before any import, what cannot run here; warn of drift from the traced versions once.
 
-    Raises:
-        MissingDependency: packages are missing; all are named.
-        EnvironmentMismatch: a package does not fit.
+    ``alike`` are the models with the arguments of this call: what they load from other repositories it will load too.
     """
-    models = (match.named,) if match.named else match.models
+    models = alike or ([match.named] if match.named else match.models)
     drift = environment.check(
-        dependencies=match.repo.dependencies,
+        dependencies=[*match.repo.dependencies, *_of_nested(alike, lock, store)],
         requires=sorted({item for model in models for item in model.requires}),
         traced_with=sorted({item for model in models for item in model.traced_with}),
         exact=lock.environment == "exact",
@@ -139,6 +132,19 @@ def check_environment(match: Match, lock: Lock, repository: Repository) -> None:
     )
     for sentence in drift:
         _warn_once(f"{match.repo.id}: {sentence}")
+
+
+def _of_nested(models: Sequence[Model], lock: Lock, store: Store) -> list[str]:
+    """Return what the repositories need that ``models`` load from within, except what their trees hold themselves."""
+    named = sorted({name for model in models for name in model.repos})
+    nested = [repo for name in named if (repo := lock.repo(name)) is not None and repo.dependencies]
+    trees = [(repo, store.tree(repo.digest)) for repo in nested]
+    return [
+        name
+        for repo, tree in trees
+        for name in repo.dependencies
+        if tree is not None and name.partition(".")[0] not in tree.listing.top_names
+    ]
 
 
 def arguments(call: Call, repository: Repository) -> tuple[list[object], dict[str, object]]:
@@ -187,7 +193,7 @@ def admitted(repo: Repo, lock: Lock, store: Store) -> Repository:
         TreeMismatch: a file of it was changed.
         MissingDependency: torch cannot be imported.
     """
-    repository = verified(repo, store, private=any(model.writes_tree for model in repo.models))
+    repository = verified(repo, lock, store)
     torchhub.admit(repository, answers=LockedAnswers(lock, repo, repo.models, store))
     return repository
 

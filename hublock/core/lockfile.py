@@ -195,6 +195,12 @@ class Lock:
         key = Reference.parse(reference).key
         return next((repo for repo in self.repos if Reference.parse(repo.id).key == key), None)
 
+    def is_written(self, repo: Repo) -> bool:
+        """Say whether any model that loads ``repo`` writes beside the code: all loads of it run on a copy then."""
+        key = Reference.parse(repo.id).key
+        rows = ((other, model) for other in self.repos for model in other.models if model.writes_tree)
+        return any(other.id == repo.id or key in {Reference.parse(name).key for name in m.repos} for other, m in rows)
+
     def model(self, name: str) -> tuple[Repo, Model] | None:
         """Return the model of that name and its repository."""
         rows = ((repo, model) for repo in self.repos for model in repo.models)

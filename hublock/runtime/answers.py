@@ -19,7 +19,7 @@ from hublock.runtime.repository import Repository
 from hublock.runtime.strict.placing import writable_copy
 
 if TYPE_CHECKING:
-    from hublock.store.store import Store, StoredTree
+    from hublock.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +76,6 @@ class LockedAnswers:
         self._repo = repo
         self._models = tuple(models)
         self._store = store
-        self._copies: dict[Digest, Path] = {}
-        self._copying = threading.Lock()
 
     def prefetch(self) -> None:
         """Begin to hash what the models fetch, in a thread of its own; what is absent is left for later to report."""
@@ -130,16 +128,8 @@ class LockedAnswers:
         if repo is None:
             raise self._unlocked(reference)
         tree = self._store.check_tree(repo.digest)
-        return Repository(id=repo.id, digest=repo.digest, root=self._root_of(tree), listing=tree.listing)
-
-    def _root_of(self, tree: "StoredTree") -> Path:
-        """Return where a nested tree is imported from: a copy where any of the models writes beside its code."""
-        if not any(model.writes_tree for model in self._models):
-            return tree.root
-        with self._copying:
-            if tree.digest not in self._copies:
-                self._copies[tree.digest] = writable_copy(tree.root)
-            return self._copies[tree.digest]
+        root = writable_copy(tree.root) if self._lock.is_written(repo) else tree.root
+        return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
 
     def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
         """Return the locked answer to ``method url``; None if the lock has none."""

@@ -6,7 +6,8 @@ Two repositories, or two versions of one, that share every module name live side
 """
 
 import importlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, n
 
 __all__ = [
     "MARKER", "PACKAGE", "Lookup", "Repository", "explained", "find_class", "import_hubconf", "install", "namespace",
-    "namespace_of", "retire", "stock_names",
+    "namespace_of", "retire", "stock_names", "take_in",
 ]  # fmt: skip
 
 
@@ -57,6 +58,15 @@ def import_hubconf(repository: Repository, *, alone: bool = True) -> ModuleType:
             raise
         raise said from error
     return importlib.import_module(f"{space.name}.hubconf")
+
+
+def take_in(repository: Repository, names: Iterable[str]) -> None:
+    """Take modules of files of ``repository`` out of ``sys.modules``: plain loaders put them there for everybody."""
+    space = FINDER.register(repository)
+    for name in names:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if isinstance(file, str) and space.sources.inside(file) and not name.startswith(f"{PACKAGE}."):
+            space.extra[name] = sys.modules.pop(name)
 
 
 def retire(repository: Repository) -> None:

@@ -1,15 +1,17 @@
 """What a locked call may do, and what is proven of its result."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from hublock.actions.load import Call, load
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.matching import match
 from hublock.core.tree import SourceFile
-from hublock.errors import UnlockedDownload
+from hublock.errors import EnvironmentMismatch, MissingDependency, UnlockedDownload
 from hublock.store.store import Store
 
 HUBCONF = b"""
@@ -20,6 +22,65 @@ def net(url=None):
     except OSError:
         return "random"
 """
+
+
+def stored(store: Store, name: str, hubconf: str, *models: Model) -> Repo:
+    """Put a tree of two files into the store and return its entry in a lock."""
+    files = {"hubconf.py": hubconf, "own.py": ""}
+    tree = store.add_tree([SourceFile(path=path, mode="100644", data=text.encode()) for path, text in files.items()])
+    return Repo(
+        id=name, ref="HEAD", commit="0" * 40, tree=Digest("git-sha1", "0" * 40), digest=tree.digest, models=models
+    )
+
+
+WRITES = """
+import os
+here = os.path.dirname(__file__)
+def reads():
+    return here
+def writes():
+    with open(os.path.join(here, "written"), "a") as file:
+        file.write("x")
+    return os.path.getsize(os.path.join(here, "written"))
+"""
+
+
+@pytest.mark.parametrize("order", ["reads writes writes", "writes writes reads", "writes reads writes"])
+def test_all_entry_points_of_a_repository_that_writes_beside_its_code_run_on_one_copy(
+    tmp_path: Path, order: str
+) -> None:
+    store = Store(tmp_path)
+    models = (Model(name="r", entrypoint="reads"), Model(name="w", entrypoint="writes", writes_tree=True))
+    repo = stored(store, "a/writes", WRITES + f"# {tmp_path}", *models)
+    lock = Lock(repos=(repo,))
+    got = [load(Call(match=match(lock, "a/writes", name, file="hub.lock")), lock, store) for name in order.split()]
+
+    assert [item for item in got if isinstance(item, int)] == [1, 2]
+    assert [item for item in got if isinstance(item, str) and item.startswith(str(tmp_path))] == []
+    store.check_tree(repo.digest)
+
+
+def test_what_a_call_needs_is_what_models_with_its_arguments_need(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    inner = replace(stored(store, "a/inner", "def net(): ..."), dependencies=("own", "not_here_1"))
+    plain = Model(name="plain", entrypoint="net", traced_with=(f"torch=={torch.__version__.partition('+')[0]}",))
+    old = Model(name="old", entrypoint="net", kwargs={"n": 1}, requires=("torch<1",), traced_with=("torch==1.0",))
+    nests = Model(name="nests", entrypoint="net", kwargs={"n": 2}, repos=("a/inner",))
+    outer = replace(
+        stored(store, "a/outer", "def net(n=0): return n", plain, old, nests),
+        dependencies=("not_here_2",),
+    )
+    ran = Lock(repos=(inner, replace(outer, dependencies=())), environment="exact")
+
+    def call(lock: Lock, **kwargs: object) -> object:
+        return load(Call(match=match(lock, "a/outer", "net", file="hub.lock"), kwargs=kwargs), lock, store)
+
+    assert call(ran) == 0
+    with pytest.raises(EnvironmentMismatch, match="torch<1 is required"):
+        call(ran, n=1)
+    with pytest.raises(MissingDependency) as caught:
+        call(Lock(repos=(inner, outer)), n=2)
+    assert caught.value.hint == "pip install not_here_2 not_here_1"
 
 
 def test_what_the_locked_call_tolerates_excuses_no_file_of_another_call(tmp_path: Path) -> None:

@@ -175,6 +175,26 @@ class TestBystanders:
         assert sys.argv == arguments
         assert not hasattr(torch.hub, "changed_by_a_load")
 
+    @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+    def test_modules_that_plain_loaders_make_are_their_repositorys(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        text = """
+            import os, pkgutil
+            def model():
+                [found] = pkgutil.iter_modules([os.path.join(os.path.dirname(__file__), "plugins")])
+                return found.module_finder.find_spec(found.name).loader.load_module(found.name).word
+        """
+        repos = [
+            repository(text, {"plugins/plug.py": "from helper import word\n", "helper.py": f"word = {word!r}\n"})
+            for word in "ab"
+        ]
+        before = set(sys.modules)
+
+        for _ in range(2):
+            assert [torchhub.run(repo, "model", answers=shelf) for repo in repos] == ["a", "b"]
+        assert {name for name in set(sys.modules) - before if not name.startswith("hublock.repos.")} == set()
+
     def test_the_real_path_is_as_before_whatever_detour_changed_it(
         self, shelf: Shelf, repository: MakeRepository
     ) -> None:

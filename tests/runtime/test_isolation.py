@@ -7,6 +7,7 @@ import linecache
 import os
 import pickle
 import random
+import site
 import subprocess
 import sys
 import threading
@@ -707,6 +708,72 @@ def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_a
         assert [_in_a_fresh_process(repository, [net], "part") for net in nets] == [
             [f"{net.part} {net.late()}"] for net in nets
         ]
+
+
+def test_a_class_of_a_file_that_code_names_by_its_path_is_found_again(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import importlib.util, os, sys
+                def model():
+                    path = os.path.join(os.path.dirname(__file__), "plug-ins", "plugin.py")
+                    spec = importlib.util.spec_from_file_location("plugin", path)
+                    module = sys.modules["plugin"] = importlib.util.module_from_spec(spec)
+                    spec.loader.exec_module(module)
+                    return sys.modules["plugin"].Net()
+            """,
+            "plug-ins/plugin.py": """
+                from __future__ import annotations
+                import dataclasses, typing
+                from value import number
+                @dataclasses.dataclass
+                class Net:
+                    shared: typing.ClassVar[int] = number
+                    def late(self):
+                        return self.shared
+            """,
+            "value.py": "number = 7",
+        },
+    )
+    net = import_hubconf(repository).model()
+
+    assert dataclasses.fields(net) == ()
+    assert inspect.getsource(type(net)).splitlines()[1] == "class Net:"
+    assert type(pickle.loads(pickle.dumps(net))) is type(net)
+    assert "plugin" not in sys.modules
+    assert _in_a_fresh_process(repository, [net], "shared") == ["7 7"]
+
+
+def test_libraries_find_what_a_repository_names_to_them(tmp_path: Path) -> None:
+    (tmp_path / "site" / "library_of_tests").mkdir(parents=True)
+    (tmp_path / "site" / "library_of_tests" / "__init__.py").write_text(
+        "import importlib\ndef find(name):\n    return importlib.import_module(name).NAME\n"
+        "def missing():\n    from library_of_tests.missing import thing\n    return thing\n"
+    )
+    repository = make_repository(
+        tmp_path / "tree",
+        {
+            "hubconf.py": """
+                import sys, types
+                stub = types.ModuleType("library_of_tests.missing")
+                stub.thing = 5
+                sys.modules["library_of_tests.missing"] = stub
+                import library_of_tests
+                found = library_of_tests.find("models.yolo"), library_of_tests.missing()
+            """,
+            "models/yolo.py": "NAME = 'the tree'",
+        },
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path / "site"))
+        patch.setattr(site, "getusersitepackages", lambda: str(tmp_path / "site"))
+        assert import_hubconf(repository).found == ("the tree", 5)
+        library = importlib.import_module("library_of_tests")
+        with pytest.raises(ModuleNotFoundError):
+            library.find("models.yolo")
+    for name in ("library_of_tests", "library_of_tests.missing"):
+        del sys.modules[name]
 
 
 def _in_a_fresh_process(repository: isolation.Repository, nets: list[object], *names: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The one meta-path finder: it answers for everything below ``hublock.repos`` and for nothing else."""
 
+import importlib
 import importlib.machinery
 import re
 import sys
@@ -8,10 +9,12 @@ from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType
 
 from hublock.errors import TreeMismatch
+from hublock.runtime.modules.loading import TreeLoader
 from hublock.runtime.modules.ownership import OwnFinder
 from hublock.runtime.modules.rewriting import compile_source
 from hublock.runtime.modules.space import Space
 from hublock.runtime.repository import PACKAGE, Repository, namespace
+from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.swap import Function, swap
 
 Lookup = Callable[[str], Repository | None]
@@ -124,8 +127,39 @@ def _held_to_listing(original: Function) -> Function:
     return get_code
 
 
+def _prepared(original: Function) -> Function:
+    """Let modules that plain loaders run be the repository's, with its names for what they import."""
+
+    def exec_module(loader: object, module: ModuleType) -> None:
+        path = getattr(loader, "path", None)
+        if not isinstance(loader, TreeLoader) and isinstance(path, str):
+            for space in FINDER.spaces():
+                if space.sources.inside(path):
+                    space.prepare(module)
+        original(loader, module)
+
+    return exec_module
+
+
+def _as_their_caller(original: Function) -> Function:
+    """Let a library that is given a module's name by a repository find it as the repository does."""
+
+    def import_module(name: str, package: str | None = None) -> ModuleType:
+        calling = innermost_namespace() if package is None and not name.startswith(".") else None
+        for space in FINDER.spaces() if calling else ():
+            target = space.redirect(name) if namespace(space.sources.repository) == calling else None
+            if target is not None:
+                name = target
+        found: ModuleType = original(name, package)
+        return found
+
+    return import_module
+
+
 def install() -> None:
     """Put the finder before all others."""
     swap(importlib.machinery.SourceFileLoader.get_code, _held_to_listing)
+    swap(importlib.machinery.SourceFileLoader.exec_module, _prepared)
+    swap(importlib.import_module, _as_their_caller)
     if not sys.meta_path or sys.meta_path[0] is not FINDER:
         sys.meta_path[:] = [FINDER, *(finder for finder in sys.meta_path if finder is not FINDER)]

@@ -6,6 +6,7 @@ import importlib.machinery
 import importlib.util
 import io
 import linecache
+import sys
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,9 +82,8 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
 
     def load_module(self, fullname: str | None = None) -> ModuleType:
         """Make and run the module as old code does that names a file; only the repository finds it again."""
-        spec = importlib.machinery.ModuleSpec(fullname or self.name, self, origin=self.path)
-        module = importlib.util.module_from_spec(spec)
-        self.owner.extra[spec.name] = module
+        module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(self.name, self, origin=self.path))
+        sys.modules[self.name] = self.owner.extra[fullname or self.name] = module
         self.exec_module(module)
         return module
 
@@ -182,7 +182,7 @@ def spec_for(fullname: str, found: tuple[Found, ...], owner: Owner) -> importlib
         return _folder_spec(fullname, [owner.sources.on_disk(hit.path) for hit in found], FolderLoader, owner)
     if first.kind == "extension":
         return importlib.machinery.ModuleSpec(fullname, RefusedLoader(first.path, owner))
-    return _file_spec(fullname, first.path, owner, package=first.kind == "package")
+    return file_spec(fullname, first.path, owner, package=first.kind == "package")
 
 
 def folder_spec(fullname: str, folder: str, owner: Owner) -> importlib.machinery.ModuleSpec:
@@ -195,20 +195,20 @@ def repository_spec(fullname: str, owner: Owner) -> importlib.machinery.ModuleSp
     return _folder_spec(fullname, [owner.sources.on_disk("")], RepositoryLoader, owner)
 
 
-def _folder_spec(
-    fullname: str, folders: list[str], loader: type[FolderLoader], owner: Owner
-) -> importlib.machinery.ModuleSpec:
-    spec = importlib.machinery.ModuleSpec(fullname, loader(folders[0], owner), is_package=True)
-    spec.submodule_search_locations = folders
-    return spec
-
-
-def _file_spec(fullname: str, file: str, owner: Owner, *, package: bool) -> importlib.machinery.ModuleSpec:
+def file_spec(fullname: str, file: str, owner: Owner, *, package: bool) -> importlib.machinery.ModuleSpec:
     """Return the spec of a source file; it names no bytecode file, as one with a location would."""
     loader = TreeLoader(fullname, file, owner)
     spec = importlib.machinery.ModuleSpec(fullname, loader, origin=loader.path, is_package=package)
     if package:
         spec.submodule_search_locations = [str(Path(loader.path).parent)]
+    return spec
+
+
+def _folder_spec(
+    fullname: str, folders: list[str], loader: type[FolderLoader], owner: Owner
+) -> importlib.machinery.ModuleSpec:
+    spec = importlib.machinery.ModuleSpec(fullname, loader(folders[0], owner), is_package=True)
+    spec.submodule_search_locations = folders
     return spec
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from hublock.runtime.modules.ownership import installed
+from hublock.runtime.modules.sources import FILE
+
 _TARGET, _SHIMS = "__hublock_target__", "__hublock_shims__"
 _BY_NAME = {
     "importlib.resources": (
@@ -48,7 +51,7 @@ class View(Protocol):
     def companion_of(self, folder: str) -> Path | None:
         """Return the folder of the installed package that stands behind a folder of the tree."""
 
-    def loader_of(self, name: str, path: str) -> importlib.machinery.SourceFileLoader | None:
+    def loader_of(self, path: str) -> importlib.machinery.SourceFileLoader | None:
         """Return the verifying loader of a file of the tree, None for any other file."""
 
 
@@ -134,7 +137,8 @@ class Shims:
             name: str, location: Any = None, **rest: Any
         ) -> importlib.machinery.ModuleSpec | None:
             if location is not None and rest.get("loader") is None:
-                rest["loader"] = view.loader_of(name, os.fspath(location))
+                loader = rest["loader"] = view.loader_of(os.fspath(location))
+                name = loader.name if loader is not None else name
             return importlib.util.spec_from_file_location(name, location, **rest)
 
         return {"find_spec": view.find_spec, "spec_from_file_location": spec_from_file_location}
@@ -154,10 +158,16 @@ class Modules(MutableMapping[str, ModuleType]):
 
     def __setitem__(self, name: str, module: ModuleType) -> None:
         target = name if name.startswith(f"{self._view.name}.") else self._view.redirect(name)
+        if target is None and "." in name and name not in sys.modules and installed(name.partition(".")[0]):
+            # in place of what an installed package lacks by now, for others that look for it there
+            target = name
         if target is not None:
             sys.modules[target] = module
         else:
             self._view.extra[name] = module
+            own = str(getattr(module, "__name__", ""))
+            if own.startswith(f"{self._view.name}.{FILE}"):
+                sys.modules[own] = module
 
     def __delitem__(self, name: str) -> None:
         """Forget one of the repository's own modules; the process keeps its own."""
@@ -195,8 +205,8 @@ def _first_renamed(function: Callable[..., Any], view: View) -> Callable[..., An
 
 def _source_file_loader(view: View) -> type[importlib.machinery.SourceFileLoader]:
     class SourceFileLoader(importlib.machinery.SourceFileLoader):
-        def __new__(cls, fullname: str, path: str) -> Any:
-            verified = view.loader_of(fullname, path) if cls is SourceFileLoader else None
+        def __new__(cls, _fullname: str, path: str) -> Any:
+            verified = view.loader_of(path) if cls is SourceFileLoader else None
             return verified or super().__new__(cls)
 
     return SourceFileLoader

@@ -17,7 +17,7 @@ MAX_LINKS = 40
 """How many symbolic links one path may go through, as Linux allows."""
 
 
-ROOT = "__root_"
+ROOT, FILE = "__root_", "__file_"
 
 
 def package_of(folder: str) -> str:
@@ -26,7 +26,16 @@ def package_of(folder: str) -> str:
     A fresh process, which unpickles an object or runs a worker, imports hubconf.py and knows no such folder. So what
     comes from there has the folder in its name: ``v2/model.py`` is ``__root_v2__.model``.
     """
-    return f"{ROOT}{re.sub(r'[^A-Za-z0-9]', lambda found: f'_{ord(found[0]):x}_', folder)}__"
+    return f"{ROOT}{_escaped(folder)}__"
+
+
+def module_of(file: str) -> str:
+    """Return the name of the module that code makes of a file it names by its path, under whatever name."""
+    return f"{FILE}{_escaped(file)}__"
+
+
+def _escaped(path: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):x}_", path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +86,10 @@ class Sources:
     def root_of(self, package: str) -> str | None:
         """Return the folder for which the package ``package`` stands (see ``package_of``), if it does for any."""
         return self._roots_by_package.get(package) if package.startswith(ROOT) else None
+
+    def file_of(self, module: str) -> str | None:
+        """Return the file of which the module ``module`` was made (see ``module_of``), if it was made of one."""
+        return self._files_by_module.get(module) if module.startswith(FILE) else None
 
     def on_disk(self, path: str) -> str:
         """Return where the file or folder ``path`` of the tree lies."""
@@ -163,6 +176,10 @@ class Sources:
         if blob_id(os.fsencode(target)) != self._files[link].blob:
             raise self._mismatch(f"the link {link} of {self.repository.id} does not lead where the locked one does")
         return target
+
+    @cached_property
+    def _files_by_module(self) -> dict[str, str]:
+        return {module_of(path): path for path in self._files if path.endswith(".py")}
 
     @cached_property
     def _roots_by_package(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from hublock.runtime.modules.loading import (
     AliasLoader,
     FolderLoader,
     TreeLoader,
+    file_spec,
     folder_spec,
     repository_spec,
     spec_for,
@@ -25,7 +26,7 @@ from hublock.runtime.modules.loading import (
 from hublock.runtime.modules.ownership import RESERVED
 from hublock.runtime.modules.search import Search
 from hublock.runtime.modules.shims import Shims
-from hublock.runtime.modules.sources import Found, Sources, package_of
+from hublock.runtime.modules.sources import Found, Sources, module_of, package_of
 from hublock.runtime.repository import MARKER, Repository, namespace
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ class Space:
             self._search.add(root)
             self._rooted = True
             return folder_spec(fullname, root, self)
+        file = self.sources.file_of(stock)
+        if file is not None:
+            return file_spec(fullname, file, self, package=file.endswith("__init__.py"))
         package, _, leaf = stock.rpartition(".")
         if not package:
             return self._spec(stock, self._search.top(stock) or self._search.adopted(stock))
@@ -202,7 +206,10 @@ class Space:
             found = getattr(found, part)
         return found
 
-    def loader_of(self, name: str, path: str) -> TreeLoader | None:
-        """Return the verifying loader of a file of the tree, None for any other file."""
+    def loader_of(self, path: str) -> TreeLoader | None:
+        """Return the verifying loader of a file of the tree, None for any other file.
+
+        Whatever the code calls the module, its name tells the file: a fresh process knows nothing else of it.
+        """
         file = self.sources.reached(path)
-        return TreeLoader(name, file, self) if file else None
+        return TreeLoader(f"{self.name}.{module_of(file)}", file, self) if file else None

@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 
@@ -75,16 +76,32 @@ def _reflink(source: Path, target: Path) -> bool:
     return True
 
 
+_copies: dict[Path, Path] = {}
+_copying = threading.Lock()
+
+
 def writable_copy(root: Path) -> Path:
-    """Copy a stored tree, for code that writes beside its own files; the copy lives until the process exits."""
-    folder = Path(tempfile.mkdtemp(prefix="hublock-tree-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    copy = folder / root.name
+    """Return the one copy of a stored tree for code that writes beside its own files; it goes with this process."""
+    with _copying:
+        if root not in _copies:
+            folder = Path(tempfile.mkdtemp(prefix="hublock-tree-"))
+            atexit.register(_remove, folder, os.getpid())
+            _copies[root] = _copy_tree(root, folder / root.name)
+        return _copies[root]
+
+
+def _copy_tree(root: Path, copy: Path) -> Path:
     shutil.copytree(root, copy, symlinks=True)
     for path in (copy, *copy.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | 0o200)
     return copy
+
+
+def _remove(folder: Path, process: int) -> None:
+    # a forked child inherits the exit handlers, and uses the copy of its parent
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def show_repository(hub_dir: Path, name: str, root: Path) -> None:

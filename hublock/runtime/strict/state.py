@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hublock.runtime import isolation
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
 
@@ -29,13 +30,15 @@ _cwd: _Before = []
 def kept(scope: Scope) -> Iterator[None]:
     """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
     _begin()
-    path = list(sys.path)
+    path, modules = list(sys.path), set(sys.modules)
     try:
         yield
     finally:
         _end()
         _restore(scope)
         _clean_path(scope, path)
+        for repository in scope.repositories:
+            isolation.take_in(repository, sys.modules.keys() - modules)
 
 
 def before_chdir(scope: Scope) -> None:
