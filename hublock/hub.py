@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 def use(path: str | os.PathLike[str]) -> None:
     """Answer from the lock at ``path`` (a project folder or a lock file) from now on, in this whole process.
 
+    Processes that it starts do the same: ``HUBLOCK_PROJECT`` tells them.
+
     Raises:
         NotLocked: there is no lock.
         InvalidLock: it is not valid.
     """
-    locate.use_lock(path)
+    file = locate.named_lock(Path(path).expanduser().absolute())
+    read_named_lock(file)
+    os.environ["HUBLOCK_PROJECT"] = str(file)
 
 
 def load(
@@ -197,8 +201,8 @@ def get_dir() -> str:
 
 
 def set_dir(d: str | os.PathLike[str]) -> None:
-    """Use the store in the folder ``d`` from now on, in this process."""
-    locate.use_store(d)
+    """Use the store in the folder ``d`` from now on, in this process and those it starts (``HUBLOCK_CACHE_DIR``)."""
+    os.environ["HUBLOCK_CACHE_DIR"] = str(Path(d).expanduser().absolute())
 
 
 @contextmanager
@@ -243,11 +247,11 @@ def _tell_children(*, allow_local: bool) -> Mapping[str, str]:
         # `hublock run` has told them
         return {}
     try:
-        project = locate.lock_file(os.environ).parent.absolute()
+        lock = locate.lock_file(os.environ).absolute()
     except NotLocked:
-        # each call will say so
-        return {}
-    told = answering(os.environ, project, allow_local=allow_local)
+        # each call will say so, unless use() comes first
+        lock = None
+    told = answering(os.environ, lock, allow_local=allow_local)
     os.environ.update(told)
     return told
 

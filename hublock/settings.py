@@ -41,7 +41,7 @@ class Settings:
         project = environ.get("HUBLOCK_PROJECT")
         merged = {**(mirrors or {}), **_mirrors(environ.get("HUBLOCK_MIRRORS", ""))}
         return cls(
-            cache=Path(cache).absolute() if cache else _default_cache(),
+            cache=_expanded(cache, environ).absolute() if cache else _default_cache(),
             project=Path(project).absolute() if project else None,
             mirrors=tuple(sorted(merged.items(), key=lambda pair: (-len(pair[0]), pair[0]))),
             jobs=_jobs(environ.get("HUBLOCK_JOBS")),
@@ -82,7 +82,12 @@ def _jobs(text: str | None) -> int:
 def _torch_home(environ: Mapping[str, str]) -> Path:
     """Return the folder that torch.hub derives (torch/hub.py: TORCH_HOME, else XDG_CACHE_HOME/torch)."""
     named, cache = environ.get("TORCH_HOME"), environ.get("XDG_CACHE_HOME")
-    return Path(named) if named else (Path(cache) if cache else home(environ) / ".cache") / "torch"
+    return _expanded(named or f"{cache or '~/.cache'}/torch", environ)
+
+
+def _expanded(path: str, environ: Mapping[str, str]) -> Path:
+    """Return a path as a shell would have it: what sets variables for a container expands no ``~``."""
+    return home(environ) / path[2:] if path.startswith("~/") else Path(path)
 
 
 def _tokens(environ: Mapping[str, str]) -> dict[str, str]:

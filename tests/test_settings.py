@@ -49,3 +49,7 @@ def test_the_cache_of_torch_is_where_torch_looks() -> None:
     assert Settings.from_mapping({"TORCH_HOME": "/t"}).torch_home == Path("/t")
     assert Settings.from_mapping({"XDG_CACHE_HOME": "/x"}).torch_home == Path("/x/torch")
     assert Settings.from_mapping({"HOME": "/h"}).torch_home == Path("/h/.cache/torch")
+    # as torch does, where no shell has
+    assert Settings.from_mapping({"HOME": "/h", "TORCH_HOME": "~/t"}).torch_home == Path("/h/t")
+    assert Settings.from_mapping({"HOME": "/h", "XDG_CACHE_HOME": "~/x"}).torch_home == Path("/h/x/torch")
+    assert Settings.from_mapping({"HOME": "/h", "HUBLOCK_CACHE_DIR": "~/c"}).cache == Path("/h/c")

@@ -138,12 +138,12 @@ def find_project(start: Path, home: Path) -> Project | None:
 
 
 def open_project(named: Path) -> Project:
-    """Return the project a user named: its folder, or its manifest or lock file.
+    """Return the project a user named: its folder, or a file in it.
 
     Raises:
         InputError: there is no such folder.
     """
-    folder = named.parent if named.name in (MANIFEST, PYPROJECT, LOCK) else named
+    folder = named.parent if named.is_file() or named.name in (MANIFEST, PYPROJECT, LOCK) else named
     if not folder.is_dir():
         raise InputError(f"the project folder {folder} does not exist", hint=f"mkdir -p {folder}")
     return Project.at(folder)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hublock.actions.project import Project
+from hublock.settings import Settings
 
 STARTUP = Path(__file__).parent.parent / "startup"
 """The folder whose sitecustomize every Python finds first that is to answer."""
@@ -39,7 +40,7 @@ def run_program(
             words,
             {
                 **environ,
-                **answering(environ, project.folder.absolute(), allow_local=allow_local),
+                **answering(environ, project.lock.absolute(), allow_local=allow_local),
                 "HUBLOCK_RUN_STATUS": str(status),
                 "HUBLOCK_RUN_PARENT": str(os.getpid()),
                 "HUBLOCK_RUN_RECORD": "1" if record else "0",
@@ -51,12 +52,14 @@ def run_program(
     return code if code >= 0 else 128 - code
 
 
-def answering(environ: Mapping[str, str], project: Path, *, allow_local: bool) -> dict[str, str]:
-    """Return the variables under which every Python answers torch.hub from the lock of ``project``."""
+def answering(environ: Mapping[str, str], lock: Path | None, *, allow_local: bool) -> dict[str, str]:
+    """Return the variables under which every Python answers torch.hub from ``lock``; None to look for one."""
     inherited = environ.get("PYTHONPATH", "")
     return {
         "PYTHONPATH": os.pathsep.join([str(STARTUP), *([inherited] if inherited else [])]),
-        "HUBLOCK_PROJECT": str(project),
+        # a program may change the current folder
+        "HUBLOCK_CACHE_DIR": str(Settings.from_mapping(environ).cache),
+        **({"HUBLOCK_PROJECT": str(lock)} if lock is not None else {}),
         "HUBLOCK_RUN_ALLOW_LOCAL": "1" if allow_local else "0",
         "HUBLOCK_RUN_WITHOUT": inherited,
     }

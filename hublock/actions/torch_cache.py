@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlparse
 
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, NamedWeights, Repo, Weights
@@ -39,7 +39,7 @@ class Written:
     set_aside: tuple[tuple[str, str], ...]
     """What stood there before with other content, and under which name it is kept."""
     left_out: tuple[str, ...]
-    """What torch.hub has no place for: repositories that are not on GitHub."""
+    """What torch.hub has no place for, and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,10 +69,12 @@ def write_torch_cache(lock: Lock, store: Store, torch_home: Path) -> Written:
         store.check_blob(item.digest, size=item.size)
     hub = torch_home / "hub"
     try:
-        (hub / "checkpoints").mkdir(parents=True, exist_ok=True)
-        kept = [(item.name, _put_tree(tree, hub / item.name)) for item, tree in stored]
-        kept += [(item.name, _put_file(item, store, hub / "checkpoints" / item.name)) for item in files]
-        _trust(hub / "trusted_list", [_owner_and_name(repo) for repo in lock.repos if _on_github(repo)])
+        # one at a time, or they would take each other's half trees for something else
+        with store.alone(f"torch.hub {hub.resolve()}"):
+            (hub / "checkpoints").mkdir(parents=True, exist_ok=True)
+            kept = [(item.name, _put_tree(tree, hub / item.name)) for item, tree in stored]
+            kept += [(item.name, _put_file(item, store, hub / "checkpoints" / item.name)) for item in files]
+            _trust(hub / "trusted_list", [_owner_and_name(repo) for repo in lock.repos if _on_github(repo)])
     except OSError as error:
         raise StoreError(
             f"{error.filename or hub} cannot be written: {error.strerror}",
@@ -83,7 +85,7 @@ def write_torch_cache(lock: Lock, store: Store, torch_home: Path) -> Written:
         trees=len(trees),
         files=len(files),
         set_aside=tuple((name, aside) for name, aside in kept if aside),
-        left_out=tuple(repo.id for repo in lock.repos if not _on_github(repo)),
+        left_out=tuple(dict.fromkeys(_left_out(lock))),
     )
 
 
@@ -97,9 +99,26 @@ def _files(lock: Lock) -> Iterator[_Named]:
     for repo in lock.repos:
         rows += [weights for model in repo.models for weights in model.weights]
     for file in rows:
-        name = urlsplit(file.url).path.rpartition("/")[2]
-        if name not in ("", ".", ".."):
+        name = _file_name(file.url)
+        if name:
             yield _Named(name=name, what=file.url, digest=file.digest, size=file.size)
+
+
+def _file_name(url: str) -> str:
+    """Return the name torch.hub has for what it fetches from ``url``; it cannot keep a file without one."""
+    # not urlsplit: torch.hub cuts parameters (`;v=2`) off
+    name = urlparse(url).path.rpartition("/")[2]
+    return "" if name in (".", "..") else name
+
+
+def _left_out(lock: Lock) -> Iterator[str]:
+    """Say what of ``lock`` torch.hub has no place for."""
+    for repo in lock.repos:
+        if not _on_github(repo):
+            yield f"{repo.id} is not on GitHub"
+        for model in repo.models:
+            yield from (f"{file.url} names no file" for file in model.weights if not _file_name(file.url))
+            yield from (f"{file.file} of {file.repo} is Hugging Face's" for file in model.hf)
 
 
 def _on_github(repo: Repo) -> bool:
@@ -198,10 +217,10 @@ def _content(path: Path) -> bytes:
 
 
 def _trust(listed: Path, names: Iterable[str]) -> None:
-    """Add to the list of repositories that torch.hub does not ask about."""
-    text = listed.read_text(encoding="utf-8") if listed.exists() else ""
-    if text and not text.endswith("\n"):
-        text += "\n"
-    new = [name for name in dict.fromkeys(names) if name not in text.splitlines()]
+    """Add to the list of repositories that torch.hub does not ask about; what it holds is never written again."""
+    known = listed.read_bytes() if listed.exists() else b""
+    new = [name for name in dict.fromkeys(names) if name.encode() not in known.splitlines()]
     if new or not listed.exists():
-        listed.write_text(text + "".join(f"{name}\n" for name in new), encoding="utf-8")
+        with listed.open("ab") as file:
+            ended = known[-1:] in (b"", b"\n")
+            file.write(("" if ended else "\n").encode() + "".join(f"{name}\n" for name in new).encode())

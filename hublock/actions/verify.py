@@ -2,9 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hublock.actions.context import Context
@@ -18,7 +21,7 @@ from hublock.core.lockfile import Lock
 from hublock.core.matching import match
 from hublock.core.places import places
 from hublock.core.plan import plan
-from hublock.errors import HublockError, InputError, IntegrityError, InvalidManifest, NotLocked
+from hublock.errors import HublockError, InputError, IntegrityError, InvalidManifest, LoadError, NotLocked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,11 +128,25 @@ def _state_findings(project: Project, lock: Lock, context: Context, names: Seque
     for name in names:
         call = loading.Call(match=match(lock, name, None, file=str(project.lock)))
         try:
-            loading.check_state(loading.load(call, lock, context.store), call)
+            loading.check_state(_loaded(name, partial(loading.load, call, lock, context.store)), call)
         except IntegrityError as error:
             yield Finding(
                 rule="state-differs", subject=name, message=error.message, hint=error.hint or "hublock verify --deep"
             )
+
+
+def _loaded(name: str, load: Callable[[], object]) -> object:
+    """Return the model ``name``; what its code prints is not what was asked for, and what it raises is not our bug."""
+    try:
+        with redirect_stdout(sys.stderr):
+            return load()
+    except (HublockError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise LoadError(
+            f"{name} could not be loaded: its own code raised {type(error).__name__}: {error}",
+            hint=f"hublock lock --retrace {name} shows where",
+        ) from error
 
 
 def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:

@@ -86,8 +86,8 @@ def _write_torch_cache(lock: "Lock", face: Face) -> None:
     written = write_torch_cache(lock, face.context.store, torch_home)
     for name, aside in written.set_aside:
         face.console.warn(f"{name} in {written.folder} held something else, which is kept as {aside}")
-    for name in written.left_out:
-        face.console.warn(f"{name} is not on GitHub: torch.hub has no place for it")
+    for reason in written.left_out:
+        face.console.warn(f"{reason}: torch.hub has no place for it")
     face.console.done(
         "Wrote", f"{counted(written.trees, 'tree')} and {counted(written.files, 'file')} to {written.folder}"
     )

@@ -82,7 +82,7 @@ def main() -> int:
     """Lock the wish on standard input, in the project that ``HUBLOCK_PROJECT`` names."""
     from hublock.actions.add import Wish, add_models, add_weights
     from hublock.actions.context import Context
-    from hublock.actions.project import Project
+    from hublock.actions.project import open_project
     from hublock.actions.trace import TraceOptions
     from hublock.cli import tracing
     from hublock.cli.console import Console
@@ -92,7 +92,7 @@ def main() -> int:
     wish = json.loads(sys.stdin.read())
     try:
         context = Context(settings=Settings.from_mapping(os.environ), progress=console)
-        project = Project.at(Path(os.environ["HUBLOCK_PROJECT"]))
+        project = open_project(Path(os.environ["HUBLOCK_PROJECT"]))
         taken = project.read_manifest(project.manifest_text()).names
         if "url" in wish:
             name = _free(Path(wish["url"]).stem, taken)

@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -25,25 +26,32 @@ def begin() -> None:
 
 
 class _AfterTorch(importlib.abc.MetaPathFinder):
-    """Finds nothing itself; wraps the loader that the other finders give for torch."""
+    """Finds nothing itself; wraps the loader that the other finders give for torch, until torch was imported."""
+
+    def __init__(self) -> None:
+        self._asking = threading.local()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != "torch" or self not in sys.meta_path:
+        if fullname != "torch" or getattr(self._asking, "now", False):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._asking.now = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking.now = False
+        # who only looks whether torch is there, or fails to import it, may come again
         if spec is not None and spec.loader is not None:
-            spec.loader = _Activating(spec.loader)
+            spec.loader = _Activating(spec.loader, self)
         return spec
 
 
 class _Activating(importlib.abc.Loader):
     """Runs torch as its own loader does, and activates hublock after it."""
 
-    def __init__(self, loader: importlib.abc.Loader) -> None:
-        self._loader = loader
+    def __init__(self, loader: importlib.abc.Loader, finder: _AfterTorch) -> None:
+        self._loader, self._finder = loader, finder
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)
@@ -56,6 +64,7 @@ class _Activating(importlib.abc.Loader):
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self._finder]
         if os.environ.get(RECORD) == "1":
             from hublock.startup import recording
 

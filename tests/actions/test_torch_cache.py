@@ -1,10 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hublock.actions.torch_cache import write_torch_cache
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, Weights
+from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo, Weights
 from hublock.core.tree import EXECUTABLE, FILE, LINK, SourceFile
 from hublock.errors import DigestMismatch, InputError, OfflineError, StoreError, TreeMismatch
 from hublock.store.store import Store
@@ -55,7 +57,8 @@ def test_trees_files_and_trusted_owners_have_torch_hubs_names(store: Store, tmp_
             repo(store, "b/three", ref="refs/heads/develop"),
             repo(store, "git+https://example.org/four@v1"),
         ),
-        weights=(named(store, "https://example.org/own.bin", b"own"),),
+        # torch.hub cuts parameters off
+        weights=(named(store, "https://example.org/own.bin;v=2", b"own"),),
     )
 
     done = write_torch_cache(lock, store, tmp_path / "torch")
@@ -70,7 +73,25 @@ def test_trees_files_and_trusted_owners_have_torch_hubs_names(store: Store, tmp_
     }
     assert (hub / "trusted_list").read_text() == "a_one\nb_three\nb_two\n"
     assert (done.trees, done.files, done.set_aside) == (3, 2, ())
-    assert done.left_out == ("git+https://example.org/four@v1",)
+    assert done.left_out == ("git+https://example.org/four@v1 is not on GitHub",)
+
+
+def test_files_that_torch_hub_has_no_place_for_are_named(store: Store, tmp_path: Path) -> None:
+    file = HuggingFaceFile(
+        repo="o/n", type="model", revision="main", commit="1" * 40, file="a.bin", digest=store.add_blob(b"a"), size=1,
+        pickle="none",
+    )  # fmt: skip
+    bare = weights(store, "https://example.org/files/", b"bytes")
+    lock = Lock(
+        repos=(
+            replace(repo(store, "a/one:v1"), models=(Model(name="a", entrypoint="a", weights=(bare,), hf=(file,)),)),
+        )
+    )
+
+    assert write_torch_cache(lock, store, tmp_path / "torch").left_out == (
+        "https://example.org/files/ names no file",
+        "a.bin of o/n is Hugging Face's",
+    )
 
 
 def test_what_is_written_is_a_copy_that_its_user_may_change(store: Store, tmp_path: Path) -> None:
@@ -141,6 +162,28 @@ def test_refuses_two_files_or_trees_of_one_name_before_anything_is_written(store
         write_torch_cache(Lock(repos=trees), store, tmp_path / "torch")
 
     assert not (tmp_path / "torch").exists()
+
+
+def test_the_users_list_of_trusted_owners_is_only_added_to(store: Store, tmp_path: Path) -> None:
+    listed = tmp_path / "hub" / "trusted_list"
+    listed.parent.mkdir()
+    listed.write_bytes(b"caf\xe9_net\nowner_one")
+    link = tmp_path / "kept"
+    link.hardlink_to(listed)
+
+    for _ in range(2):
+        write_torch_cache(Lock(repos=(repo(store, "owner/two:v1"), repo(store, "owner/one:v1"))), store, tmp_path)
+
+    # not replaced either: who was killed in between would leave it empty
+    assert link.read_bytes() == b"caf\xe9_net\nowner_one\nowner_two\n"
+
+
+def test_several_that_write_at_once_take_each_others_half_trees_for_nothing_else(store: Store, tmp_path: Path) -> None:
+    many = [SourceFile(path=f"d{number % 20}/f{number}.py", mode=FILE, data=b"%d" % number) for number in range(200)]
+    lock = Lock(repos=(repo(store, "owner/many:v1", files=many),))
+    with ThreadPoolExecutor(8) as pool:
+        runs = [pool.submit(write_torch_cache, lock, store, tmp_path) for _ in range(8)]
+        assert [run.result().set_aside for run in runs] == [()] * 8
 
 
 def test_two_urls_of_the_same_bytes_may_share_a_name(store: Store, tmp_path: Path) -> None:

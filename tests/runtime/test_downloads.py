@@ -193,3 +193,9 @@ class TestWhatIsAnswered:
 
         assert torchhub.run(repo, "model", [URL, str(tmp_path / "a")], answers=shelf) == 3
         assert (tmp_path / "a" / "net.pth").read_bytes() == b"the user's own"
+        # a name may be a path of its own
+        mine = tmp_path / "mine.pth"
+        mine.write_bytes(b"the user's own")
+        for name in (str(mine), "../mine.pth"):
+            assert torchhub.run(repo, "model", [URL, str(tmp_path / "a"), name], answers=shelf) == 3
+        assert (mine.read_bytes(), mine.is_symlink()) == (b"the user's own", False)

@@ -15,7 +15,6 @@ import torch
 import torch.hub
 
 import hublock
-from hublock.actions import locate
 from hublock.core.lockfile import parse_lock
 from hublock.errors import EntrypointNotFound
 from tests.forge import Forge
@@ -138,7 +137,6 @@ def both(
     monkeypatch.chdir(project)
     monkeypatch.setenv("HUBLOCK_PROJECT", str(project))
     monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
-    monkeypatch.setattr(locate, "_told", {})
     # plain http, because torch.hub knows no mirrors
     new = saved(STATE)
     digest = hashlib.sha256(new).hexdigest()

@@ -134,6 +134,30 @@ def test_against_another_lock_names_every_difference(pinned: Forge, project: Pat
     assert (missing.code, "there is no lock at nowhere.lock" in missing.err) == (4, True)
 
 
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "raise KeyError('boom')"])
+def test_a_model_that_fails_to_load_proves_nothing(
+    served: Forge, project: Path, run: Run, tmp_path: Path, ending: str
+) -> None:
+    hubconf = f"""
+dependencies = ["torch"]
+import os, sys, torch
+def net():
+    print("what it prints is no finding")
+    if os.path.exists({str(tmp_path / "fails")!r}):
+        {ending}
+    return torch.nn.Linear(1, 1)
+"""
+    served.repo("someone/fails", {"hubconf.py": hubconf})
+    assert run("add", "someone/fails", "net", "--no-confirm").code == 0
+    (tmp_path / "fails").touch()
+
+    done = run("verify", "--load", "net", "--format", "json")
+
+    assert (done.code, done.out) == (6, "")
+    assert "error: net could not be loaded: its own code raised " in done.err
+    assert done.err.endswith("   hint: hublock lock --retrace net shows where\n")
+
+
 def test_loading_proves_the_state_and_a_wrong_one_is_an_integrity_failure(
     added: object, project: Path, run: Run
 ) -> None:

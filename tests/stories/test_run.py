@@ -1,6 +1,7 @@
 """Scripts that know nothing of hublock."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from tests.forge import Forge
 from tests.stories.conftest import Done, Run
 
 OLD = """\
-import sys
+import importlib.util, sys
+assert importlib.util.find_spec("torch") is not None
 assert "torch" not in sys.modules
 from torch.hub import load
 import multiprocessing, pickle, subprocess, torch
@@ -135,6 +137,42 @@ print(sys.modules[f"{space}.hubconf"].net(pretrained=True).layer.bias.tolist())
 print(subprocess.run([sys.executable, "-c", again], capture_output=True, text=True))
 """)
     assert "[1.0, 2.0]" in done.out, done
+
+
+def test_what_a_program_says_of_lock_and_store_is_said_to_the_processes_it_starts(
+    added: Done, project: Path, store: Path, tmp_path: Path
+) -> None:
+    elsewhere, script = tmp_path / "elsewhere", tmp_path / "work" / "script.py"
+    elsewhere.mkdir()
+    script.parent.mkdir()
+    shutil.copy(project / "hub.lock", elsewhere / "paper.lock")
+    script.write_text("""\
+import multiprocessing, os, subprocess, sys, torch, hublock
+
+def width(model):
+    return model.layer.out_features, torch.hub.load("someone/net:v1", "net").layer.out_features
+
+if __name__ == "__main__":
+    hublock.activate()
+    hublock.use(sys.argv[1])
+    hublock.set_dir(sys.argv[2])
+    os.chdir("/")
+    model = torch.hub.load("someone/net:v1", "net", pretrained=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(*pool.apply(width, [model]))
+    words = "import torch; print(torch.hub.load('someone/net:v1', 'net').layer.out_features)"
+    print(subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.strip())
+""")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("HUBLOCK_")}
+    done = subprocess.run(
+        [sys.executable, script, elsewhere / "paper.lock", os.path.relpath(store, script.parent)],
+        cwd=script.parent,
+        env={**environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("2 2\n2\n", 0), done.stderr
 
 
 def test_what_a_script_asks_torch_hub_for_can_be_locked_by_running_it(served: Forge, run: Run, project: Path) -> None:

@@ -63,12 +63,14 @@ def load_state_dict_from_url(
     kept.mkdir(parents=True, exist_ok=True)
     _leave_behind(scope, file.path, kept / name)
     folder = Path(tempfile.mkdtemp(dir=scope.folder))
+    # a name may be a path, and lead out of the folder
+    alone = Path(name).name or "file"
     try:
-        placing.link(file.path, folder / name)
-        loaded = original(url, str(folder), map_location, progress, check_hash, file_name, *rest, **options)
+        placing.link(file.path, folder / alone)
+        loaded = original(url, str(folder), map_location, progress, check_hash, alone, *rest, **options)
         for unpacked in folder.iterdir():
             # the one file of an old zip
-            if unpacked.name != name and unpacked.is_file():
+            if unpacked.name != alone and unpacked.is_file():
                 _leave_behind(scope, unpacked, kept / unpacked.name, copy=True)
         return loaded
     finally:
