@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
 from typing import Self
 
@@ -39,7 +40,8 @@ class Settings:
         """
         cache = environ.get("HUBLOCK_CACHE_DIR")
         project = environ.get("HUBLOCK_PROJECT")
-        merged = {**(mirrors or {}), **_mirrors(environ.get("HUBLOCK_MIRRORS", ""))}
+        rules = {**(mirrors or {}), **_mirrors(environ.get("HUBLOCK_MIRRORS", ""))}
+        merged = dict(starmap(_rule, rules.items()))
         return cls(
             cache=_expanded(cache, environ).absolute() if cache else _default_cache(),
             project=Path(project).absolute() if project else None,
@@ -69,6 +71,19 @@ def _mirrors(text: str) -> dict[str, str]:
             )
         pairs[source] = target
     return pairs
+
+
+def _rule(source: str, target: str) -> tuple[str, str]:
+    """Return a mirror rule as addresses are spelled; what stands behind the one must not run into the other."""
+    if not all(url.lower().startswith(("http://", "https://")) for url in (source, target)):
+        raise InputError(
+            f"the mirror rule {source}={target} does not map an http(s) address to another",
+            hint="write https://github.com/=https://mirror.example/github.com/",
+        )
+    scheme, _, rest = source.partition("://")
+    host, slash, path = rest.partition("/")
+    joins = source.endswith("/") and not target.endswith("/") and "?" not in target
+    return f"{scheme}://{host}".lower() + slash + path, f"{target}/" if joins else target
 
 
 def _jobs(text: str | None) -> int:

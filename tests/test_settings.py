@@ -10,12 +10,13 @@ from hublock.settings import Settings
 
 def test_mirrors_are_read_longest_first_and_override_the_config_file() -> None:
     settings = Settings.from_mapping(
-        {"HUBLOCK_MIRRORS": "https://a/=http://b/?x=1\n https://a/long/=http://c/", "HUBLOCK_CACHE_DIR": "/c"},
+        # what stands behind the one would run into the name of the other's host, or its port
+        {"HUBLOCK_MIRRORS": "https://a/=http://b/?x=1\n HTTPS://A/Long/=http://c:80", "HUBLOCK_CACHE_DIR": "/c"},
         mirrors={"https://a/": "http://config/", "https://z/": "http://y/"},
     )
 
     assert settings.mirrors == (
-        ("https://a/long/", "http://c/"),
+        ("https://a/Long/", "http://c:80/"),
         ("https://a/", "http://b/?x=1"),
         ("https://z/", "http://y/"),
     )
@@ -27,6 +28,11 @@ def test_mirrors_are_read_longest_first_and_override_the_config_file() -> None:
         ("HUBLOCK_JOBS", "0", "HUBLOCK_JOBS is '0', not a whole number above 0"),
         ("HUBLOCK_JOBS", "many", "HUBLOCK_JOBS is 'many', not a whole number above 0"),
         ("HUBLOCK_MIRRORS", "https://a/", "HUBLOCK_MIRRORS holds 'https://a/', which is not FROM=TO"),
+        (
+            "HUBLOCK_MIRRORS",
+            "a.org=https://b/",
+            "the mirror rule a.org=https://b/ does not map an http(s) address to another",
+        ),
     ],
 )
 def test_what_a_variable_cannot_hold_is_refused(name: str, value: str, message: str) -> None:

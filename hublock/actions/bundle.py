@@ -29,7 +29,7 @@ from hublock.store.incoming import clear_leavings
 from hublock.store.store import StoredTree
 
 CHUNK = 1 << 20
-MAX_LISTING = 64 << 20
+MAX_LISTING = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +53,11 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
         IntegrityError: something in the store is not what the lock says.
         StoreError: ``path`` cannot be written.
     """
+    # a link shall still lead there
+    path = path.resolve()
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
-    if path.is_dir() or not bundle.may_replace(path):
+    if path.exists() and not (path.is_file() and bundle.may_replace(path)):
         raise InputError(f"{path} is no bundle, so it is not replaced by one", hint="hublock bundle ANOTHER.tar")
     trees, files = _stored_trees(lock, context), _named_files(lock)
     missing = [item.url for item in files if context.store.blob(item.digest) is None]
@@ -66,15 +68,16 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
     clear_leavings(hidden)
     temporary = own_name(hidden)
     try:
-        with writing(path), temporary.open("xb") as file:
+        with temporary.open("xb") as file:
             _add(file, bundle.VERSION_NAME, len(bundle.VERSION), [bundle.VERSION])
             size = _add_trees(file, [tree for tree in trees.values() if tree])
             size += sum(_add_file(file, item, context) for item in files)
             file.write(bundle.END)
-        with writing(path):
-            sync_file(temporary)
-            temporary.replace(path)
-            sync_folder(path.parent)
+        sync_file(temporary)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}", hint="hublock bundle ELSEWHERE.tar") from error
     finally:
         temporary.unlink(missing_ok=True)
     return Bundled(trees=len(trees), files=len(files), size=size)
@@ -90,9 +93,9 @@ def read_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
         StoreError: the store cannot be written, or ``path`` not be read.
     """
     try:
+        if not path.is_file():
+            raise InputError(f"there is no bundle {path}", hint="hublock bundle OUT.tar makes one")
         file = path.open("rb")
-    except FileNotFoundError:
-        raise InputError(f"there is no bundle {path}", hint="hublock bundle OUT.tar makes one") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}", hint="hublock bundle OUT.tar makes one") from error
     trees = files = size = 0
@@ -157,11 +160,11 @@ def _add_file(file: BinaryIO, item: LockedFile, context: Context) -> int:
     assert path is not None
     with path.open("rb", buffering=0) as stored:
         pieces = iter(lambda: stored.read(CHUNK), b"")
-        _add(file, bundle.blob_name(item.digest), item.size, _hashed(pieces, item, str(path)))
+        _add(file, bundle.blob_name(item.digest), item.size, _hashed(pieces, item, str(path), hint="hublock sync"))
     return item.size
 
 
-def _hashed(pieces: Iterable[bytes], item: LockedFile, place: str) -> Iterator[bytes]:
+def _hashed(pieces: Iterable[bytes], item: LockedFile, place: str, *, hint: str) -> Iterator[bytes]:
     """Hand on ``pieces``, and refuse at their end if they were not the bytes of ``item``."""
     engine = hashlib.sha256()
     for piece in pieces:
@@ -169,7 +172,7 @@ def _hashed(pieces: Iterable[bytes], item: LockedFile, place: str) -> Iterator[b
         yield piece
     actual = Digest("sha256", engine.hexdigest())
     if actual != item.digest:
-        raise DigestMismatch(f"{place} holds bytes of {actual} for {item.url}, not of {item.digest}", hint=_AGAIN)
+        raise DigestMismatch(f"{place} holds bytes of {actual} for {item.url}, not of {item.digest}", hint=hint)
 
 
 def _has_tree(context: Context, repo: Repo) -> bool:
@@ -191,7 +194,7 @@ def _take_tree(source: bundle.Bundle, repo: Repo, context: Context, path: Path) 
     try:
         listing = Listing.parse(source.read(name, MAX_LISTING))
         wrong = listing.digest != repo.digest
-    except ValueError:
+    except (ValueError, RecursionError):
         wrong = True
     if wrong:
         raise TreeMismatch(f"{path} holds another listing than that of {repo.id} ({repo.digest})", hint=_AGAIN)
@@ -224,7 +227,7 @@ def _take_file(source: bundle.Bundle, item: LockedFile, context: Context, path: 
             return
         incoming.clear()
         with writing(incoming.path):
-            for piece in _hashed(source.pieces(name), item, str(path)):
+            for piece in _hashed(source.pieces(name), item, str(path), hint=_AGAIN):
                 write_all(incoming.open(), piece)
         if context.store.blob(item.digest) is not None:
             context.store.discard(item.digest)

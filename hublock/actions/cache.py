@@ -9,7 +9,7 @@ from hublock.actions.context import Context
 from hublock.core.digest import Digest
 from hublock.core.inventory import locked_content, locked_digests
 from hublock.core.lockfile import Lock
-from hublock.errors import IntegrityError
+from hublock.errors import HublockError, IntegrityError, StoreError
 from hublock.store.pruning import Held, contents, leftovers, prune
 
 
@@ -37,7 +37,7 @@ def listed(context: Context, locks: Iterable[Lock]) -> list[Row]:
     return [Row(held=held, names=_named(names, held)) for held in contents(context.store)]
 
 
-def check(context: Context) -> list[IntegrityError]:
+def check(context: Context) -> list[HublockError]:
     """Hash everything in the store again, several things at once, and return what is not as its name says."""
     held = list(contents(context.store))
     with (
@@ -45,10 +45,10 @@ def check(context: Context) -> list[IntegrityError]:
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):
 
-        def one(item: Held) -> IntegrityError | None:
+        def one(item: Held) -> HublockError | None:
             try:
                 _check(item, context)
-            except IntegrityError as error:
+            except (IntegrityError, StoreError) as error:
                 return error
             finally:
                 task.advance(item.size)

@@ -28,6 +28,8 @@ from hublock.runtime.answers import File, check_prefix, sha256_now
 from hublock.runtime.repository import Repository
 from hublock.runtime.worker import Outcome
 
+LONGEST_LISTING = 32 << 20
+"""Bytes of what Hugging Face tells of one repository."""
 _CLAIMED = re.compile(r"-([0-9a-f]{8,64})\.[^/]*$")
 
 
@@ -291,7 +293,10 @@ class FetchingAnswers:
         if key not in self._hf_listings:
             url = hugging_face_api(repo, type, revision)
             with self._context.transport.open("GET", url) as response:
-                body = b"".join(response.chunks(1 << 16))
+                status, body = response.status, response.read(LONGEST_LISTING)
+            if status != 200:
+                hint = "set HF_TOKEN" if status in (401, 403) else "run the same command again later"
+                raise TransferError(f"{url} answers with status {status}", hint=hint)
             try:
                 answer = json.loads(body)
                 names = tuple(str(item["rfilename"]) for item in answer["siblings"])

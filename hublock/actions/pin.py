@@ -10,7 +10,7 @@ from hublock.core.hubconf import Hubconf
 from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
 from hublock.core.pickles import scan
 from hublock.core.reference import Reference
-from hublock.errors import TreeMismatch
+from hublock.errors import OfflineError, TreeMismatch
 from hublock.net.git import Remote, Resolved, Snapshot, open_remote
 from hublock.net.locked import fetch_locked
 from hublock.runtime.repository import Repository
@@ -104,10 +104,10 @@ def fetch_pinned(repo: Repo, context: Context, *, base: Path) -> StoredTree:
 
 def _stored(repo: Repo, context: Context, *, say: bool) -> StoredTree | None:
     """Return the tree of ``repo`` from the store; None where it is not there or damaged, and then ``say`` so."""
-    if context.store.tree(repo.digest) is None:
-        return None
     try:
         return context.store.check_tree(repo.digest, deep=False)
+    except OfflineError:
+        return None
     except TreeMismatch as error:
         if say:
             context.progress.warn(f"{error.message}; fetching {repo.id} again")

@@ -1,5 +1,6 @@
 """Where a project is: its manifest and its lock, how they are found, and how they are replaced."""
 
+import errno
 import os
 import stat
 import tomllib
@@ -246,7 +247,9 @@ def replace_file(path: Path, text: str) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}", hint=f"chmod u+w {path.parent}") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = f"free some space for {path.parent}" if full else f"chmod u+w {path.parent}"
+        raise StoreError(f"{path} cannot be written: {error.strerror}", hint=hint) from None
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -37,17 +37,22 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
     Raises:
         OfflineError: something is missing and ``offline`` is set; all of it is named.
         RemoteError: something could not be fetched.
-        IntegrityError: something fetched is not what the lock says.
+        IntegrityError: something fetched, or there under ``offline``, is not what the lock says.
         StoreError: the store cannot be written.
     """
     _take_inputs(lock, context, base)
     files = [Wanted(url=file.url, digest=file.digest, size=file.size) for file in locked_files(lock)]
     trees = {repo.digest: repo for repo in lock.repos}
-    absent = [repo for repo in trees.values() if context.store.tree(repo.digest) is None]
+    absent = [repo for repo in trees.values() if not context.store.has_tree(repo.digest)]
     if offline:
         missing = [item.url for item in files if item.digest and context.store.blob(item.digest) is None]
         if absent or missing:
             raise _offline([*(f"the tree of {repo.id}" for repo in absent), *missing])
+        for repo in trees.values():
+            context.store.check_tree(repo.digest, deep=False)
+        for item in files:
+            if item.digest:
+                context.store.check_blob(item.digest, size=item.size, deep=False)
         return Synced(trees=len(trees), files=len(files))
     for repo in trees.values():
         fetch_pinned(repo, context, base=base)
@@ -66,7 +71,7 @@ def _take_inputs(lock: Lock, context: Context, base: Path) -> None:
     """Copy the files that users hand in from the project into the store."""
     for model in (model for repo in lock.repos for model in repo.models):
         for given in model.inputs:
-            if context.store.blob(given.digest) is None:
+            if not context.store.has_blob(given.digest):
                 path = base / given.name
                 if not path.is_file():
                     raise OfflineError(

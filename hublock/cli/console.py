@@ -5,6 +5,7 @@ bars appear on a terminal only, and never under ``NO_COLOR``; ``-q`` leaves erro
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
@@ -30,7 +31,7 @@ class Console(Progress):
 
     def data(self, text: str) -> None:
         """Print an answer to stdout."""
-        print(printable(text), file=self._out, flush=True)
+        _print(printable(text), self._out)
 
     def json(self, value: object) -> None:
         """Print an answer to stdout as JSON."""
@@ -91,7 +92,15 @@ class Console(Progress):
 
             tqdm.write(text, file=self._err)
         else:
-            print(text, file=self._err, flush=True)
+            _print(text, self._err)
+
+
+def _print(text: str, stream: IO[str]) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # who read it has gone, but the command goes on and its exit code stands
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Bar(Task):

@@ -24,7 +24,7 @@ import hublock.cli.update
 import hublock.cli.verify
 from hublock.cli.console import Console
 from hublock.cli.face import Face
-from hublock.errors import HublockError, InputError
+from hublock.errors import HublockError, InputError, StoreError
 from hublock.settings import Settings, home
 
 COMMANDS = (
@@ -116,10 +116,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.error(HublockError("interrupted; nothing was half-written"))
         return INTERRUPTED
-    except BrokenPipeError:
-        # whoever read our stdout has gone: point it elsewhere, or Python complains once more on its way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        # of a file that no room expected to be unreadable; a bug in none of them
+        what = error.filename if error.filename is not None else "a file"
+        console.error(StoreError(f"{what} cannot be used: {error.strerror or error}", hint=f"check {what}"))
+        return StoreError.exit_code
     except Exception as error:  # noqa: BLE001
         import traceback
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from hublock.core.digest import Digest
 from hublock.core.progress import Progress
-from hublock.errors import DigestMismatch, StoreError, TransferError
+from hublock.errors import DigestMismatch, OfflineError, StoreError, TransferError
 from hublock.net.crew import make_calls
 from hublock.net.publishing import Finished, Publisher, naming
 from hublock.net.retry import MIRROR_TRIES, TRIES
@@ -116,6 +116,7 @@ class Downloader:
             incoming = held.enter_context(self._store.incoming(key, on_wait=on_wait))
             found = self._stored(wanted, alone=True) or next(filter(None, map(self._adopted, addresses)), None)
             if found:
+                incoming.clear()
                 return found
             with self._line.connections:
                 self._line.waiting.discard(wanted)
@@ -132,6 +133,9 @@ class Downloader:
             return None
         try:
             self._store.check_blob(wanted.digest, size=wanted.size, deep=False)
+        except OfflineError:
+            # who mends it has just removed it
+            return None
         except DigestMismatch as error:
             if alone:
                 self._progress.warn(f"{error.message}; fetching it again")

@@ -170,6 +170,8 @@ class PartsDownload:
         with answer.response:
             if answer.response.status != 206:
                 raise Changed("the host sends the whole file where a part was asked for")
+            if answer.total not in (None, self.plan.total):
+                raise Changed("it has another size than before")
             self._write(_Pieces(answer.response.chunks()), number)
 
     def _write(self, pieces: "_Pieces", number: int) -> None:

@@ -93,7 +93,7 @@ class Transport(Protocol):
     ) -> Response:
         """Ask for ``url`` and return the answer, whatever its status.
 
-        By its ``route``-th way (see :meth:`routes`); None is the first by which there is an answer.
+        By its ``route``-th way (see :meth:`routes`); None is the first by which there is a good answer, else the last.
 
         Raises:
             TransferError: there was no answer, or asking is refused.
@@ -148,7 +148,7 @@ class HttpTransport:
     ) -> Response:
         """Ask for ``url``, following at most five redirects, and return the answer, whatever its status.
 
-        ``route`` is as in :meth:`Transport.open`; where a mirror gives no answer, ``progress`` is told.
+        ``route`` is as in :meth:`Transport.open`; where a mirror gives no good answer, ``progress`` is told.
         Credentials go to the host they are for, over https or loopback, and never past a redirect to another origin.
         A redirect of anything but GET and HEAD is followed only where it keeps the method (307, 308).
 
@@ -158,9 +158,16 @@ class HttpTransport:
         ways = self.routes(url)
         for number in range(len(ways) - 1 if route is None else 0):
             try:
-                return self._open(method, url, headers, body, number)
+                response = self._open(method, url, headers, body, number)
             except TransferError as error:
-                self._progress.warn(passed_over(ways[number], ways[number + 1], error.message))
+                reason = error.message
+            else:
+                if response.status < 400:
+                    return response
+                # what a mirror does not have is not yet what there is not
+                response.close()
+                reason = f"it answers with status {response.status}"
+            self._progress.warn(passed_over(ways[number], ways[number + 1], reason))
         return self._open(method, url, headers, body, len(ways) - 1 if route is None else route)
 
     def _open(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, route: int) -> Response:

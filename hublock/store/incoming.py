@@ -149,10 +149,15 @@ class Incoming:
                 if taken or not (taken := _take(left, self.path)):
                     remove(left)
                     remove(_facts(left))
-        return _read_facts(self.path) if taken else {}
+        facts = _read_facts(self.path) if taken else {}
+        if facts.pop("inode", None) == _inode(self.path):
+            return facts
+        # two who took over at once, where locks do nothing, may have mixed bytes and facts
+        remove(_facts(self.path))
+        return {}
 
     def _write_facts(self, facts: Mapping[str, object]) -> None:
-        data = json.dumps(facts).encode()
+        data = json.dumps({**facts, "inode": _inode(self.path)}).encode()
         write_whole(_facts(self.path), data, scratch=self._layout.partial, durable=False)
         self._facts = dict(facts)
 
@@ -233,6 +238,12 @@ def _read_facts(path: Path) -> dict[str, object]:
 
 def _facts(path: Path) -> Path:
     return path.with_name(path.name + ".facts")
+
+
+def _inode(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_ino
+    return -1
 
 
 def _size(path: Path) -> int:

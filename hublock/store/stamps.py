@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 DAY = 86_400.0
-"""Seconds; how exactly it is known when something was last used."""
+OFTEN = 900.0
+"""Seconds; how exactly it is known when something was last used: what is used now outlives any `cache prune`."""
 
 
 def stamp(facts: os.stat_result) -> str:
@@ -20,5 +21,5 @@ def stamp(facts: os.stat_result) -> str:
 def mark_used(path: Path) -> None:
     """Remember, by the time of the stamp file ``path``, that what it is about is in use, where that can be written."""
     with suppress(OSError):
-        if time.time() - path.stat().st_mtime > DAY:
+        if time.time() - path.stat().st_mtime > OFTEN:
             os.utime(path)

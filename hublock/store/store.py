@@ -98,15 +98,37 @@ class Store:
             StoreError: it cannot be written.
             OSError: ``source`` cannot be read.
         """
-        if digest is not None and self.blob(digest) is not None:
+        if digest is not None and self.has_blob(digest):
             return digest
         with self._own_file() as incoming:
             actual = _copy_bytes(source, incoming)
             if digest is not None and actual != digest:
                 name = source if isinstance(source, Path) else "what was handed in"
-                raise DigestMismatch(f"{name} holds bytes of {actual}, not of {digest}")
-            incoming.publish(actual)
+                raise DigestMismatch(
+                    f"{name} holds bytes of {actual}, not of {digest}",
+                    hint="put the locked file there, or `hublock update`",
+                )
+            if not self.has_blob(actual):
+                incoming.publish(actual)
         return actual
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Say whether a file is here with the right bytes; a damaged one goes.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        if self.blob(digest) is None:
+            return False
+        with self.alone(str(digest)):
+            try:
+                self.check_blob(digest, deep=False)
+            except OfflineError:
+                return False
+            except DigestMismatch:
+                self.discard(digest)
+                return False
+        return True
 
     @contextmanager
     def incoming(self, key: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[Incoming]:
@@ -174,6 +196,13 @@ class Store:
         if not folder.is_dir():
             return None
         return StoredTree(digest=digest, root=folder / "tree", listing=read_listing(folder, digest))
+
+    def has_tree(self, digest: Digest) -> bool:
+        """Say whether a source tree is here, not checked; one whose listing cannot be read is not."""
+        try:
+            return self.tree(digest) is not None
+        except TreeMismatch:
+            return False
 
     def add_tree(self, files: Iterable[SourceFile], *, expected: Digest | None = None) -> StoredTree:
         """Write a source tree, read-only; one that is here but damaged is replaced.

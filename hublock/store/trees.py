@@ -100,11 +100,14 @@ def read_listing(folder: Path, digest: Digest) -> Listing:
         TreeMismatch: it cannot be read.
     """
     try:
-        return Listing.parse((folder / "listing").read_bytes())
-    except (OSError, ValueError) as error:
+        listing = Listing.parse((folder / "listing").read_bytes())
+        # it is worked out from ids and paths that may be none
+        _ = listing.digest
+    except (OSError, ValueError, RecursionError) as error:
         raise TreeMismatch(
             f"the listing of {digest} in {folder} cannot be read: {error}", hint="hublock sync"
         ) from None
+    return listing
 
 
 def _entry(file: SourceFile) -> Entry:

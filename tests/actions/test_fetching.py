@@ -101,8 +101,25 @@ def test_locking_again_never_moves_a_hugging_face_branch(forge: Forge, context: 
 
 
 def test_a_hugging_face_repository_that_is_not_there_is_told(forge: Forge, context: Context, pinned: Pinned) -> None:
-    with pytest.raises(TransferError, match=r"did not tell what owner/net holds"):
+    with pytest.raises(TransferError, match=r"owner/net.* answers with status 404"):
         fetching(pinned, context).hf("owner/net", "model", "main", "net.bin")
+
+
+def test_what_hugging_face_tells_is_bounded_and_must_be_what_was_asked_for(
+    forge: Forge, context: Context, pinned: Pinned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = "https://huggingface.co/api/models/owner/net/revision/main"
+    for status, data, said, hint in (
+        (200, b"{}", "did not tell what owner/net holds", "hublock lock"),
+        (401, b"{}", "answers with status 401", "set HF_TOKEN"),
+        (503, b"{}", "answers with status 503", "run the same command again later"),
+        (200, b"x" * 1001, "answers with more than 1000 bytes", None),
+    ):
+        monkeypatch.setattr("hublock.actions.fetching.LONGEST_LISTING", 1000)
+        forge.serve(listing, data, status=status)
+        with pytest.raises(TransferError, match=said) as caught:
+            fetching(pinned, context).hf("owner/net", "model", "main", "net.bin")
+        assert caught.value.hint == hint
 
 
 def test_a_metadata_answer_is_carried_by_the_lock(

@@ -547,6 +547,17 @@ def test_a_part_that_fails_does_not_wait_for_one_that_stalls(bench: Bench, small
             fetching.result(timeout=20)
 
 
+def test_parts_of_a_file_of_another_size_are_parts_of_another_file(bench: Bench, small_parts: None) -> None:
+    def change(served: Served) -> None:
+        first_breaks_off(served)
+        if served.hits > 1:
+            # the newer version, of which nothing else tells
+            served.data, served.etag = OTHER + b"longer", None
+
+    bench.forge.serve(URL, DATA, on_hit=change)
+    assert bench.fetch(Wanted(url=URL)).path.read_bytes() == OTHER + b"longer"
+
+
 def test_of_several_addresses_for_one_digest_the_next_is_asked(bench: Bench) -> None:
     gone, wrong = "https://a.org/gone", "https://a.org/wrong"
     bench.forge.serve(gone, status=404)

@@ -16,6 +16,7 @@ from hublock.errors import TransferError
 from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
 from tests.forge import Forge
+from tests.net.bench import Heard
 from tests.net.wire import Wire, ok
 
 SECRET = "canary-0123456789"
@@ -498,6 +499,18 @@ def test_what_waits_can_be_ended_from_another_thread(forge: Forge) -> None:
             assert [run.result(timeout=20) for run in runs] == ["5"] * 3
         finally:
             released.set()
+
+
+@pytest.mark.parametrize("status", [403, 404, 502])
+def test_what_a_mirror_refuses_is_asked_of_the_origin(forge: Forge, status: int) -> None:
+    forge.serve("https://a.org/x", b"page of the mirror", status=status)
+    origin = f"{forge.url}real/x"
+    forge.serve("https://real/x", b"well")
+    heard = Heard()
+    settings = Settings(cache=Path("unused"), mirrors=((origin, f"{forge.url}a.org/x"),))
+    with HttpTransport(settings, progress=heard).open("GET", origin) as response:
+        assert (response.status, response.read(100)) == (200, b"well")
+    assert heard.lines == [f"warn mirror {forge.url}a.org/x failed, asking the origin: it answers with status {status}"]
 
 
 def test_a_second_route_skips_the_first_mirror(forge: Forge) -> None:

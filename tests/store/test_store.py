@@ -199,6 +199,20 @@ def test_bytes_that_nothing_is_known_of_do_not_stay(store: Store) -> None:
     assert leftovers(store) == []
 
 
+def test_facts_of_other_bytes_are_not_believed(store: Store) -> None:
+    with store.incoming("key") as incoming:
+        incoming.open().write(b"half")
+        incoming.note({"validator": "1"})
+    [left] = [path for path in (store.root / "v1" / "partial").iterdir() if path.suffix != ".facts"]
+    # as where locks do nothing and two take over at once
+    other = left.with_name("other")
+    other.write_bytes(b"HALF of another")
+    other.replace(left)
+
+    with store.incoming("key") as incoming:
+        assert incoming.facts == {}
+
+
 def test_what_a_killed_writer_left_is_taken_over(store: Store) -> None:
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom hublock.store.store import Store\n"

@@ -123,6 +123,65 @@ def test_a_file_that_is_no_bundle_is_not_replaced_by_one(filled: Path, run: Run,
     assert (project / "empty.tar").read_bytes() == filled.read_bytes()
 
 
+def test_what_is_no_file_is_neither_replaced_nor_read(filled: Path, elsewhere: Path, run: Run, tmp_path: Path) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    large.mkdir()
+    link = tmp_path / "link.tar"
+    link.symlink_to(large / "real.tar")
+
+    for name in (str(pipe), "/dev/null"):
+        assert run("bundle", name).code == 2
+        assert run("sync", "--from-bundle", name, cwd=elsewhere, **there(tmp_path)).code == 2
+    assert run("bundle", str(link)).code == 0
+
+    assert pipe.is_fifo()
+    assert Path("/dev/null").is_char_device()
+    assert link.readlink() == large / "real.tar"
+    assert (large / "real.tar").read_bytes() == filled.read_bytes()
+
+
+def test_what_is_handed_in_again_mends_the_store(filled: Path, run: Run, store: Path) -> None:
+    [blob] = [path for path in store.glob("v1/blobs/sha256/*/*") if path.read_bytes() == b"no pickle, just bytes"]
+    for damage in (b"damaged", b"NO PICKLE, JUST BYTES"):
+        blob.chmod(0o644)
+        blob.write_bytes(damage)
+        assert run("verify").code == 3
+        assert run("sync").code == 0
+        assert run("verify", "--deep").code == 0
+
+
+@pytest.mark.parametrize("damaged", ["blobs/sha256/*/*", "trees/git-sha256/*/*/tree/hubconf.py"])
+def test_what_is_damaged_is_not_synced_without_a_network(filled: Path, run: Run, store: Path, damaged: str) -> None:
+    path = max((store / "v1").glob(damaged), key=lambda path: path.stat().st_size)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:4])
+
+    done = run("sync", "--offline")
+
+    assert (done.code, done.err.splitlines()[-1]) == (3, "   hint: hublock sync")
+
+
+@pytest.mark.parametrize("listing", [b"", b"100644", b"100644 zz 1\tx\0", None])
+def test_a_tree_whose_listing_cannot_be_read_is_fetched_again(
+    filled: Path, run: Run, store: Path, listing: bytes | None
+) -> None:
+    [path] = store.glob("v1/trees/git-sha256/*/*/listing")
+    path.unlink()
+    if listing is not None:
+        path.write_bytes(listing)
+
+    for words in (("verify",), ("sync", "--offline"), ("bundle", "again.tar"), ("cache", "verify")):
+        done = run(*words)
+        assert done.code in (3, 4), done
+        assert done.err.splitlines()[-1].startswith("   hint: hublock sync"), done
+    with Forge() as forge:
+        forge.repo("someone/net", TREE).tag("v1")
+        done = run("sync", HUBLOCK_MIRRORS=forge.mirrors)
+    assert done.code == 0, done
+    assert run("verify", "--deep").code == 0
+
+
 @pytest.mark.parametrize("damaged", ["blobs/sha256/*/*", "trees/git-sha256/*/*/tree/hubconf.py"])
 def test_a_damaged_store_is_not_bundled(filled: Path, run: Run, project: Path, store: Path, damaged: str) -> None:
     path = max((store / "v1").glob(damaged), key=lambda path: path.stat().st_size)

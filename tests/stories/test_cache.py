@@ -121,6 +121,16 @@ def test_prune_keeps_what_was_used_lately(kept: Path, run: Run, store: Path, pro
     assert (blobs(store), trees(store)) == ({b"bac"}, 1)
 
 
+def test_prune_keeps_what_another_project_has_just_used(kept: Path, run: Run, store: Path, project: Path) -> None:
+    for beside in store.glob("v1/**/*stamp"):
+        # used yesterday
+        then = time.time() - 82_800
+        os.utime(beside, (then, then))
+    assert run("verify").code == 0
+    assert run("cache", "prune", "--older-than", "1h", cwd=project.parent).err == "  Removed 1 item, 300 B\n"
+    assert (blobs(store), trees(store)) == ({b"bac"}, 1)
+
+
 def test_prune_leaves_alone_what_somebody_works_on(kept: Path, run: Run, store: Path, project: Path) -> None:
     [old] = locked_content(parse_lock(kept.read_text(), file="hub.lock"))
     with mutex(Layout(store).lock(str(old.digest))):
@@ -176,6 +186,19 @@ def test_verify_hashes_the_whole_store(kept: Path, run: Run, store: Path) -> Non
     assert broken.err.count("error:") == 2
     assert "changed net.py" in broken.err
     assert "holds bytes of sha256:" in broken.err
+
+
+def test_who_stops_reading_changes_neither_the_work_nor_the_exit_code(kept: Path, store: Path, project: Path) -> None:
+    for path in store.glob("v1/blobs/sha256/*/*"):
+        path.chmod(0o644)
+        path.write_bytes(b"damaged")
+    line = f"set -o pipefail; {sys.executable} -m hublock verify --format json {{}}| true"
+    environ = {**os.environ, "HUBLOCK_CACHE_DIR": str(store)}
+    for redirected in ("", "2>&1 "):
+        assert (
+            subprocess.run(["bash", "-c", line.format(redirected)], cwd=project, env=environ, check=False).returncode
+            == 3
+        )
 
 
 def test_the_key_follows_the_bytes_and_nothing_else(kept: Path, run: Run, project: Path, served: Forge) -> None:

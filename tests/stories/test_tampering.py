@@ -114,11 +114,11 @@ for name, tamper in cases.items():
         tamper()
         attempt(name)
 
-real = loading.check_environment
+real = loading._check_environment
 with as_before():
-    loading.check_environment = lambda *args: (changed(), real(*args))
+    loading._check_environment = lambda *args: (changed(), real(*args))
     attempt("swapped between check and import")
-loading.check_environment = real
+loading._check_environment = real
 
 with as_before():
     data = bytearray(blob.read_bytes())
