@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from hublock.actions.context import Context
-from hublock.actions.offers import HUBCONF, Offer, recall, remember
+from hublock.actions.offers import Offer, recall, remember
 from hublock.actions.pin import Pinned, pin_once, repository
+from hublock.core.hubconf import HUBCONF
 from hublock.core.lockfile import Lock
 from hublock.core.reference import Reference
 from hublock.core.tree import LINK

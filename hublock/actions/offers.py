@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from hublock.core.hubconf import EntryPoint, Hubconf, find_definition, read_hubconf
+from hublock.core.hubconf import HUBCONF, EntryPoint, Hubconf, find_definition, read_hubconf, without_modules
 from hublock.core.lockfile import Repo
 from hublock.core.nearest import nearest
 from hublock.core.tree import EXECUTABLE, FILE
 from hublock.errors import EntrypointNotFound, InputError, OfflineError
+from hublock.runtime.environment import importable
 from hublock.store.store import Store, StoredTree
 
-HUBCONF = "hubconf.py"
 NOTE = "entrypoints.json"
 """What a stored tree's entry points are noted as, once a trace has seen them."""
 
@@ -42,6 +42,7 @@ def recall(tree: StoredTree, name: str, store: Store, hubconf: Hubconf | None = 
     noted = _noted(store.read_note(tree.digest, NOTE))
     if noted is None:
         read = partial(_read_stored, tree)
+        hubconf = without_modules(hubconf, read, importable)
         return Offer(name=name, entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic, read=read)
     return Offer(name=name, entrypoints=noted, estimated=False)
 
@@ -69,13 +70,12 @@ def offer_of_folder(folder: Path) -> Offer:
     path = folder / HUBCONF
     if not path.is_file():
         raise InputError(f"{folder} has no {HUBCONF}, so it is not a hub repository", hint="cd to the repository")
-    hubconf = read_hubconf(path.read_bytes(), file=str(path))
-    return Offer(
-        name=str(folder),
-        entrypoints=hubconf.entrypoints,
-        estimated=hubconf.dynamic,
-        read=lambda path: (folder / path).read_bytes() if (folder / path).is_file() else None,
-    )
+
+    def read(path: str) -> bytes | None:
+        return (folder / path).read_bytes() if (folder / path).is_file() else None
+
+    hubconf = without_modules(read_hubconf(path.read_bytes(), file=str(path)), read, importable)
+    return Offer(name=str(folder), entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic, read=read)
 
 
 def offer_of_locked(repo: Repo, store: Store) -> Offer:

@@ -72,7 +72,9 @@ def trace_model(
     with _showing(name, answers, context):
         seen = trace(job, answers, timeout=options.timeout, on_output=context.progress.note)
     model = answers.locked(seen)
-    repo = replace(pinned.repo, tree_weights=answers.tree_weights, models=(model,))
+    # a list that is computed could not be read
+    dependencies = pinned.repo.dependencies or seen.dependencies
+    repo = replace(pinned.repo, dependencies=dependencies, tree_weights=answers.tree_weights, models=(model,))
     if options.confirm:
         context.progress.note(f"confirming {name} without network (traced with {seen.isolation})")
         own = Lock(repos=(repo, *(nested.repo for nested in answers.nested if nested.repo.id != repo.id)))

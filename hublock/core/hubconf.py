@@ -7,11 +7,12 @@ running it would tell.
 
 import ast
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from hublock.errors import InputError
 
+HUBCONF = "hubconf.py"
 LARGEST = 4 * 2**20
 """The longest hubconf.py that is read, in bytes."""
 FURTHEST = 200
@@ -47,6 +48,8 @@ class Hubconf:
     """Sorted by name, as torch.hub.list has them."""
     dynamic: bool
     """Whether there may be more than these: entry points or dependencies are made while the file runs."""
+    imported: Mapping[str, tuple[str, str]] = field(default_factory=dict, compare=False, repr=False)
+    """For names that another module defines: that module, with its dots, and the name there."""
 
 
 def read_hubconf(source: bytes, *, file: str) -> Hubconf:
@@ -60,10 +63,32 @@ def read_hubconf(source: bytes, *, file: str) -> Hubconf:
         dependencies=reader.dependencies,
         entrypoints=tuple(entry for _, entry in sorted(reader.found.items()) if not entry.name.startswith("_")),
         dynamic=reader.dynamic,
+        imported=reader.imported,
     )
 
 
-def find_definition(name: str, read: Callable[[str], bytes | None], *, file: str = "hubconf.py") -> EntryPoint | None:
+def without_modules(hubconf: Hubconf, read: Callable[[str], bytes | None], is_module: Callable[[str], bool]) -> Hubconf:
+    """Leave out what is imported by name and is a module: it cannot be called.
+
+    Args:
+        hubconf: what hubconf.py says.
+        read: gives the source of a file of the tree by its path, None where there is none.
+        is_module: tells whether an absolute name is that of an installed module.
+    """
+
+    def can_be_called(name: str) -> bool:
+        if name not in hubconf.imported:
+            return True
+        module, there = hubconf.imported[name]
+        full = f"{module}{'' if module.endswith('.') else '.'}{there}"
+        if any(read(path) is not None for path in _paths(full, HUBCONF)):
+            return find_definition(name, read) is not None
+        return module.startswith(".") or not is_module(full)
+
+    return replace(hubconf, entrypoints=tuple(entry for entry in hubconf.entrypoints if can_be_called(entry.name)))
+
+
+def find_definition(name: str, read: Callable[[str], bytes | None], *, file: str = HUBCONF) -> EntryPoint | None:
     """Return what stands in a tree about ``name`` of ``file``, wherever its imports lead; None if they leave the tree.
 
     Args:

@@ -109,7 +109,7 @@ def _check_dependency(name: str, trees_own: Collection[str], problems: _Problems
         bare, specified = requirement.name, bool(requirement.specifier)
     if specified and _version(bare) is not None:
         _check_requirement(name, problems)
-    elif bare.partition(".")[0] not in trees_own and not _importable(bare) and _version(bare) is None:
+    elif bare.partition(".")[0] not in trees_own and not importable(bare) and _version(bare) is None:
         problems.missing.append(bare)
         problems.install.append(_pip_name(name if specified else bare))
 
@@ -141,7 +141,7 @@ def _check_requirement(text: str, problems: _Problems) -> None:
         problems.install.append(text)
 
 
-def _importable(name: str) -> bool:
+def importable(name: str) -> bool:
     """Tell whether a module could be imported, without importing even its parents."""
     top, *rest = name.split(".")
     if top in sys.stdlib_module_names:

@@ -67,6 +67,8 @@ class Outcome:
     isolation: str
     """What held: ``netns+landlock``, ``netns``, ``landlock`` or ``guard``."""
     entrypoints: tuple[EntryPoint, ...]
+    dependencies: tuple[str, ...]
+    """What hubconf.py lists, once it runs."""
     refusals: tuple[str, ...]
     """What was refused, though the entry point came to its end: ``https://host``, ``subprocess:name``; sorted."""
     writes_tree: bool
@@ -119,6 +121,7 @@ def _outcome(done: Mapping[str, Any], scratch: Scratch, output: str, job: Job) -
             traced_with=texts(done["traced_with"]),
             isolation=_ISOLATIONS[done["isolation"]],
             entrypoints=tuple(map(read_entrypoint, done["entrypoints"])),
+            dependencies=tuple(dict.fromkeys(texts(done["dependencies"]))),
             refusals=tuple(sorted(set(texts(done["refusals"])))),
             writes_tree=scratch.was_written(),
             output=output,

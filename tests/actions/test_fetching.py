@@ -23,7 +23,14 @@ from tests.forge import Forge, Link
 
 WANTED = WantedModel(name="net", repo="someone/net", entrypoint="net")
 ENDED = Outcome(
-    state=None, traced_with=(), isolation="guard", entrypoints=(), refusals=(), writes_tree=False, output=""
+    state=None,
+    traced_with=(),
+    isolation="guard",
+    entrypoints=(),
+    dependencies=(),
+    refusals=(),
+    writes_tree=False,
+    output="",
 )
 API = "https://api.example.org/latest"
 OLD, NEW = "a" * 40, "b" * 40

@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 
-from hublock.core.hubconf import LARGEST, EntryPoint, Hubconf, find_definition, read_hubconf
+from hublock.core.hubconf import LARGEST, EntryPoint, Hubconf, find_definition, read_hubconf, without_modules
 from hublock.errors import InputError
 
 TYPICAL = '''
@@ -304,6 +304,25 @@ def test_what_is_imported_is_found_where_it_is_defined(name: str, expected: tupl
     found = find_definition(name, lambda path: TREE[path].encode() if path in TREE else None)
 
     assert (found and (found.name, found.signature, found.doc)) == (expected and (name, *expected))
+
+
+def test_modules_that_are_imported_by_name_are_no_entry_points() -> None:
+    files = {
+        "hubconf.py": b"""
+from torch import nn, load as read
+from torch.nn import Linear
+from models import yolo, make, twice
+from .models import yolo as again
+from models.yolo import net
+from elsewhere import thing
+""",
+        "models/__init__.py": b"def make(): ...\nfrom .twice import twice\n",
+        "models/yolo.py": b"def net(): ...\n",
+        "models/twice.py": b"def twice(): ...\n",
+    }
+    found = without_modules(read_hubconf(files["hubconf.py"], file="hubconf.py"), files.get, {"torch.nn"}.__contains__)
+
+    assert [entry.name for entry in found.entrypoints] == ["Linear", "make", "net", "read", "thing", "twice"]
 
 
 def test_a_search_for_a_definition_comes_to_an_end() -> None:

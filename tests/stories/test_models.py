@@ -58,6 +58,26 @@ def test_a_nested_repository_and_names_made_at_run_time_are_locked(
     assert loaded.out == "Net\n", loaded
 
 
+def test_dependencies_that_hubconf_computes_are_locked_and_checked(
+    served: Forge, run: Run, python: Run, project: Path
+) -> None:
+    served.repo(
+        "someone/computes",
+        {
+            "hubconf.py": 'dependencies = ["torch"] + ["json"]\ndependencies.append("packaging")\n'
+            "from os import path\ndef net():\n    return 1\n"
+        },
+    )
+    assert run("add", "someone/computes", "net").code == 0
+    lock = project / "hub.lock"
+    assert 'dependencies = ["torch", "json", "packaging"]' in lock.read_text()
+    assert python("import hublock\nprint(hublock.load('net'), hublock.list('someone/computes'))").out == "1 ['net']\n"
+
+    lock.write_text(lock.read_text().replace('"packaging"', '"not_here_1"'))
+    refused = python("import hublock\nhublock.load('net')")
+    assert "hint: pip install not_here_1" in refused.err
+
+
 FALLING_BACK = """\
 dependencies = ["torch"]
 import torch, urllib.request, socket
@@ -177,7 +197,10 @@ import gc, os
 def net():
     from hublock.runtime.tracing.wire import Channel
     line = next(found for found in gc.get_objects() if type(found) is Channel)
-    said = {"state": None, "traced_with": ["\\ud800"], "isolation": "guard", "entrypoints": [], "refusals": []}
+    said = {
+        "state": None, "traced_with": ["\\ud800"], "isolation": "guard", "entrypoints": [], "dependencies": [],
+        "refusals": [],
+    }
     line.send({"done": said})
     os._exit(0)
 """

@@ -29,6 +29,7 @@ class Ran:
 
     result: object
     entrypoints: tuple[EntryPoint, ...]
+    dependencies: list[str]
     refusals: tuple[str, ...]
 
 
@@ -97,6 +98,7 @@ def _run(job: Mapping[str, Any], repository: Repository, channel: Channel, befor
         "state": None if state is None else str(state),
         "traced_with": environment.distributions_of(imported),
         "entrypoints": list(map(write_entrypoint, ran.entrypoints)),
+        "dependencies": ran.dependencies,
         "refusals": sorted(set(ran.refusals)),
     }
 
@@ -126,8 +128,13 @@ def _call(job: Mapping[str, Any], repository: Repository, answers: AskedAnswers)
         tolerated=_Tolerable(),
         cpu_only=not torch.cuda.is_available(),
     )
-    refusals = tuple(refusal.what for refusal in seen.refusals)
-    return Ran(result=seen.result, entrypoints=entrypoints.describe(seen.hubconf), refusals=refusals)
+    listed = vars(seen.hubconf).get("dependencies")
+    return Ran(
+        result=seen.result,
+        entrypoints=entrypoints.describe(seen.hubconf),
+        dependencies=[name for name in listed if isinstance(name, str)] if isinstance(listed, list | tuple) else [],
+        refusals=tuple(refusal.what for refusal in seen.refusals),
+    )
 
 
 class _Tolerable:
