@@ -18,6 +18,7 @@ from hublock.actions.project import read_named_lock
 from hublock.core.matching import locked_repo, match
 from hublock.errors import InputError, NotLocked, UnlockedDownload
 from hublock.runtime import isolation, torchhub
+from hublock.runtime.answers import without_login
 from hublock.settings import Settings
 
 if TYPE_CHECKING:
@@ -344,6 +345,7 @@ def _advised(url: str) -> Iterator[None]:
     try:
         yield
     except UnlockedDownload:
+        shown = without_login(url)
         raise UnlockedDownload(
-            f"{locate.lock_file(os.environ)} does not name {url}", hint=f"hublock add --url {url} --name NAME"
+            f"{locate.lock_file(os.environ)} does not name {shown}", hint=f"hublock add --url {shown} --name NAME"
         ) from None

@@ -3,6 +3,7 @@
 import hashlib
 import mmap
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -198,7 +199,7 @@ class LockedAnswers:
     def _unlocked(self, what: str) -> HublockError:
         entrypoints = " ".join(sorted({model.entrypoint for model in self._models})) or "ENTRYPOINT"
         return UnlockedDownload(
-            f"{self._repo.id} asks for {what}, which the lock does not list for {entrypoints}",
+            f"{self._repo.id} asks for {without_login(what)}, which the lock does not list for {entrypoints}",
             hint=f"hublock add {self._repo.id} {entrypoints} with the arguments of this call",
         )
 
@@ -211,6 +212,11 @@ def check_prefix(url: str, digest: Digest, prefix: str | None) -> None:
     """
     if prefix and not digest.hex.startswith(prefix):
         raise DigestMismatch(f'invalid hash value for {url} (expected "{prefix}", got "{digest.hex}")')
+
+
+def without_login(url: str) -> str:
+    """Return ``url`` as it may be shown: without user name and password."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", url)
 
 
 def _key(reference: str) -> str:

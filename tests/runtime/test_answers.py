@@ -53,6 +53,9 @@ def test_files_are_found_by_url_in_every_model(store: Store) -> None:
         found.fetch(URL + "?other")
     assert caught.value.message == f"Owner/Repo:v1 asks for {URL}?other, which the lock does not list for net"
     assert caught.value.hint == "hublock add Owner/Repo:v1 net with the arguments of this call"
+    with pytest.raises(UnlockedDownload) as caught:
+        found.fetch("https://user:secret@example.org/a@b")
+    assert "asks for https://example.org/a@b, which" in caught.value.message
     with pytest.raises(DigestMismatch):
         found.fetch(URL, hash_prefix="00000000")
 
