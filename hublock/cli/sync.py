@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--torch-hub",
         action="store_true",
-        help="also write repositories and files, by the names their URLs end in, into torch.hub's own cache (TORCH_HOME)",
+        help="also write repositories, and files by the ends of their URLs, into torch.hub's own cache (TORCH_HOME)",
     )
     parser.add_argument("--offline", action="store_true", help="use no network")
     parser.add_argument(
