@@ -223,11 +223,12 @@ def activated(*, allow_local: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            for name in told:
+            # what the program has said since, by use() or set_dir(), stands
+            for name in [name for name, value in told.items() if os.environ.get(name) == value]:
                 if name in known:
                     os.environ[name] = known[name]
                 else:
-                    os.environ.pop(name, None)
+                    del os.environ[name]
 
 
 def activate(*, allow_local: bool = False) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from hublock.errors import InputError, MissingDependency
+from hublock.errors import HublockError, InputError, LoadError, MissingDependency
 from hublock.runtime.environment import undeclared
 from hublock.runtime.modules import finder
 from hublock.runtime.modules.aliases import aliased
@@ -21,8 +21,8 @@ from hublock.runtime.modules.finder import FINDER, Lookup
 from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, namespace_of
 
 __all__ = [
-    "MARKER", "PACKAGE", "Lookup", "Repository", "explained", "find_class", "import_hubconf", "install", "namespace",
-    "namespace_of", "retire", "stock_names", "take_in",
+    "MARKER", "PACKAGE", "Lookup", "Repository", "begin", "end", "explained", "find_class", "import_hubconf",
+    "install", "namespace", "namespace_of", "retire", "stock_names", "take_in",
 ]  # fmt: skip
 
 
@@ -33,45 +33,79 @@ def install(lookup: Lookup | None = None) -> None:
     finder.install()
 
 
-def import_hubconf(repository: Repository, *, alone: bool = True) -> ModuleType:
-    """Import the hubconf.py of ``repository``, once per process.
+def begin(repository: Repository, *, alone: bool = True) -> str:
+    """Return the package below which a new load finds the modules of ``repository``, until :func:`end`.
 
     If it is ``alone`` in running its code, names that an entry point has given to modules by its ``sys.path`` are free.
+
+    Raises:
+        TreeMismatch: its listing is not that of its digest.
+    """
+    finder.install()
+    space = FINDER.begin(repository)
+    if alone:
+        space.forget_roots()
+    return space.name
+
+
+def end(packages: Iterable[str], *, kept: bool) -> None:
+    """Take note that a load ends, whose modules were below ``packages``, and whether a model of it is kept."""
+    for package in packages:
+        FINDER.end(package, kept=kept)
+
+
+def import_hubconf(repository: Repository, package: str | None = None) -> ModuleType:
+    """Import the hubconf.py of ``repository``, once per process, below ``package`` if one has begun.
 
     Raises:
         InputError: the tree holds no hubconf.py.
         TreeMismatch: a file differs from the listing; none of it ran.
         MissingDependency: the code imports what is neither declared nor installed.
+        LoadError: the code was imported before, for a load that was refused, and cannot be imported twice.
         Exception: whatever the repository's own code raises.
     """
     if "hubconf.py" not in repository.listing.by_path:
         raise InputError(f"{repository.id} has no hubconf.py", hint="hublock list <another repository>")
-    finder.install()
-    space = FINDER.register(repository)
-    if alone:
-        space.forget_roots()
+    package = package or begin(repository)
     try:
-        importlib.import_module(space.name)
+        importlib.import_module(package)
+    except HublockError:
+        raise
     except Exception as error:
-        said = explained(repository, error)
+        said = explained(repository, error) or _twice(repository, package, error)
         if said is None:
             raise
         raise said from error
-    return importlib.import_module(f"{space.name}.hubconf")
+    return importlib.import_module(f"{package}.hubconf")
 
 
-def take_in(repository: Repository, names: Iterable[str]) -> None:
-    """Take modules of files of ``repository`` out of ``sys.modules``: plain loaders put them there for everybody."""
-    space = FINDER.register(repository)
+def _twice(repository: Repository, package: str, error: Exception) -> LoadError | None:
+    if package == namespace(repository):
+        return None
+    return LoadError(
+        f"{repository.id} was refused something in this process before, and its code cannot be imported again: "
+        f"{type(error).__name__}: {error}",
+        hint="start a new process",
+    )
+
+
+def take_in(package: str, names: Iterable[str]) -> None:
+    """Give modules that plain loaders made of files of a tree, for everybody, the names that only the tree's code uses.
+
+    A package stays, as its modules look for it by its name.
+    """
     for name in names:
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if isinstance(file, str) and space.sources.inside(file) and not name.startswith(f"{PACKAGE}."):
-            space.extra[name] = sys.modules.pop(name)
+        module = sys.modules.get(name)
+        file = FINDER.file_of(package, getattr(module, "__file__", None))
+        alone = not name.startswith(f"{PACKAGE}.") and not hasattr(module, "__path__")
+        if module is not None and file and alone and module.__name__ == name:
+            FINDER.named(package).take_in(module, file)
 
 
-def retire(repository: Repository) -> None:
-    """Leave the imported modules of ``repository`` to whoever has them: the next load imports new ones."""
-    FINDER.retire(repository)
+def retire(packages: Iterable[str]) -> None:
+    """Let later loads import the code anew: what a load was refused, these modules may keep in some form."""
+    for package in packages:
+        FINDER.retire(package)
 
 
 def explained(repository: Repository, error: Exception) -> MissingDependency | None:
@@ -91,16 +125,20 @@ def stock_names(repository: Repository) -> Iterator[None]:
         TreeMismatch: its listing is not that of its digest.
     """
     finder.install()
-    with aliased(FINDER.register(repository)):
+    FINDER.register(repository)
+    with aliased(FINDER.newest_imported(repository)):
         yield
 
 
-def find_class(repository: Repository, module: str, name: str) -> Any:
+def find_class(repository: Repository, module: str, name: str, package: str | None = None) -> Any:
     """Return what a pickle made under torch.hub means by ``name`` of ``module``: the tree's, if the tree holds it.
+
+    ``package`` is that below which the load that asks finds the tree's modules.
 
     Raises:
         ModuleNotFoundError: neither the tree nor the process has ``module``.
         AttributeError: ``module`` has no such name.
     """
     finder.install()
-    return FINDER.register(repository).find_class(module, name)
+    space = FINDER.register(repository) if package is None else FINDER.named(package)
+    return space.find_class(module, name)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hublock.runtime import environment
-from hublock.runtime.repository import Repository
+from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.strict import downloads, local, placing
 from hublock.runtime.strict.objects import filled
 from hublock.runtime.strict.scope import Scope
@@ -23,16 +23,20 @@ def call_entrypoint(
     from hublock.runtime import entrypoints
 
     found: Function = entrypoints.find(import_hubconf(scope, repository), entrypoint, repository.id)
-    return found(*filled(list(args), repository), **filled(dict(kwargs), repository))
+    package = scope.packages[namespace(repository)]
+    return found(*filled(list(args), package), **filled(dict(kwargs), package))
 
 
 def import_hubconf(scope: Scope, repository: Repository) -> Any:
     """Import the hubconf.py of a repository, whose code belongs to ``scope`` from then on."""
     from hublock.runtime import isolation
 
-    scope.adopt(repository)
-    placing.show_repository(scope.hub_dir, repository.id, repository.root)
-    return isolation.import_hubconf(repository, alone=scope.is_alone())
+    name = namespace(repository)
+    if name not in scope.packages:
+        scope.adopt(repository)
+        scope.packages[name] = isolation.begin(repository, alone=scope.is_alone())
+        placing.show_repository(scope.hub_dir, repository.id, repository.root)
+    return isolation.import_hubconf(repository, scope.packages[name])
 
 
 def _load(

@@ -31,6 +31,11 @@ class Repository:
         return self.id == str(self.root)
 
 
+def base_of(name: str) -> str:
+    """Return the namespace of which the package ``name`` is an import; those after the first end in a number."""
+    return name.partition("__")[0]
+
+
 def namespace(repository: Repository) -> str:
     """Return the package name of ``repository``: ``hublock.repos.<slug>_<16 hex digits of its digest>``."""
     return namespace_of(repository.id, repository.digest)

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hublock.errors import UnlockedDownload
+from hublock.runtime import isolation
 from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.nested import FUNCTIONS, call_entrypoint, check_dependencies, import_hubconf
 from hublock.runtime.repository import Repository
@@ -166,21 +168,69 @@ def _watch(
     as_locked: bool = True,
 ) -> Watched:
     scope.tolerated, scope.as_locked = tolerated, as_locked
-    result = None
-    with scope.entered(), state.kept(scope), scope.under_way():
-        try:
-            hubconf = import_hubconf(scope, repository)
-            if entrypoint is not None:
-                result = call_entrypoint(scope, repository, entrypoint, args, kwargs)
-        except BaseException as error:
+    for _ in range(TRIES):
+        done = _once(scope, repository, entrypoint, args, kwargs)
+        if done is not None:
+            return done
+        scope.packages.clear()
+        scope.disturbed = False
+    message = f"{scope.owner} was loaded {TRIES} times beside loads that were refused"
+    raise UnlockedDownload(message, hint="load it again")
+
+
+TRIES = 3
+"""How often a load begins again whose modules another one, which was refused meanwhile, may have spoilt."""
+
+
+def _once(
+    scope: Scope, repository: Repository, entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Watched | None:
+    """Load once; None if that must be done again with modules that no refused load has touched."""
+    result, kept = None, False
+    try:
+        with scope.entered(), state.kept(scope), scope.under_way():
+            try:
+                hubconf = import_hubconf(scope, repository)
+                if entrypoint is not None:
+                    result = call_entrypoint(scope, repository, entrypoint, args, kwargs)
+            except BaseException as error:
+                refused = scope.first_refusal()
+                if refused is not None:
+                    _refuse(scope, passed_on=refused is error and len(scope.refusals) == 1)
+                if isinstance(error, Exception) and refused is None and _is_disturbed(scope):
+                    return None
+                if refused is None or refused is error or isinstance(error, KeyboardInterrupt):
+                    raise
+                raise refused from error
             refused = scope.first_refusal()
-            if refused is None or refused is error or isinstance(error, KeyboardInterrupt):
-                raise
-            raise refused from error
-        refused = scope.first_refusal()
-        if refused is not None:
-            raise refused
-    return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
+            if refused is not None:
+                _refuse(scope, passed_on=False)
+                raise refused
+            if _is_disturbed(scope):
+                return None
+            kept = True
+            return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
+    finally:
+        isolation.end(scope.packages.values(), kept=kept)
+
+
+def _refuse(scope: Scope, *, passed_on: bool) -> None:
+    """Keep other loads from what a refused one may have fallen back to, unless its code just passed the refusal on."""
+    if passed_on:
+        return
+    isolation.retire(scope.packages.values())
+    for repository in scope.repositories:
+        placing.forget_copy(repository.root)
+    for other in scope.beside():
+        other.disturbed = True
+
+
+def _is_disturbed(scope: Scope) -> bool:
+    """Say whether a load beside ``scope`` was refused; new modules are imported from then on."""
+    if not scope.disturbed and all(other.first_refusal() is None for other in scope.beside()):
+        return False
+    isolation.retire(scope.packages.values())
+    return True
 
 
 def admit(repository: Repository, *, answers: Answers) -> None:

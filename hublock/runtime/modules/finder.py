@@ -10,10 +10,10 @@ from types import CodeType, ModuleType
 
 from hublock.errors import TreeMismatch
 from hublock.runtime.modules.loading import TreeLoader
-from hublock.runtime.modules.ownership import OwnFinder
+from hublock.runtime.modules.ownership import OwnFinder, installed
 from hublock.runtime.modules.rewriting import compile_source
 from hublock.runtime.modules.space import Space
-from hublock.runtime.repository import PACKAGE, Repository, namespace
+from hublock.runtime.repository import PACKAGE, Repository, base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.swap import Function, swap
 
@@ -31,6 +31,7 @@ class Finder(OwnFinder):
         self.lookup: Lookup | None = None
         self._spaces: dict[str, Space] = {}
         self._newest: dict[str, str] = {}
+        self._roots: tuple[str, ...] = ()
         self._lock = threading.RLock()
 
     def find_spec(
@@ -75,21 +76,71 @@ class Finder(OwnFinder):
                         hint="hublock sync",
                     )
                 known = self._spaces[name] = Space(repository, name)
+                self._index()
         if known.sources.repository.digest != repository.digest:
             raise TreeMismatch(f"two trees share the name {name}: their digests begin alike", hint="hublock verify")
         return known
 
-    def retire(self, repository: Repository) -> None:
-        """Leave the imported modules of ``repository`` to whoever has them: the next load imports new ones.
+    def retire(self, package: str) -> None:
+        """Leave the modules below ``package`` to whoever has them: the next load imports new ones.
 
-        What a load was refused they may keep in some form, for whoever asks next. Names of the new ones end in a
-        number; in another process, any such name means the same tree.
+        Names of the new ones end in a number; in another process, any such name means the same tree.
         """
-        base = namespace(repository)
+        base = base_of(package)
         with self._lock:
-            name = self._newest.get(base, base)
-            if name in sys.modules:
-                self._newest[base] = f"{base}__{int(name.removeprefix(base).removeprefix('__') or 1) + 1}"
+            if self._newest.get(base, base) == package and package in sys.modules:
+                self._newest[base] = f"{base}__{int(package.removeprefix(base).removeprefix('__') or 1) + 1}"
+
+    def begin(self, repository: Repository) -> Space:
+        """Serve ``repository`` to a load, until :meth:`end`; raises as :meth:`register`."""
+        with self._lock:
+            space = self.register(repository)
+            space.loads += 1
+            return space
+
+    def end(self, package: str, *, kept: bool) -> None:
+        """Take note that a load ends; modules that were retired go, if no other load and no model is left of them."""
+        with self._lock:
+            space = self._spaces[package]
+            space.loads -= 1
+            space.kept |= kept
+            if space.kept or space.loads or self._newest.get(base_of(package), package) == package:
+                return
+            del self._spaces[package]
+            self._index()
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            sys.modules.pop(name, None)
+
+    def named(self, package: str) -> Space:
+        """Return the registered repository whose modules are below ``package``."""
+        return self._spaces[package]
+
+    def newest_imported(self, repository: Repository) -> Space:
+        """Return the repository as it was imported last; else as it would be."""
+        base = namespace(repository)
+        names = [name for name in reversed(self._spaces) if base_of(name) == base]
+        return self._spaces[next((name for name in names if name in sys.modules), names[0])]
+
+    def holding(self, path: str) -> Space | None:
+        """Return the repository in whose tree ``path`` is: the one that calls, else the newest.
+
+        A folder of the user's own holds nothing here: it holds the user's own program, too.
+        """
+        if not path.startswith(self._roots):
+            return None
+        own = [space for space in self._spaces.values() if not space.sources.repository.is_users_own]
+        found = [space for space in own if space.sources.inside(path) is not None]
+        calling = innermost_namespace() if len(found) > 1 else None
+        return next((space for space in found if space.name == calling), found[-1] if found else None)
+
+    def file_of(self, package: str, path: object) -> str | None:
+        """Return the file of the tree of ``package`` at ``path``, if it is one that the tree lists."""
+        space = self._spaces.get(package)
+        return space.sources.inside(path) if isinstance(path, str) and space is not None and space.lists(path) else None
+
+    def _index(self) -> None:
+        own = [space for space in self._spaces.values() if not space.sources.repository.is_users_own]
+        self._roots = tuple({root for space in own for root in space.sources.roots})
 
     def space(self, name: str) -> Space | None:
         """Return the repository of the namespace ``name``, registered or looked up."""
@@ -103,10 +154,6 @@ class Finder(OwnFinder):
             raise TreeMismatch(f"{repository.id} is {namespace(repository)}, not {name}", hint="hublock sync")
         return self._register(repository, name)
 
-    def spaces(self) -> list[Space]:
-        """Return the registered repositories."""
-        return list(self._spaces.values())
-
 
 FINDER = Finder()
 
@@ -116,13 +163,11 @@ def _held_to_listing(original: Function) -> Function:
 
     def get_code(loader: importlib.machinery.SourceFileLoader, fullname: str) -> CodeType | None:
         path = loader.get_filename(fullname)
-        for space in FINDER.spaces():
-            file = space.sources.inside(path)
-            # what lies in a folder of the user's own changes as its user likes
-            if file and not space.sources.repository.is_users_own:
-                return compile_source(space.sources.read(file), path, space.redirect)
-        found: CodeType | None = original(loader, fullname)
-        return found
+        space = FINDER.holding(path)
+        if space is None:
+            found: CodeType | None = original(loader, fullname)
+            return found
+        return compile_source(space.sources.read(space.sources.inside(path) or ""), path, space.redirect)
 
     return get_code
 
@@ -132,12 +177,13 @@ def _prepared(original: Function) -> Function:
 
     def exec_module(loader: object, module: ModuleType) -> None:
         path = getattr(loader, "path", None)
-        if not isinstance(loader, TreeLoader) and isinstance(path, str):
-            for space in FINDER.spaces():
-                if space.sources.inside(path):
-                    space.prepare(module)
+        space = FINDER.holding(path) if isinstance(path, str) and not isinstance(loader, TreeLoader) else None
+        if space is not None:
+            space.prepare(module)
         original(loader, module)
 
+    # one of the frames that a warning about who imports is not given to
+    exec_module.__code__ = exec_module.__code__.replace(co_filename=original.__code__.co_filename)
     return exec_module
 
 
@@ -146,13 +192,13 @@ def _as_their_caller(original: Function) -> Function:
 
     def import_module(name: str, package: str | None = None) -> ModuleType:
         calling = innermost_namespace() if package is None and not name.startswith(".") else None
-        for space in FINDER.spaces() if calling else ():
-            target = space.redirect(name) if namespace(space.sources.repository) == calling else None
-            if target is not None:
-                name = target
+        space = FINDER.space(calling) if calling else None
+        if space is not None and not installed(name.partition(".")[0]):
+            name = space.redirect(name) or name
         found: ModuleType = original(name, package)
         return found
 
+    import_module.__code__ = import_module.__code__.replace(co_filename=original.__code__.co_filename)
     return import_module
 
 

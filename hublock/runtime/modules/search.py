@@ -20,19 +20,24 @@ class Search:
         self._path = path
         self._found: dict[tuple[str, ...], tuple[Found, ...]] = {}
         self._lasting: list[str] | None = None
+        self._earlier: list[str] = []
 
     def settle(self) -> None:
         """Take note of the roots that hubconf.py has made."""
         self._lasting = self.roots()
 
     def roots(self) -> list[str]:
-        """Return the folders of the tree that are on ``sys.path``, in that order."""
-        folders = [self._sources.reached(entry) for entry in self._path()]
-        return [*dict.fromkeys(self._sources.resolve(folder) for folder in folders if folder is not None), ""]
+        """Return the folders of the tree that are on ``sys.path``, in that order, and behind them those that were."""
+        folders = [folder for entry in self._path() if (folder := self._folder(entry)) is not None]
+        return list(dict.fromkeys([*folders, "", *self._earlier]))
+
+    def _folder(self, entry: str) -> str | None:
+        folder = self._sources.reached(entry)
+        return None if folder is None else self._sources.resolve(folder)
 
     def top(self, name: str) -> tuple[Found, ...]:
         """Find a top-level name: one module or package, else all bare folders of that name."""
-        key = name, *self._path()
+        key = name, *self._path(), *self._earlier
         if key not in self._found:
             found = self.among(self.roots(), name)
             hidden = bool(found) and found[0].kind == "folder" and installed(name)
@@ -56,10 +61,13 @@ class Search:
         return self.top(top)
 
     def forget_added(self) -> None:
-        """Take the folders off ``sys.path`` that no hubconf.py has put there: the next load adds its own."""
+        """Take the folders off ``sys.path`` that no hubconf.py has put there: the next load adds its own.
+
+        What is imported only when an earlier model runs is still found there.
+        """
         if self._lasting is not None:
-            added = {root for root in self.roots() if root not in self._lasting}
-            self._path()[:] = [entry for entry in self._path() if self._sources.reached(entry) not in added]
+            self._earlier = [root for root in self.roots() if root not in self._lasting]
+            self._path()[:] = [entry for entry in self._path() if self._folder(entry) not in self._earlier]
 
     def add(self, root: str) -> None:
         """Put a folder before all others, unless it is on ``sys.path``."""

@@ -61,12 +61,13 @@ class Sources:
         self.repository = repository
         self._files = repository.listing.by_path
         spellings = (repository.root.absolute(), repository.root.resolve())
-        self._roots = tuple(dict.fromkeys(os.path.normcase(spelling) for spelling in spellings))
+        self.roots = tuple(dict.fromkeys(os.path.normcase(spelling) for spelling in spellings))
+        """Where the tree is, as it may be spelled."""
 
     def inside(self, path: str) -> str | None:
         """Return ``path`` relative to the tree, parted by ``/``; None where it lies outside."""
         spelled = os.path.normpath(path)
-        for root in self._roots:
+        for root in self.roots:
             if os.path.normcase(spelled) == root:
                 return ""
             if os.path.normcase(spelled).startswith(root + os.sep):

@@ -9,6 +9,7 @@ import pickle
 import posixpath
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from hublock.runtime.modules.ownership import RESERVED
 from hublock.runtime.modules.search import Search
 from hublock.runtime.modules.shims import Shims
 from hublock.runtime.modules.sources import Found, Sources, module_of, package_of
-from hublock.runtime.repository import MARKER, Repository, namespace
+from hublock.runtime.repository import MARKER, Repository
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -52,6 +53,10 @@ class Space:
         self._companions: dict[str, Path] = {}
         self._aliases: set[str] = set()
         self._rooted = False
+        self.loads = 0
+        """How many are under way."""
+        self.kept = False
+        """Whether a model is made of its classes."""
 
     def redirect(self, name: str, importer: str | None = None) -> str | None:
         """Return the full name under which the repository serves the absolute module ``name``; None if it does not.
@@ -129,6 +134,22 @@ class Space:
         while self._aliases:
             sys.modules.pop(self._aliases.pop(), None)
 
+    def lists(self, path: str) -> bool:
+        """Tell whether the tree lists a file at ``path``; a folder of the user's own is no such tree."""
+        repository = self.sources.repository
+        return not repository.is_users_own and self.sources.inside(path) in repository.listing.by_path
+
+    def take_in(self, module: ModuleType, file: str) -> None:
+        """Give a module, made of ``file`` under a name for everybody, a name of this repository."""
+        name = f"{self.name}.{module_of(file)}"
+        self.extra[module.__name__] = sys.modules[name] = sys.modules.pop(module.__name__)
+        for value in vars(module).values():
+            if getattr(value, "__module__", None) == module.__name__:
+                # a function or class of it, which pickles and inspect look for by this name
+                with suppress(AttributeError, TypeError):
+                    value.__module__ = name
+        module.__name__ = name
+
     def begin(self) -> None:
         """Import the installed packages whose compiled half the tree needs."""
         self._companions = import_installed(self.sources.repository)
@@ -144,7 +165,7 @@ class Space:
 
         Functions keep the builtins that their module had when they were made.
         """
-        vars(module)[MARKER] = namespace(self.sources.repository)
+        vars(module)[MARKER] = self.name
         vars(module)["__builtins__"] = self._builtins
 
     def import_(

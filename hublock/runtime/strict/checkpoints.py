@@ -17,7 +17,7 @@ from hublock.core.lockfile import Pickle
 from hublock.core.tree import blob_id
 from hublock.errors import HublockError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
-from hublock.runtime.repository import namespace
+from hublock.runtime.repository import base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.mounts import may_be_mapped
 from hublock.runtime.strict.refusals import Refusal
@@ -293,12 +293,13 @@ def _by_stock_names(scope: Scope, pickle_module: Any) -> Any:
 
     module = pickle_module or pickle
     marker = innermost_namespace()
-    asking = [repository for repository in scope.repositories if namespace(repository) == marker]
+    asking = [repository for repository in scope.repositories if namespace(repository) == base_of(marker or "")]
     repository = (asking or scope.repositories)[0]
+    package = scope.packages.get(namespace(repository))
 
     class StockNames(pickle.Unpickler):
         def find_class(self, module_name: str, name: str, /) -> Any:
-            return isolation.find_class(repository, module_name, name)
+            return isolation.find_class(repository, module_name, name, package)
 
     if module is pickle or module.Unpickler is pickle.Unpickler:
         unpickler: type = StockNames

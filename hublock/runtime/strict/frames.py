@@ -1,5 +1,7 @@
 """Whose code is running: told by the frames on the stack, for calls that no load has marked by its context."""
 
+import importlib.metadata
+import json
 import os
 import site
 import sys
@@ -7,6 +9,7 @@ import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from hublock.runtime.repository import MARKER
 
@@ -23,11 +26,11 @@ def remember_tree(root: Path) -> None:
 
 
 USERS = ""
-"""What is said instead of a namespace where the user's own code calls."""
+"""What is said instead of a package where the user's own code calls."""
 
 
 def innermost_namespace() -> str | None:
-    """Return the namespace of the repository that calls: of the frames that are no library's, the innermost decides.
+    """Return the package of the repository that calls: of the frames that are no library's, the innermost decides.
 
     ``USERS`` if that is one of the user's own: a hook or a dataset that code of a repository calls. None if there is
     none: in a thread that a library has started.
@@ -39,12 +42,6 @@ def innermost_namespace() -> str | None:
         if _is_users(frame):
             return USERS
     return None
-
-
-def importing() -> set[str]:
-    """Return the namespaces of the modules that are being imported by who calls."""
-    frames = (frame for frame in _frames() if frame.f_code.co_name == "<module>")
-    return {frame.f_globals[MARKER] for frame in frames if MARKER in frame.f_globals}
 
 
 def _frames() -> "Iterator[FrameType]":
@@ -69,11 +66,25 @@ def _is_others(file: str) -> bool:
 
 
 def _libraries() -> list[str]:
+    """Return the folders of what is installed, also from where it is developed."""
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders += [*site.getsitepackages(), site.getusersitepackages()]
+    folders += [*site.getsitepackages(), site.getusersitepackages(), *_developed()]
     for name in ("hublock", "torch"):
-        # may be installed from where they are developed
         file = getattr(sys.modules.get(name), "__file__", None)
         folders += [str(Path(file).parent)] if file else []
     return [f"{folder}{os.sep}" for folder in folders]
+
+
+@cache
+def _developed() -> tuple[str, ...]:
+    """Return the folders of editable installations (PEP 610: ``direct_url.json``), but for that of the program."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    own = [Path.cwd(), *([Path(main).absolute()] if main else [])]
+    folders = []
+    for distribution in importlib.metadata.distributions():
+        facts = json.loads(distribution.read_text("direct_url.json") or "{}")
+        folder = unquote(urlsplit(facts.get("url", "")).path)
+        if facts.get("dir_info", {}).get("editable") and not any(path.is_relative_to(folder) for path in own):
+            folders.append(folder)
+    return tuple(folders)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hublock.errors import InputError
-from hublock.runtime.repository import Repository, namespace
+from hublock.runtime.repository import Repository
 
 
 def resolve_object(repository: Repository, name: str) -> object:
@@ -51,13 +51,13 @@ def _split_module(repository: Repository, name: str) -> tuple[str, tuple[str, ..
     raise InputError(f"{repository.id} has no {name}", hint=_OBJECT_HINT)
 
 
-def filled(value: Any, repository: Repository) -> Any:
-    """Put the objects of the tree into arguments; runs foreign code."""
+def filled(value: Any, package: str) -> Any:
+    """Put the objects of the tree, whose modules are below ``package``, into arguments; runs foreign code."""
     if isinstance(value, _TreeObject):
-        module = importlib.import_module(f"{namespace(repository)}.{value.module}")
+        module = importlib.import_module(f"{package}.{value.module}")
         return _attribute(module, ".".join([value.module, *value.attributes]), value.attributes)
     if type(value) in (list, tuple):
-        return type(value)(filled(item, repository) for item in value)
+        return type(value)(filled(item, package) for item in value)
     if type(value) is dict:
-        return {key: filled(item, repository) for key, item in value.items()}
+        return {key: filled(item, package) for key, item in value.items()}
     return value

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import filecmp
 import os
 import shutil
 import tempfile
@@ -87,7 +88,25 @@ def writable_copy(root: Path) -> Path:
             folder = Path(tempfile.mkdtemp(prefix="hublock-tree-"))
             atexit.register(_remove, folder, os.getpid())
             _copies[root] = _copy_tree(root, folder / root.name)
+        else:
+            _restore(root, _copies[root])
         return _copies[root]
+
+
+def forget_copy(copy: Path) -> None:
+    """Let the next load get a copy of its own: what a refused one wrote there nobody shall find."""
+    with _copying:
+        for root in [root for root, known in _copies.items() if known == copy]:
+            del _copies[root]
+
+
+def _restore(root: Path, copy: Path) -> None:
+    """Give the files of the tree the bytes that they have there; what code has put beside them stays."""
+    for path in [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]:
+        there = copy / path.relative_to(root)
+        if not there.is_file() or not filecmp.cmp(path, there, shallow=False):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, there)
 
 
 def _copy_tree(root: Path, copy: Path) -> Path:

@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
-from hublock.runtime.repository import Repository, namespace
-from hublock.runtime.strict.frames import importing, innermost_namespace, remember_tree
+from hublock.runtime.repository import Repository, base_of, namespace
+from hublock.runtime.strict.frames import innermost_namespace, remember_tree
 from hublock.runtime.strict.refusals import Refusal, parents_notes, take, write_down
 from hublock.runtime.strict.swap import Function
 
@@ -62,6 +62,10 @@ class Scope:
     """What the code itself wrote with ``torch.save``."""
     tolerated: Container[str] = ()
     """What may be refused without a word."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Below which package this load finds the modules of a repository, by its namespace."""
+    disturbed: bool = False
+    """A load that shares modules with it was refused, and they may keep what it fell back to."""
     as_locked: bool = True
     """Whether its arguments are those of a locked call; else what the locked calls could do without, it may need."""
 
@@ -141,16 +145,11 @@ class Scope:
         return [other for found in scopes for other in list(found.values()) if other is not self]
 
     def remember(self, refusal: Refusal) -> None:
-        """Remember a refusal, also for loads beside this one; in a process that a load started, write it down for that.
+        """Remember a refusal; in a process that a load started, write it down for that load.
 
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
-        self._note(refusal)
-        spoilt = importing()
-        for scope in self._beside():
-            # it gets the same modules, or what the same function keeps
-            if scope.owner == self.owner or spoilt & scope.namespaces:
-                scope.refusals.append(refusal)
+        self.refusals.append(refusal)
         notes = self.notes if os.getpid() != self.process else parents_notes()
         if notes is not None:
             with outside():
@@ -160,30 +159,19 @@ class Scope:
             with suppress(Warning):
                 warnings.warn(f"{refusal.error.message}; what the model returns now may be wrong", stacklevel=2)
 
-    def _note(self, refusal: Refusal) -> None:
-        from hublock.runtime import isolation
-
-        self.refusals.append(refusal)
-        # what the code falls back to, it may keep: the next load meets none of it
-        for repository in self.repositories if self.loading and not self._tolerates(refusal) else ():
-            isolation.retire(repository)
-
     def _tolerates(self, refusal: Refusal) -> bool:
         tolerable = isinstance(refusal.error, UnlockedDownload) and (self.as_locked or not refusal.file)
         return tolerable and refusal.what in self.tolerated
 
-    @property
-    def namespaces(self) -> set[str]:
-        """Those of its repositories."""
-        return {namespace(repository) for repository in self.repositories}
-
     def is_alone(self) -> bool:
         """Say whether no other load under way runs code of its repositories."""
-        return not self._beside()
+        names = {namespace(repository) for repository in self.repositories}
+        return not any(names & set(other.packages) for other in list(_under_way) if other is not self)
 
-    def _beside(self) -> list["Scope"]:
-        others = [other for other in list(_under_way) if other is not self]
-        return [other for other in others if other.namespaces & self.namespaces]
+    def beside(self) -> "list[Scope]":
+        """Return the other loads under way that share imported modules with this one."""
+        mine = set(self.packages.values())
+        return [other for other in list(_under_way) if other is not self and mine & set(other.packages.values())]
 
     @property
     def notes(self) -> Path:
@@ -213,8 +201,7 @@ class Scope:
 
     def first_refusal(self) -> HublockError | None:
         """Return the first refusal that is not tolerated; only an unlocked download can be."""
-        for refusal in take(self.notes):
-            self._note(refusal)
+        self.refusals += take(self.notes)
         return next((refusal.error for refusal in self.refusals if not self._tolerates(refusal)), None)
 
 
@@ -247,7 +234,7 @@ def current() -> Scope | None:
 
 def _of_frames(otherwise: Scope | None) -> Scope | None:
     marker = innermost_namespace()
-    return otherwise if marker is None else next(reversed(_namespaces.get(marker, {}).values()), None)
+    return otherwise if marker is None else next(reversed(_namespaces.get(base_of(marker), {}).values()), None)
 
 
 def is_adopted(repository: Repository) -> bool:

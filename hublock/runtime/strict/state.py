@@ -37,8 +37,8 @@ def kept(scope: Scope) -> Iterator[None]:
         _end()
         _restore(scope)
         _clean_path(scope, path)
-        for repository in scope.repositories:
-            isolation.take_in(repository, sys.modules.keys() - modules)
+        for package in scope.packages.values():
+            isolation.take_in(package, sys.modules.keys() - modules)
 
 
 def before_chdir(scope: Scope) -> None:
