@@ -21,7 +21,7 @@ class Shelf:
     """Answers from files that the test puts on it, and remembers what was asked."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.files: dict[str, File] = {}
         self.repos: dict[str, Repository] = {}
         self.replies: dict[tuple[str, str], tuple[int, bytes]] = {}
@@ -32,9 +32,9 @@ class Shelf:
 
     def put(self, url: str, data: bytes, pickle: Pickle | None = None) -> File:
         digest = Digest("sha256", hashlib.sha256(data).hexdigest())
-        path = self._folder / digest.hex
+        path = self.folder / digest.hex
         if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             path.chmod(0o444)
         verdict = scan(io.BytesIO(data)) if pickle is None else pickle

@@ -1,3 +1,4 @@
+import importlib
 import inspect
 import os
 import sys
@@ -12,6 +13,7 @@ import torch.hub
 import torch.utils.model_zoo
 
 from hublock.runtime import torchhub
+from hublock.runtime.repository import MARKER
 from tests.runtime.answering import Shelf, ones
 from tests.runtime.conftest import MakeRepository
 
@@ -174,6 +176,25 @@ class TestBystanders:
         assert sys.argv is before
         assert sys.argv == arguments
         assert not hasattr(torch.hub, "changed_by_a_load")
+
+    def test_the_program_in_a_folder_of_the_users_own_stays_the_users(self, shelf: Shelf, tmp_path: Path) -> None:
+        files = {
+            "hubconf.py": "import early_of_tests\ndef model(): return 1\n",
+            "early_of_tests.py": "",
+            "late_of_tests.py": "import settings_of_tests\nrate = settings_of_tests.rate\n",
+            "settings_of_tests.py": "rate = 0\n",
+        }
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(tmp_path))
+            settings = importlib.import_module("settings_of_tests")
+            settings.rate = 3  # type: ignore[attr-defined]
+            assert torchhub.run_local(tmp_path, "model", answers=shelf) == 1
+            late = importlib.import_module("late_of_tests")
+            assert (late.settings_of_tests is settings, late.rate, hasattr(late, MARKER)) == (True, 3, False)
+        for name in ("settings_of_tests", "late_of_tests"):
+            del sys.modules[name]
 
     @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
     def test_modules_that_plain_loaders_make_are_their_repositorys(

@@ -710,6 +710,30 @@ def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_a
         ]
 
 
+def test_what_an_earlier_model_imports_late_is_still_found(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import os, sys
+                class Lazy:
+                    def __call__(self):
+                        from layers import value
+                        return value
+                def one():
+                    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "src"))
+                    return Lazy()
+                def two():
+                    return 2
+            """,
+            "src/layers.py": "value = 3",
+        },
+    )
+    lazy = import_hubconf(repository).one()
+    import_hubconf(repository).two()
+    assert lazy() == 3
+
+
 def test_a_class_of_a_file_that_code_names_by_its_path_is_found_again(tmp_path: Path) -> None:
     repository = make_repository(
         tmp_path,

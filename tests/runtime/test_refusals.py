@@ -12,12 +12,9 @@ import torch
 import torch.hub
 import torch.utils.model_zoo
 
-from hublock.errors import (
-    EntrypointNotFound,
-    OfflineError,
-    UnlockedDownload,
-)
+from hublock.errors import EntrypointNotFound, LoadError, OfflineError, UnlockedDownload
 from hublock.runtime import torchhub
+from hublock.runtime.repository import namespace
 from hublock.runtime.strict import scope
 from tests.runtime.answering import Shelf, ones
 from tests.runtime.carrying import Job
@@ -104,6 +101,89 @@ class TestWhatIsRefused:
         assert (earlier.count, later.count) == (3, 4)
         for kept in (earlier, later):
             assert type(pickle.loads(pickle.dumps(kept))) is type(kept)
+
+    def test_code_that_only_passes_a_refusal_on_is_not_imported_again(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        # for what it registers, a second import would be refused
+        repo = repository("""
+            import torch
+            library = torch.library.Library("hublock_test_of_refusals", "DEF")
+            def model(url):
+                return torch.hub.load_state_dict_from_url(url)["w"]
+        """)
+        shelf.put(URL, ones(3))
+        for _ in range(2):
+            with pytest.raises(UnlockedDownload):
+                torchhub.run(repo, "model", [OTHER], answers=shelf)
+            assert torchhub.run(repo, "model", [URL], answers=shelf).sum() == 3
+
+    def test_code_that_cannot_be_imported_again_says_so(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("""
+            import torch
+            library = torch.library.Library("hublock_test_of_fallbacks", "DEF")
+            def model(url):
+                try:
+                    return torch.hub.load_state_dict_from_url(url)["w"]
+                except OSError:
+                    return "random"
+        """)
+        shelf.put(URL, ones(3))
+        with pytest.raises(UnlockedDownload):
+            torchhub.run(repo, "model", [OTHER], answers=shelf)
+        with pytest.raises(LoadError, match="cannot be imported again") as caught:
+            torchhub.run(repo, "model", [URL], answers=shelf)
+        assert caught.value.hint == "start a new process"
+
+    def test_modules_of_refused_loads_do_not_pile_up(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("""
+            import torch
+            def model(url):
+                try:
+                    return torch.hub.load_state_dict_from_url(url)["w"]
+                except OSError:
+                    return "random"
+        """)
+        for _ in range(3):
+            with pytest.raises(UnlockedDownload):
+                torchhub.run(repo, "model", [OTHER], answers=shelf)
+        assert [name for name in sys.modules if name.startswith(namespace(repo))] == []
+
+    def test_a_good_load_beside_a_refused_one_is_neither_refused_nor_spoilt(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import functools, torch
+            @functools.lru_cache
+            def backbone():
+                try:
+                    return torch.hub.load_state_dict_from_url("https://example.net/elsewhere/net.pth")["w"]
+                except OSError:
+                    return "random"
+            def big(meet):
+                backbone()
+                meet()
+            def small(meet):
+                meet()
+                found = backbone()
+                meet()
+                return found
+        """)
+        begun, go = threading.Event(), threading.Event()
+        first, second = Shelf(shelf.folder / "first"), Shelf(shelf.folder / "second")
+        second.put(OTHER, ones(4))
+
+        def wait_in_the_middle() -> None:
+            begun.set()
+            assert go.wait(60)
+
+        with ThreadPoolExecutor(1) as pool:
+            refused = pool.submit(torchhub.run, repo, "big", [wait_in_the_middle], answers=first)
+            assert begun.wait(60)
+            assert torchhub.run(repo, "small", [lambda: None], answers=second).sum() == 4
+            go.set()
+            with pytest.raises(UnlockedDownload):
+                refused.result()
 
     @pytest.mark.parametrize("ending", ["raise KeyboardInterrupt", "raise ValueError", "raise SystemExit", "return 1"])
     def test_what_was_refused_for_a_program_or_a_host_is_refused_again(

@@ -150,6 +150,25 @@ class TestNested:
         with pytest.raises(MissingDependency, match=r"no_such_one.*nor_this"):
             torchhub.run_local(tmp_path, "net", answers=shelf)
 
+    def test_a_nested_call_of_its_own_repository_leaves_the_callers_folders(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository(
+            """
+            import os, sys, torch
+            here = os.path.dirname(os.path.abspath(__file__))
+            def model():
+                sys.path.insert(0, os.path.join(here, "src"))
+                inner = torch.hub.load(here, "small", source="local")
+                from layers import value
+                return inner, value
+            def small():
+                return "small"
+            """,
+            {"src/layers.py": "value = 3\n"},
+        )
+        assert torchhub.run(repo, "model", answers=shelf) == ("small", 3)
+
     def test_local_means_inside_the_tree(self, shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
         (tmp_path / "evil").mkdir()
         (tmp_path / "evil" / "hubconf.py").write_text("def net():\n    return 'evil'\n")
