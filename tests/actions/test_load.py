@@ -39,6 +39,10 @@ here = os.path.dirname(__file__)
 def reads():
     return here
 def writes():
+    # a file of the tree is as locked at the beginning of each load, whatever an earlier one did to it
+    assert open(os.path.join(here, "own.py")).read() == ""
+    with open(os.path.join(here, "own.py"), "w") as file:
+        file.write("changed")
     with open(os.path.join(here, "written"), "a") as file:
         file.write("x")
     return os.path.getsize(os.path.join(here, "written"))
