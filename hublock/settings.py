@@ -82,8 +82,9 @@ def _rule(source: str, target: str) -> tuple[str, str]:
         )
     scheme, _, rest = source.partition("://")
     host, slash, path = rest.partition("/")
-    joins = source.endswith("/") and not target.endswith("/") and "?" not in target
-    return f"{scheme}://{host}".lower() + slash + path, f"{target}/" if joins else target
+    if source.endswith("/") != target.endswith("/") and "?" not in target:
+        target = f"{target}/" if source.endswith("/") else target.rstrip("/")
+    return f"{scheme}://{host}".lower() + slash + path, target
 
 
 def _jobs(text: str | None) -> int:

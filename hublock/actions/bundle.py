@@ -54,7 +54,7 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
         StoreError: ``path`` cannot be written.
     """
     # a link shall still lead there
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
     if path.exists() and not (path.is_file() and bundle.may_replace(path)):

@@ -74,7 +74,14 @@ def check_state(result: object, call: Call) -> None:
         DigestMismatch: the fingerprint is another one.
     """
     match = call.match
-    states = {model.state for model in match.models if model.state and _called_as(model, call)}
+    alike = [model for model in match.models if _called_as(model, call)]
+    states = {model.state for model in alike if model.state}
+    if alike and not states:
+        raise NotLocked(
+            f"{match.repo.id} {match.entrypoint} is locked without a state: it initialises at random, "
+            "or was not confirmed",
+            hint=f"hublock lock --retrace {alike[0].name}, if it does not",
+        )
     if not states:
         raise NotLocked(
             f"the lock has no state for this call of {match.repo.id} {match.entrypoint}",

@@ -1,8 +1,8 @@
 """Where the hosts have gone since a repository was locked; nothing is changed."""
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -11,8 +11,10 @@ from hublock.actions.pin import remote_of
 from hublock.core.lockfile import Repo
 from hublock.core.reference import Reference
 from hublock.errors import HublockError
+from hublock.net.crew import make_calls
 from hublock.net.git import Remote, Resolved
 from hublock.net.history import History
+from hublock.net.stopping import Stop
 
 Trend = Literal["same", "ahead", "unproven", "rewritten", "retagged", "precise"]
 """What became of a ref: it names the locked commit still; a descendant of it; a commit whose history the host cannot
@@ -85,8 +87,14 @@ def at_once(do: Callable[[T], S], items: Iterable[T], context: Context) -> list[
         except HublockError as error:
             return error
 
-    with ThreadPoolExecutor(context.settings.jobs, thread_name_prefix="hublock-ask") as pool:
-        return list(pool.map(attempt, items))
+    stop = Stop()
+
+    def until_stopped(item: T) -> S | HublockError:
+        with context.transport.breakable() as give_up, stop.calling(give_up):
+            return attempt(item)
+
+    calls = [partial(until_stopped, item) for item in items]
+    return make_calls(calls, most=context.settings.jobs, on_failure=stop.set)
 
 
 def sure(results: Sequence[S | HublockError]) -> list[S]:

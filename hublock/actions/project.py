@@ -139,12 +139,17 @@ def find_project(start: Path, home: Path) -> Project | None:
 
 
 def open_project(named: Path) -> Project:
-    """Return the project a user named: its folder, or a file in it.
+    """Return the project a user named: its folder, or its manifest or lock file.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or the file is another one.
     """
-    folder = named.parent if named.is_file() or named.name in (MANIFEST, PYPROJECT, LOCK) else named
+    folder = named.parent if named.name in (MANIFEST, PYPROJECT, LOCK) else named
+    if folder.is_file():
+        raise InputError(
+            f"{folder} is no project: a command works on {MANIFEST} and the {LOCK} beside it",
+            hint=f"name the folder {folder.parent}",
+        )
     if not folder.is_dir():
         raise InputError(f"the project folder {folder} does not exist", hint=f"mkdir -p {folder}")
     return Project.at(folder)
@@ -233,7 +238,7 @@ def replace_file(path: Path, text: str) -> None:
     Raises:
         StoreError: the folder cannot be written; ``path`` is as before.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     hidden = path.with_name(f".{path.name}")
     clear_leavings(hidden)
     temporary = own_name(hidden)

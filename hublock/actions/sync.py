@@ -6,9 +6,9 @@ from pathlib import Path
 
 from hublock.actions.context import Context
 from hublock.actions.pin import fetch_pinned
-from hublock.core.inventory import locked_files
+from hublock.core.inventory import locked_addresses
 from hublock.core.lockfile import Lock
-from hublock.errors import OfflineError
+from hublock.errors import DigestMismatch, OfflineError
 from hublock.net.download import Wanted
 
 
@@ -41,11 +41,12 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
         StoreError: the store cannot be written.
     """
     _take_inputs(lock, context, base)
-    files = [Wanted(url=file.url, digest=file.digest, size=file.size) for file in locked_files(lock)]
+    files = [Wanted(url=file.url, digest=file.digest, size=file.size) for file in locked_addresses(lock)]
     trees = {repo.digest: repo for repo in lock.repos}
     absent = [repo for repo in trees.values() if not context.store.has_tree(repo.digest)]
     if offline:
-        missing = [item.url for item in files if item.digest and context.store.blob(item.digest) is None]
+        first = {item.digest: item for item in reversed(files) if item.digest}
+        missing = [item.url for digest, item in reversed(first.items()) if context.store.blob(digest) is None]
         if absent or missing:
             raise _offline([*(f"the tree of {repo.id}" for repo in absent), *missing])
         for repo in trees.values():
@@ -53,13 +54,13 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
         for item in files:
             if item.digest:
                 context.store.check_blob(item.digest, size=item.size, deep=False)
-        return Synced(trees=len(trees), files=len(files))
+        return Synced(trees=len(trees), files=len({item.digest for item in files}))
     for repo in trees.values():
         fetch_pinned(repo, context, base=base)
-    got = context.downloader().fetch_all(files)
+    got = {item.digest: item for item in context.downloader().fetch_all(files)}.values()
     return Synced(
         trees=len(trees),
-        files=len(files),
+        files=len(got),
         fetched_trees=len(absent),
         fetched_files=sum(item.came_from == "network" for item in got),
         fetched_bytes=sum(item.size for item in got if item.came_from == "network"),
@@ -78,7 +79,11 @@ def _take_inputs(lock: Lock, context: Context, base: Path) -> None:
                         f"model {model.name} wants the file {given.name}, which nobody serves",
                         hint=f"put it at {path} (sha256 {given.digest.hex}), then hublock sync",
                     )
-                context.store.add_blob(path, given.digest)
+                try:
+                    context.store.add_blob(path, given.digest)
+                except DigestMismatch as error:
+                    error.hint = f"put the locked file there, or lock this one: hublock lock --retrace {model.name}"
+                    raise
 
 
 def _offline(missing: Sequence[str]) -> OfflineError:

@@ -14,6 +14,7 @@ from hublock.core.hubconf import EntryPoint
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import WantedModel
 from hublock.errors import HublockError, IncompleteTrace, UnlockedDownload
+from hublock.runtime import environment
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.worker import Job, Outcome, trace
 
@@ -72,8 +73,16 @@ def trace_model(
     with _showing(name, answers, context):
         seen = trace(job, answers, timeout=options.timeout, on_output=context.progress.note)
     model = answers.locked(seen)
-    # a list that is computed could not be read
-    dependencies = pinned.repo.dependencies or seen.dependencies
+    # a list that is computed could not be read, or not wholly
+    dependencies = tuple(dict.fromkeys((*pinned.repo.dependencies, *seen.dependencies)))
+    environment.check(
+        dependencies=dependencies,
+        requires=(),
+        traced_with=(),
+        exact=False,
+        trees_own=pinned.tree.listing.top_names,
+        of=pinned.repo.id,
+    )
     repo = replace(pinned.repo, dependencies=dependencies, tree_weights=answers.tree_weights, models=(model,))
     if options.confirm:
         context.progress.note(f"confirming {name} without network (traced with {seen.isolation})")

@@ -7,10 +7,11 @@ bars appear on a terminal only, and never under ``NO_COLOR``; ``-q`` leaves erro
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 from hublock.core.progress import Progress, Task
-from hublock.errors import HublockError
+from hublock.errors import HublockError, StoreError
 
 RED, GREEN, YELLOW, CYAN, BOLD = "31", "32", "33", "36", "1"
 BAR_DELAY = 1.0
@@ -31,7 +32,11 @@ class Console(Progress):
 
     def data(self, text: str) -> None:
         """Print an answer to stdout."""
-        _print(printable(text), self._out)
+        try:
+            _print(printable(text), self._out)
+        except OSError as error:
+            message = f"standard output cannot be written: {error.strerror}"
+            raise StoreError(message, hint="send it elsewhere") from error
 
     def json(self, value: object) -> None:
         """Print an answer to stdout as JSON."""
@@ -92,15 +97,21 @@ class Console(Progress):
 
             tqdm.write(text, file=self._err)
         else:
-            _print(text, self._err)
+            # what cannot be said changes nothing
+            with suppress(OSError):
+                _print(text, self._err)
 
 
 def _print(text: str, stream: IO[str]) -> None:
     try:
-        print(text, file=stream, flush=True)
-    except BrokenPipeError:
-        # who read it has gone, but the command goes on and its exit code stands
+        # in one piece, as other threads speak too
+        print(f"{text}\n", end="", file=stream, flush=True)
+    except OSError as error:
+        # what is left of it must not fail once more when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        # who read it has gone, but the command goes on and its exit code stands
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 class _Bar(Task):

@@ -1,6 +1,7 @@
 """The command line: parse, run one command, turn an error into a sentence and an exit code."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -101,12 +102,17 @@ class _Version(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # what the terminal's encoding cannot hold is shown all the same
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if arguments.run is None:
         parser.print_help(sys.stderr)
         return InputError.exit_code
-    console = Console(sys.stdout, sys.stderr, os.environ, verbosity=arguments.verbosity or 0)
+    out, err = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    console = Console(out, err, os.environ, verbosity=arguments.verbosity or 0)
     try:
         face = _face(arguments, console, os.environ)
         code: int = arguments.run(arguments, face)

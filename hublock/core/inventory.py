@@ -20,6 +20,11 @@ class LockedFile:
     size: int
 
 
+def locked_addresses(lock: Lock) -> Iterator[LockedFile]:
+    """Yield every URL of ``lock`` once; several may be those of one file."""
+    yield from dict.fromkeys(_all(lock))
+
+
 def locked_files(lock: Lock) -> Iterator[LockedFile]:
     """Yield every file of ``lock`` that is fetched by URL, each digest once."""
     seen = set()

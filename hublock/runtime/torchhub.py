@@ -178,7 +178,7 @@ def _watch(
     raise UnlockedDownload(message, hint="load it again")
 
 
-TRIES = 3
+TRIES = 5
 """How often a load begins again whose modules another one, which was refused meanwhile, may have spoilt."""
 
 

@@ -205,7 +205,7 @@ def publish(file: FileIO, temporary: Path, final: Path, *, settle: bool = True) 
         with file:
             facts = os.fstat(file.fileno())
         temporary.chmod(READ_ONLY)
-        if final.exists():
+        if final.is_file():
             remove(temporary)
             return None
         try:

@@ -295,6 +295,32 @@ def test_refuses_a_wrong_command(
     assert snapshot(project) == before
 
 
+def test_another_lock_is_no_project(added: Done, run: Run, project: Path) -> None:
+    other = project / "other.lock"
+    other.write_text((project / "hub.lock").read_text())
+    for words, environ in ((("run", "s.py"), {"HUBLOCK_PROJECT": str(other)}), (("list", "--project", str(other)), {})):
+        refused(
+            run(*words, **environ),
+            2,
+            "<project>/other.lock is no project: a command works on hub.toml and the hub.lock beside it",
+            "name the folder <project>",
+        )
+
+
+def test_what_cannot_be_said_is_no_failure(added: Done, project: Path, store: Path) -> None:
+    environ = {**os.environ, "HUBLOCK_CACHE_DIR": str(store), "PYTHONIOENCODING": "ascii"}
+    for line, code in (
+        ("verify 2>/dev/full", 0),
+        ("verify 2>&-", 0),
+        ("add --help", 0),
+        ("help someone/net:v1 net", 0),
+        ("list >/dev/full", 7),
+    ):
+        words = ["bash", "-c", f"{sys.executable} -m hublock {line}"]
+        done = subprocess.run(words, cwd=project, env=environ, capture_output=True, text=True, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), (line, done)
+
+
 def test_outside_a_project_the_first_command_is_named(run: Run) -> None:
     for words in (("lock",), ("sync",), ("verify",), ("list",), ("remove", "net")):
         refused(run(*words), 4, "neither hub.toml nor hub.lock in <project> or above it", "hublock init")

@@ -73,6 +73,11 @@ def test_dependencies_that_hubconf_computes_are_locked_and_checked(
     assert 'dependencies = ["torch", "json", "packaging"]' in lock.read_text()
     assert python("import hublock\nprint(hublock.load('net'), hublock.list('someone/computes'))").out == "1 ['net']\n"
 
+    lacks = 'dependencies = ["torch"]\ndependencies.append("not_here_2")\ndef net(): ...\n'
+    served.repo("someone/lacks", {"hubconf.py": lacks})
+    refused = run("add", "someone/lacks", "net", "--name", "lacks")
+    assert (refused.code, refused.err.splitlines()[-1]) == (6, "   hint: pip install not_here_2")
+
     lock.write_text(lock.read_text().replace('"packaging"', '"not_here_1"'))
     refused = python("import hublock\nhublock.load('net')")
     assert "hint: pip install not_here_1" in refused.err

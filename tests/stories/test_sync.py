@@ -28,6 +28,22 @@ def locked(forge: Forge, run: Run, project: Path) -> Path:
     return project
 
 
+def test_a_file_that_is_gone_at_one_address_is_fetched_from_another(
+    forge: Forge, run: Run, project: Path, tmp_path: Path
+) -> None:
+    urls = [f"https://{host}.example.org/same.bin" for host in ("a", "b")]
+    for name, url in zip("ab", urls, strict=True):
+        forge.serve(url, b"same")
+        assert run("add", "--url", url, "--name", name).code == 0
+    forge.serve(urls[0], status=404)
+
+    done = run("sync", HUBLOCK_CACHE_DIR=str(tmp_path / "elsewhere"))
+
+    assert done.code == 0, done
+    assert f"warning: {urls[0]} failed, asking {urls[1]}: " in done.err
+    assert done.err.endswith("  Fetched 0 trees and 1 file, 4 B\n   Synced 0 trees and 1 file of hub.lock\n")
+
+
 class Counting:
     """Serves the files, and counts how many at once."""
 
