@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hublock.net.reading import FEWEST
 from tests.conftest import Record
 from tests.forge import Forge
 from tests.store import working
@@ -121,10 +122,11 @@ def sizes(folder: Path) -> Iterator[int]:
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_another_user_finishes_what_one_was_killed_at(shared: Path, forge: Forge, umask: int) -> None:
     large = max(working.BLOBS, key=lambda url: len(working.BLOBS[url]))
-    forge.serve(large, working.BLOBS[large], stall=100_000, times=1)
+    # what a first read takes; a second one would wait with it
+    forge.serve(large, working.BLOBS[large], stall=FEWEST, times=1)
     alice = start(ALICE, WORK, shared, forge, umask=umask)
     partial = shared / "v1" / "partial"
-    while not any(size >= 100_000 for size in sizes(partial)):
+    while FEWEST not in sizes(partial):
         assert alice.poll() is None
     alice.kill()
     alice.communicate()
