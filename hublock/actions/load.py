@@ -116,9 +116,10 @@ def verified(repo: Repo, lock: Lock, store: Store) -> Repository:
         OfflineError: the tree is not in the store.
         TreeMismatch: a file was changed, added or removed.
     """
-    if store.tree(repo.digest) is None:
-        raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync")
-    tree = store.check_tree(repo.digest)
+    try:
+        tree = store.check_tree(repo.digest)
+    except OfflineError:
+        raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync") from None
     root = writable_copy(tree.root) if lock.is_written(repo) else tree.root
     return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
 

@@ -90,7 +90,7 @@ def at_once(do: Callable[[T], S], items: Iterable[T], context: Context) -> list[
     stop = Stop()
 
     def until_stopped(item: T) -> S | HublockError:
-        with context.transport.breakable() as give_up, stop.calling(give_up):
+        with stop.ending(context.transport):
             return attempt(item)
 
     calls = [partial(until_stopped, item) for item in items]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hublock.actions.context import Context
 from hublock.actions.pin import fetch_pinned
-from hublock.core.inventory import locked_addresses
+from hublock.core.inventory import locked_addresses, locked_files
 from hublock.core.lockfile import Lock
 from hublock.errors import DigestMismatch, OfflineError
 from hublock.net.download import Wanted
@@ -45,16 +45,15 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
     trees = {repo.digest: repo for repo in lock.repos}
     absent = [repo for repo in trees.values() if not context.store.has_tree(repo.digest)]
     if offline:
-        first = {item.digest: item for item in reversed(files) if item.digest}
-        missing = [item.url for digest, item in reversed(first.items()) if context.store.blob(digest) is None]
+        once = list(locked_files(lock))
+        missing = [file.url for file in once if context.store.blob(file.digest) is None]
         if absent or missing:
             raise _offline([*(f"the tree of {repo.id}" for repo in absent), *missing])
         for repo in trees.values():
             context.store.check_tree(repo.digest, deep=False)
-        for item in files:
-            if item.digest:
-                context.store.check_blob(item.digest, size=item.size, deep=False)
-        return Synced(trees=len(trees), files=len({item.digest for item in files}))
+        for file in once:
+            context.store.check_blob(file.digest, size=file.size, deep=False)
+        return Synced(trees=len(trees), files=len(once))
     for repo in trees.values():
         fetch_pinned(repo, context, base=base)
     got = {item.digest: item for item in context.downloader().fetch_all(files)}.values()

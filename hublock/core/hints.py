@@ -7,7 +7,8 @@ import ast
 import warnings
 from collections.abc import Iterator, Mapping
 
-HUBCONF = "hubconf.py"
+from hublock.core.hubconf import HUBCONF
+
 SCHEMES = ("http://", "https://")
 _PAGES = (".html", ".htm", ".git", ".md", ".pdf", "/")
 

@@ -3,8 +3,12 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from hublock.errors import TransferError
+
+if TYPE_CHECKING:
+    from hublock.net.transport import Transport
 
 
 class Stop:
@@ -37,17 +41,18 @@ class Stop:
         self._event.wait(time)
 
     @contextmanager
-    def calling(self, call: Callable[[], None]) -> Iterator[None]:
-        """Call ``call`` if the transfer is stopped meanwhile.
+    def ending(self, transport: "Transport") -> Iterator[None]:
+        """End the waiting of this thread, for whatever answer of ``transport``, once it shall end.
 
         Raises:
-            TransferError: it is stopped already.
+            TransferError: it shall already.
         """
-        with self._mutex:
-            self._calls.add(call)
-        try:
-            self.check()
-            yield
-        finally:
+        with transport.breakable() as give_up:
             with self._mutex:
-                self._calls.discard(call)
+                self._calls.add(give_up)
+            try:
+                self.check()
+                yield
+            finally:
+                with self._mutex:
+                    self._calls.discard(give_up)

@@ -4,9 +4,9 @@ import hashlib
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -82,7 +82,7 @@ class Transfer:
         """
         wanted = self._wanted
         label = urlsplit(wanted.url).path.rpartition("/")[2] or redact(wanted.url)
-        with self._line.progress.task(label, wanted.size) as self._task, self._endable(self._stop):
+        with self._line.progress.task(label, wanted.size) as self._task, self._stop.ending(self._source.transport):
             reason = ""
             for _ in range(TRIES):
                 try:
@@ -254,7 +254,7 @@ class Transfer:
             self._note(plan.total, validator, plan)
 
     def _work(self, parts: PartsDownload, first: Answer | None = None) -> None:
-        with suppress(TransferError), self._endable(parts.ended):
+        with suppress(TransferError), parts.ended.ending(self._source.transport):
             parts.work(first)
 
     def _help(self, parts: PartsDownload) -> None:
@@ -280,12 +280,6 @@ class Transfer:
         self._resumed = False
         self._whole = True
         self._count_to(0)
-
-    @contextmanager
-    def _endable(self, stop: Stop) -> Iterator[None]:
-        """End the waiting of this thread, for whatever answer, once ``stop`` is set."""
-        with self._source.transport.breakable() as give_up, stop.calling(give_up):
-            yield
 
     def _advance(self, amount: int) -> None:
         self._counted += amount

@@ -94,12 +94,13 @@ def take_in(package: str, names: Iterable[str]) -> None:
 
     A package stays, as its modules look for it by its name.
     """
+    space = FINDER.named(package)
     for name in names:
         module = sys.modules.get(name)
-        file = FINDER.file_of(package, getattr(module, "__file__", None))
+        file = getattr(module, "__file__", None)
         alone = not name.startswith(f"{PACKAGE}.") and not hasattr(module, "__path__")
-        if module is not None and file and alone and module.__name__ == name:
-            FINDER.named(package).take_in(module, file)
+        if module is not None and isinstance(file, str) and alone and module.__name__ == name and space.lists(file):
+            space.take_in(module, file)
 
 
 def retire(packages: Iterable[str]) -> None:

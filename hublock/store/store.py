@@ -104,10 +104,7 @@ class Store:
             actual = _copy_bytes(source, incoming)
             if digest is not None and actual != digest:
                 name = source if isinstance(source, Path) else "what was handed in"
-                raise DigestMismatch(
-                    f"{name} holds bytes of {actual}, not of {digest}",
-                    hint="put the locked file there, or `hublock update`",
-                )
+                raise DigestMismatch(f"{name} holds bytes of {actual}, not of {digest}")
             if not self.has_blob(actual):
                 incoming.publish(actual)
         return actual

@@ -31,6 +31,7 @@ class Finder(OwnFinder):
         self.lookup: Lookup | None = None
         self._spaces: dict[str, Space] = {}
         self._newest: dict[str, str] = {}
+        self._trees: list[Space] = []
         self._roots: tuple[str, ...] = ()
         self._lock = threading.RLock()
 
@@ -128,19 +129,13 @@ class Finder(OwnFinder):
         """
         if not path.startswith(self._roots):
             return None
-        own = [space for space in self._spaces.values() if not space.sources.repository.is_users_own]
-        found = [space for space in own if space.sources.inside(path) is not None]
+        found = [space for space in self._trees if space.sources.inside(path) is not None]
         calling = innermost_namespace() if len(found) > 1 else None
         return next((space for space in found if space.name == calling), found[-1] if found else None)
 
-    def file_of(self, package: str, path: object) -> str | None:
-        """Return the file of the tree of ``package`` at ``path``, if it is one that the tree lists."""
-        space = self._spaces.get(package)
-        return space.sources.inside(path) if isinstance(path, str) and space is not None and space.lists(path) else None
-
     def _index(self) -> None:
-        own = [space for space in self._spaces.values() if not space.sources.repository.is_users_own]
-        self._roots = tuple({root for space in own for root in space.sources.roots})
+        self._trees = [space for space in self._spaces.values() if not space.sources.repository.is_users_own]
+        self._roots = tuple({root for space in self._trees for root in space.sources.roots})
 
     def space(self, name: str) -> Space | None:
         """Return the repository of the namespace ``name``, registered or looked up."""

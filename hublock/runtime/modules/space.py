@@ -139,9 +139,9 @@ class Space:
         repository = self.sources.repository
         return not repository.is_users_own and self.sources.inside(path) in repository.listing.by_path
 
-    def take_in(self, module: ModuleType, file: str) -> None:
-        """Give a module, made of ``file`` under a name for everybody, a name of this repository."""
-        name = f"{self.name}.{module_of(file)}"
+    def take_in(self, module: ModuleType, path: str) -> None:
+        """Give a module, made of the file at ``path`` under a name for everybody, a name of this repository."""
+        name = f"{self.name}.{module_of(self.sources.inside(path) or '')}"
         self.extra[module.__name__] = sys.modules[name] = sys.modules.pop(module.__name__)
         for value in vars(module).values():
             if getattr(value, "__module__", None) == module.__name__:

@@ -85,9 +85,7 @@ def writable_copy(root: Path) -> Path:
     """Return the one copy of a stored tree for code that writes beside its own files; it goes with this process."""
     with _copying:
         if root not in _copies:
-            folder = Path(tempfile.mkdtemp(prefix="hublock-tree-"))
-            atexit.register(_remove, folder, os.getpid())
-            _copies[root] = _copy_tree(root, folder / root.name)
+            _copies[root] = _copy_tree(root, passing_folder("hublock-tree-") / root.name)
         else:
             _restore(root, _copies[root])
         return _copies[root]
@@ -117,8 +115,15 @@ def _copy_tree(root: Path, copy: Path) -> Path:
     return copy
 
 
+def passing_folder(prefix: str) -> Path:
+    """Make a new folder, whose name begins with ``prefix``, that is removed when this process exits."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
 def _remove(folder: Path, process: int) -> None:
-    # a forked child inherits the exit handlers, and uses the copy of its parent
+    # a forked child inherits the exit handlers, but not the folder
     if os.getpid() == process:
         shutil.rmtree(folder, ignore_errors=True)
 

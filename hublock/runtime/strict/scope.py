@@ -5,11 +5,8 @@ and, after the load has returned, what is called by a module that carries the re
 user's own code are outside.
 """
 
-import atexit
 import itertools
 import os
-import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -26,6 +23,7 @@ from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import Repository, base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace, remember_tree
+from hublock.runtime.strict.placing import passing_folder
 from hublock.runtime.strict.refusals import Refusal, parents_notes, take, write_down
 from hublock.runtime.strict.swap import Function
 
@@ -56,8 +54,6 @@ class Scope:
     process: int = field(default_factory=os.getpid)
     by_path: dict[str, File] = field(default_factory=dict)
     by_digest: dict[Digest, File] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)
-    """The addresses of the files it asked for."""
     saved: set[Digest] = field(default_factory=set)
     """What the code itself wrote with ``torch.save``."""
     tolerated: Container[str] = ()
@@ -123,7 +119,6 @@ class Scope:
         Raises:
             HublockError: whatever the question was refused with.
         """
-        self.asked.add(file)
         try:
             with outside():
                 return self._answer(question)
@@ -300,14 +295,7 @@ def private_folder() -> Path:
         process = os.getpid()
         root = _private.get(process)
         if root is None:
-            root = _private[process] = Path(tempfile.mkdtemp(prefix="hublock-"))
-            atexit.register(_remove, process, root)
+            root = _private[process] = passing_folder("hublock-")
     folder = root / str(next(_counter))
     folder.mkdir()
     return folder
-
-
-def _remove(process: int, root: Path) -> None:
-    # a forked child inherits the exit handlers, but not the folder
-    if os.getpid() == process:
-        shutil.rmtree(root, ignore_errors=True)

@@ -37,8 +37,9 @@ def kept(scope: Scope) -> Iterator[None]:
         _end()
         _restore(scope)
         _clean_path(scope, path)
+        new = sys.modules.keys() - modules
         for package in scope.packages.values():
-            isolation.take_in(package, sys.modules.keys() - modules)
+            isolation.take_in(package, new)
 
 
 def before_chdir(scope: Scope) -> None:
