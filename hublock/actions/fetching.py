@@ -22,7 +22,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import LINK
 from hublock.errors import InputError, TransferError, UnlockedDownload, UnsafePickle
 from hublock.net.download import Wanted
-from hublock.net.retry import BUSY
+from hublock.net.retry import BUSY, LATER
 from hublock.net.transport import Response
 from hublock.runtime.answers import File, check_prefix, sha256_now
 from hublock.runtime.repository import Repository
@@ -295,7 +295,7 @@ class FetchingAnswers:
             with self._context.transport.open("GET", url) as response:
                 status, body = response.status, response.read(LONGEST_LISTING)
             if status != 200:
-                hint = "set HF_TOKEN" if status in (401, 403) else "run the same command again later"
+                hint = "set HF_TOKEN" if status in (401, 403) else LATER
                 raise TransferError(f"{url} answers with status {status}", hint=hint)
             try:
                 answer = json.loads(body)

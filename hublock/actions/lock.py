@@ -180,8 +180,6 @@ def _find_out(
     environment.check(
         dependencies=pinned.repo.dependencies,
         requires=wanted.requires,
-        traced_with=(),
-        exact=False,
         trees_own=pinned.tree.listing.top_names,
         of=pinned.repo.id,
     )

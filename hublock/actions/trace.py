@@ -77,9 +77,6 @@ def trace_model(
     dependencies = tuple(dict.fromkeys((*pinned.repo.dependencies, *seen.dependencies)))
     environment.check(
         dependencies=dependencies,
-        requires=(),
-        traced_with=(),
-        exact=False,
         trees_own=pinned.tree.listing.top_names,
         of=pinned.repo.id,
     )

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hublock.core.hubconf import LARGEST, read_hubconf
+from hublock.core.hubconf import HUBCONF, LARGEST, read_hubconf
 from hublock.errors import InputError
 
-HUBCONF = "hubconf.py"
 _ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".th", ".zip", ".onnx", ".safetensors", ".tar.gz")
 _URL = re.compile(r"https?://[^\s'\"<>]+")
 

@@ -13,6 +13,8 @@ TRIES = 5
 """How often the same request is made without any progress."""
 MIRROR_TRIES = 2
 """How often it is made to a mirror, beyond which there is another to ask."""
+LATER = "run the same command again later"
+"""What to do where a host is only busy."""
 LONGEST_WAIT = 60.0
 """Seconds; a host that asks for more is asked again anyway."""
 BUSY = {408, 425, 429, 500, 502, 503, 504}

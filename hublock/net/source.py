@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hublock.errors import TransferError
 from hublock.net.releases import is_asset
-from hublock.net.retry import BUSY, retry_after
+from hublock.net.retry import BUSY, LATER, retry_after
 from hublock.net.routes import redact
 from hublock.net.transport import Response, Transport
 
@@ -97,9 +97,7 @@ class Source:
         shown, wait = redact(self.url), retry_after(response.headers, time.time())
         if status in BUSY or (status == 403 and wait is not None):
             asks = "" if wait is None else f" and asks to wait {wait:.0f} s"
-            raise TransferError(
-                f"{shown} answers with status {status}{asks}", hint="run the same command again later", wait=wait
-            )
+            raise TransferError(f"{shown} answers with status {status}{asks}", hint=LATER, wait=wait)
         raise TransferError(
             _MESSAGES.get(status, "{url} answers with status {status}").format(url=shown, status=status),
             hint=_PRIVATE if status == 404 and is_asset(self.url) else _HINTS.get(status),

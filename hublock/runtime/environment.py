@@ -43,9 +43,9 @@ class _Problems:
 def check(
     *,
     dependencies: Sequence[str],
-    requires: Sequence[str],
-    traced_with: Sequence[str],
-    exact: bool,
+    requires: Sequence[str] = (),
+    traced_with: Sequence[str] = (),
+    exact: bool = False,
     trees_own: Collection[str],
     of: str = "the repository",
 ) -> list[str]:

@@ -75,9 +75,6 @@ def check_dependencies(repository: Repository) -> None:
     source = (repository.root / "hubconf.py").read_bytes()
     environment.check(
         dependencies=read_hubconf(source, file=f"hubconf.py of {repository.id}").dependencies,
-        requires=(),
-        traced_with=(),
-        exact=False,
         trees_own=repository.listing.top_names,
         of=repository.id,
     )
