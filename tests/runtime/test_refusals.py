@@ -369,13 +369,12 @@ class TestWhatIsRefused:
             "t = Own(); t.start(); t.join()",
             "t = threading.Timer(0, job); t.start(); t.join()",
             "[future.result() for future in [ThreadPoolExecutor(2).submit(job) for _ in range(3)]]",
-            "ThreadPool(2).apply(job)",
+            "with ThreadPool(2) as pool: pool.apply(job)",
             "asyncio.run(asyncio.to_thread(job))",
             "asyncio.run(in_executor(job))",
             "t = threading.Thread(target=start_and_join, args=(job,)); t.start(); t.join()",
         ],
     )
-    @pytest.mark.filterwarnings("ignore::ResourceWarning")
     def test_threads_and_pools_that_the_entry_point_starts(
         self, shelf: Shelf, repository: MakeRepository, start: str
     ) -> None:
@@ -535,12 +534,12 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         "start",
         [
-            "multiprocessing.get_context('fork').Pool(1).apply(swallow)",
+            "with multiprocessing.get_context('fork').Pool(1) as pool: pool.apply(swallow)",
             "p = multiprocessing.get_context('fork').Process(target=swallow); p.start(); p.join()",
             "os.waitpid(os.fork() or (swallow(), os._exit(0)), 0)",
         ],
     )
-    @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_forked_children_of_the_entry_point(self, shelf: Shelf, repository: MakeRepository, start: str) -> None:
         repo = repository(f"""
             import multiprocessing, os, torch
@@ -565,7 +564,6 @@ class TestWhatIsRefused:
             "p = multiprocessing.get_context('forkserver').Process(target=job); p.start(); p.join()",
         ],
     )
-    @pytest.mark.filterwarnings("ignore::ResourceWarning")
     def test_spawned_children_of_the_entry_point(
         self, shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], start: str
     ) -> None:
