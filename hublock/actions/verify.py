@@ -18,10 +18,19 @@ from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule, exit_code
 from hublock.core.inventory import locked_files
 from hublock.core.lockfile import Lock
-from hublock.core.matching import match
+from hublock.core.matching import Match, match
 from hublock.core.places import places
 from hublock.core.plan import plan
-from hublock.errors import HublockError, InputError, IntegrityError, InvalidManifest, LoadError, NotLocked
+from hublock.errors import (
+    EnvironmentMismatch,
+    HublockError,
+    InputError,
+    IntegrityError,
+    InvalidManifest,
+    LoadError,
+    NotLocked,
+    UnlockedDownload,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,14 +66,14 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
     manifest the lock is checked alone.
 
     Raises:
-        NotLocked: there is no lock, or ``against`` leads to none, or no state is locked for a model to load.
+        NotLocked: there is no lock, or ``against`` leads to none, or the lock has no model to load of that name.
         InvalidLock: a lock cannot be read.
         InvalidManifest: the manifest cannot be read.
-        HublockError: a model could not be loaded.
     """
     if not project.lock.exists():
         raise NotLocked(f"{project.lock} does not exist", hint="hublock lock")
     lock = project.read_lock()
+    to_load = {name: match(lock, name, None, file=str(project.lock)) for name in checks.load}
     findings = [*_lock_findings(project, lock), *_differences(project, lock, checks.against)]
     stored = _check_store(lock, context, deep=checks.deep)
     findings += stored.findings
@@ -76,8 +85,8 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
         from hublock.actions.upstream import check_upstream
 
         findings += check_upstream(lock, context, base=project.folder, deep=checks.deep)
-    if checks.load and exit_code(finding.exit_code for finding in findings) in (0, 1):
-        findings += _state_findings(project, lock, context, checks.load)
+    if exit_code(finding.exit_code for finding in findings) in (0, 1):
+        findings += [found for name in to_load for found in _state_findings(name, to_load[name], lock, context)]
     return replace(stored, findings=tuple(_placed(findings, project)))
 
 
@@ -89,7 +98,8 @@ def failed(error: HublockError, project: Project) -> tuple[Finding, ...]:
     """
     rules: dict[type[HublockError], Rule] = {NotLocked: "lock-missing", InvalidManifest: "manifest-invalid"}
     rule = rules.get(type(error), "lock-invalid" if isinstance(error, InputError) else None)
-    if rule is None or str(project.folder) not in error.message:
+    no_model = rule == "lock-missing" and project.lock.exists()
+    if rule is None or no_model or str(project.folder) not in error.message:
         raise error
     file = project.manifest if rule == "manifest-invalid" else project.lock
     line = re.match(r": line (\d+)", error.message.removeprefix(str(file)))
@@ -122,17 +132,27 @@ def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator
         )
 
 
-def _state_findings(project: Project, lock: Lock, context: Context, names: Sequence[str]) -> Iterator[Finding]:
+def _state_findings(name: str, found: Match, lock: Lock, context: Context) -> Iterator[Finding]:
     from hublock.actions import load as loading
 
-    for name in names:
-        call = loading.Call(match=match(lock, name, None, file=str(project.lock)))
-        try:
-            loading.check_state(_loaded(name, partial(loading.load, call, lock, context.store)), call)
-        except IntegrityError as error:
-            yield Finding(
-                rule="state-differs", subject=name, message=error.message, hint=error.hint or "hublock verify --deep"
-            )
+    call = loading.Call(match=found)
+    try:
+        loading.check_state(_loaded(name, partial(loading.load, call, lock, context.store)), call)
+    except HublockError as error:
+        rule = next((rule for kind, rule in _LOADING.items() if isinstance(error, kind)), None)
+        if rule is None:
+            raise
+        yield Finding(rule=rule, subject=name, message=error.message, hint=error.hint or "hublock verify --deep")
+
+
+_LOADING: dict[type[HublockError], Rule] = {
+    IntegrityError: "state-differs",
+    NotLocked: "state-missing",
+    UnlockedDownload: "load-unlocked",
+    LoadError: "load-failed",
+    EnvironmentMismatch: "load-failed",
+}
+"""What each error of a load is as a finding; any other is none."""
 
 
 def _loaded(name: str, load: Callable[[], object]) -> object:

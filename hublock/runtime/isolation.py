@@ -33,19 +33,14 @@ def install(lookup: Lookup | None = None) -> None:
     finder.install()
 
 
-def begin(repository: Repository, *, alone: bool = True) -> str:
+def begin(repository: Repository) -> str:
     """Return the package below which a new load finds the modules of ``repository``, until :func:`end`.
-
-    If it is ``alone`` in running its code, names that an entry point has given to modules by its ``sys.path`` are free.
 
     Raises:
         TreeMismatch: its listing is not that of its digest.
     """
     finder.install()
-    space = FINDER.begin(repository)
-    if alone:
-        space.forget_roots()
-    return space.name
+    return FINDER.begin(repository).name
 
 
 def end(packages: Iterable[str], *, kept: bool) -> None:

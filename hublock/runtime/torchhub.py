@@ -187,8 +187,8 @@ def _once(
 ) -> Watched | None:
     """Load once; None if that must be done again with modules that no refused load has touched."""
     result, kept = None, False
-    try:
-        with scope.entered(), state.kept(scope), scope.under_way():
+    with scope.entered(), state.kept(scope), scope.under_way():
+        try:
             try:
                 hubconf = import_hubconf(scope, repository)
                 if entrypoint is not None:
@@ -210,8 +210,8 @@ def _once(
                 return None
             kept = True
             return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
-    finally:
-        isolation.end(scope.packages.values(), kept=kept)
+        finally:
+            isolation.end(scope.packages.values(), kept=kept)
 
 
 def _refuse(scope: Scope, *, passed_on: bool) -> None:

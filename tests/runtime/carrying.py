@@ -2,6 +2,8 @@
 
 import importlib
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 from hublock.runtime import isolation, torchhub
@@ -51,3 +53,16 @@ class Job:
         know(self.repository)
         torchhub.admit(self.repository, answers=Shelf(self.repository.root))
         return getattr(importlib.import_module(f"{namespace(self.repository)}.hubconf"), self.name)()
+
+
+def in_a_fresh_process(repository: Repository, nets: list[object], *names: str) -> list[str]:
+    """Return what a new process says of pickled ``nets``: their attributes ``names`` and what ``late()`` gives."""
+    code = (
+        "import sys, pickle\nfrom tests.runtime.carrying import know\n"
+        "repository, data, names = pickle.load(sys.stdin.buffer)\nknow(repository)\n"
+        "for net in pickle.loads(data):\n    print(*(getattr(net, name) for name in names), net.late())\n"
+    )
+    sent = pickle.dumps((repository, pickle.dumps(nets), names))
+    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=False)
+    assert done.stderr == b""
+    return done.stdout.decode().splitlines()

@@ -8,14 +8,12 @@ import os
 import pickle
 import random
 import site
-import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -23,6 +21,7 @@ from hublock.errors import InputError, TreeMismatch
 from hublock.runtime import isolation
 from hublock.runtime.isolation import find_class, import_hubconf, namespace, stock_names
 from hublock.runtime.modules.finder import FINDER
+from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.trees import make_repository, with_link
 
 
@@ -633,107 +632,6 @@ def test_a_namespace_never_seen_is_asked_of_the_lookup(tmp_path: Path) -> None:
     assert asked == [namespace(repository), "hublock.repos.other_0123456789abcdef"]
 
 
-HOW = {
-    "insert": "sys.path.insert(0, folder)",
-    "insert once": "if folder not in sys.path: sys.path.insert(0, folder)",
-    "append": "sys.path.append(folder)",
-    "insert and take back": "sys.path.insert(0, folder); import model; sys.path.remove(folder)",
-}
-
-
-def _with_roots(folder: Path, how: str) -> isolation.Repository:
-    files = {
-        "hubconf.py": f"""
-            import os, sys
-            def _from(folder):
-                folder = os.path.join(os.path.dirname(__file__), folder)
-                {HOW[how]}
-                from model import Net
-                import model
-                assert model.pack.inner is Net.module
-                return Net()
-            def one():
-                return _from("v1")
-            def two():
-                return _from("deep/v-2")
-        """,
-        "space/part.py": "number = 300",
-    }
-    if how != "append":
-        files |= {"model.py": "class Net: number = 0", "layers.py": "number = 0"}
-    for number, root in ((1, "v1"), (2, "deep/v-2")):
-        files |= {
-            f"{root}/model.py": f"""
-                import solo{number}
-                from layers import number
-                import layers, pack.inner, space.part
-                class Net:
-                    number = number
-                    module, inner = pack.inner, pack.inner.number
-                    part = space.part.number
-                    same = solo{number}.layers is layers
-                    def late(self):
-                        import importlib, layers, pack.inner
-                        return layers.number, pack.inner.number, importlib.import_module("layers").number
-            """,
-            f"{root}/layers.py": f"number = {number}",
-            f"{root}/solo{number}.py": "import layers",
-            f"{root}/pack/__init__.py": "from .inner import number",
-            f"{root}/pack/inner.py": f"from pack import other\nnumber = {number}0",
-            f"{root}/pack/other.py": "",
-            f"{root}/space/part.py": f"number = {number}00",
-        }
-    return make_repository(folder, files)
-
-
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("order", ["one two", "two one", "one two one two"])
-def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_and_in_a_fresh_process(
-    tmp_path: Path, order: str, how: str
-) -> None:
-    expected: dict[str, tuple[Any, ...]] = {"one": (1, 10, 100, True), "two": (2, 20, 200, True)}
-    repository = _with_roots(tmp_path, how)
-    nets = [getattr(import_hubconf(repository), name)() for name in order.split()]
-    facts: list[tuple[Any, ...]] = [(net.number, net.inner, net.part, net.same) for net in nets]
-    if how in ("insert and take back", "append"):
-        # of a folder that other ones complete, as part of a namespace, stock takes the part that comes first
-        facts, expected = [f[:2] for f in facts], {name: numbers[:2] for name, numbers in expected.items()}
-
-    assert facts == [expected[name] for name in order.split()]
-    for net in nets:
-        assert net.late() == (net.number, net.inner, net.number)
-    told = [f"{net.number} {net.inner} {net.same} {net.late()}" for net in nets]
-    assert _in_a_fresh_process(repository, nets, "number", "inner", "same") == told
-    if how == "insert":
-        assert [_in_a_fresh_process(repository, [net], "part") for net in nets] == [
-            [f"{net.part} {net.late()}"] for net in nets
-        ]
-
-
-def test_what_an_earlier_model_imports_late_is_still_found(tmp_path: Path) -> None:
-    repository = make_repository(
-        tmp_path,
-        {
-            "hubconf.py": """
-                import os, sys
-                class Lazy:
-                    def __call__(self):
-                        from layers import value
-                        return value
-                def one():
-                    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "src"))
-                    return Lazy()
-                def two():
-                    return 2
-            """,
-            "src/layers.py": "value = 3",
-        },
-    )
-    lazy = import_hubconf(repository).one()
-    import_hubconf(repository).two()
-    assert lazy() == 3
-
-
 def test_a_class_of_a_file_that_code_names_by_its_path_is_found_again(tmp_path: Path) -> None:
     repository = make_repository(
         tmp_path,
@@ -766,7 +664,7 @@ def test_a_class_of_a_file_that_code_names_by_its_path_is_found_again(tmp_path: 
     assert inspect.getsource(type(net)).splitlines()[1] == "class Net:"
     assert type(pickle.loads(pickle.dumps(net))) is type(net)
     assert "plugin" not in sys.modules
-    assert _in_a_fresh_process(repository, [net], "shared") == ["7 7"]
+    assert in_a_fresh_process(repository, [net], "shared") == ["7 7"]
 
 
 def test_libraries_find_what_a_repository_names_to_them(tmp_path: Path) -> None:
@@ -798,15 +696,3 @@ def test_libraries_find_what_a_repository_names_to_them(tmp_path: Path) -> None:
             library.find("models.yolo")
     for name in ("library_of_tests", "library_of_tests.missing"):
         del sys.modules[name]
-
-
-def _in_a_fresh_process(repository: isolation.Repository, nets: list[object], *names: str) -> list[str]:
-    code = (
-        "import sys, pickle\nfrom tests.runtime.carrying import know\n"
-        "repository, data, names = pickle.load(sys.stdin.buffer)\nknow(repository)\n"
-        "for net in pickle.loads(data):\n    print(*(getattr(net, name) for name in names), net.late())\n"
-    )
-    sent = pickle.dumps((repository, pickle.dumps(nets), names))
-    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=False)
-    assert done.stderr == b""
-    return done.stdout.decode().splitlines()

@@ -153,9 +153,40 @@ def net():
 
     done = run("verify", "--load", "net", "--format", "json")
 
-    assert (done.code, done.out) == (6, "")
-    assert "error: net could not be loaded: its own code raised " in done.err
-    assert done.err.endswith("   hint: hublock lock --retrace net shows where\n")
+    (finding,) = json.loads(done.out)["findings"]
+    assert (done.code, finding["rule"]) == (6, "load-failed")
+    assert finding["message"].startswith("net could not be loaded: its own code raised ")
+    assert finding["hint"] == "hublock lock --retrace net shows where"
+
+
+def test_a_model_that_fails_to_load_hides_nothing_that_is_found_of_others(
+    added: object, served: Forge, project: Path, run: Run, tmp_path: Path
+) -> None:
+    hubconf = f"""
+import os, torch
+def broken(pretrained=False):
+    if os.path.exists({str(tmp_path / "fails")!r}):
+        raise KeyError("boom")
+    return torch.nn.Linear(1, 1)
+def random():
+    return torch.nn.Linear(1, 1)
+"""
+    served.repo("someone/fails", {"hubconf.py": hubconf})
+    assert run("add", "someone/fails", "broken", "--no-confirm").code == 0
+    assert run("add", "someone/fails", "random", "--no-confirm").code == 0
+    (tmp_path / "fails").touch()
+    lock = project / "hub.lock"
+    state = next(line for line in lock.read_text().splitlines() if line.startswith("state = "))
+    lock.write_text(lock.read_text().replace(state, f'state = "sha256:{"0" * 64}"'))
+
+    loads = [argument for name in ("broken", "random", "net") for argument in ("--load", name)]
+    done = run("verify", *loads, "--format", "json")
+
+    found = {finding["subject"]: finding["rule"] for finding in json.loads(done.out)["findings"]}
+    assert (done.code, found) == (3, {"broken": "load-failed", "random": "state-missing", "net": "state-differs"})
+    done = run("verify", "--load", "net", "--load", "nets", "--format", "json")
+    assert (done.code, done.out) == (4, "")
+    assert "hub.lock has no model nets; did you mean net?" in done.err
 
 
 def test_loading_proves_the_state_and_a_wrong_one_is_an_integrity_failure(

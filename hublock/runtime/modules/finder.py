@@ -93,9 +93,10 @@ class Finder(OwnFinder):
                 self._newest[base] = f"{base}__{int(package.removeprefix(base).removeprefix('__') or 1) + 1}"
 
     def begin(self, repository: Repository) -> Space:
-        """Serve ``repository`` to a load, until :meth:`end`; raises as :meth:`register`."""
+        """Serve ``repository`` to a new load, until :meth:`end`; raises as :meth:`register`."""
         with self._lock:
             space = self.register(repository)
+            space.new_load()
             space.loads += 1
             return space
 
@@ -103,6 +104,7 @@ class Finder(OwnFinder):
         """Take note that a load ends; modules that were retired go, if no other load and no model is left of them."""
         with self._lock:
             space = self._spaces[package]
+            space.end_load()
             space.loads -= 1
             space.kept |= kept
             if space.kept or space.loads or self._newest.get(base_of(package), package) == package:

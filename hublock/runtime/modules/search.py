@@ -5,31 +5,103 @@ are named after it: see ``sources.package_of``.
 """
 
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from hublock.runtime.modules.ownership import installed
 from hublock.runtime.modules.sources import ROOT, Found, Sources
+from hublock.runtime.strict.scope import Scope, current
+
+
+@dataclass(slots=True)
+class Names:
+    """What the code of a repository sees during one load."""
+
+    path: list[str]
+    """Its ``sys.path``."""
+    roots: dict[str, str | None]
+    """In which added folder the top-level modules are that it has imported; None for the others."""
 
 
 class Search:
-    """The ``sys.path`` of one repository."""
+    """The ``sys.path`` of one repository, as each load of it has it."""
 
-    def __init__(self, sources: Sources, path: Callable[[], list[str]]) -> None:
-        """Look in ``sources`` along what ``path`` returns at the time."""
+    def __init__(self, sources: Sources, path: list[str]) -> None:
+        """Look in ``sources`` along ``path``, and what the code puts on it."""
         self._sources = sources
-        self._path = path
+        self._newest = Names(path, {})
+        self._settled: Names | None = None
+        self._by_load: WeakKeyDictionary[Scope, Names] = WeakKeyDictionary()
         self._found: dict[tuple[str, ...], tuple[Found, ...]] = {}
+        self._on_path: dict[tuple[str, ...], list[str]] = {}
         self._lasting: list[str] | None = None
         self._earlier: list[str] = []
 
     def settle(self) -> None:
         """Take note of the roots that hubconf.py has made."""
         self._lasting = self.roots()
+        self._settled = self._newest
+        self.new_load()
+
+    def new_load(self) -> None:
+        """Let the load that begins see what hubconf.py has left, and add to it alone.
+
+        After the load, what it has added is what late imports see, until the next one begins.
+        """
+        if self._settled is None:
+            return
+        self._remember(self._newest.path)
+        self._newest = Names(list(self._settled.path), dict(self._settled.roots))
+        scope = current()
+        if scope is not None:
+            self._by_load[scope] = self._newest
+
+    def end_load(self) -> None:
+        """Know the folders of the load that ends for as long as its model may import from them."""
+        scope = current()
+        if scope is not None and scope in self._by_load:
+            self._remember(self._by_load[scope].path)
+
+    def of_load(self) -> Names | None:
+        """Return what the load sees that calls; None where none is under way."""
+        scope = current()
+        if scope is None or not scope.loading or self._settled is None:
+            return None
+        if scope not in self._by_load:
+            # it began while another one was importing hubconf.py
+            self.new_load()
+        return self._by_load[scope]
+
+    @property
+    def names(self) -> Names:
+        """What whoever calls sees."""
+        return self.of_load() or self._newest
 
     def roots(self) -> list[str]:
-        """Return the folders of the tree that are on ``sys.path``, in that order, and behind them those that were."""
-        folders = [folder for entry in self._path() if (folder := self._folder(entry)) is not None]
-        return list(dict.fromkeys([*folders, "", *self._earlier]))
+        """Return the folders of the tree that are on ``sys.path``, in that order, and behind them those that were.
+
+        What is imported only when an earlier model runs is found there.
+        """
+        return list(dict.fromkeys([*self.on_path(), "", *self._earlier]))
+
+    def on_path(self) -> list[str]:
+        """Return the folders of the tree that are on ``sys.path`` now."""
+        return self._folders(self._path())
+
+    def _path(self) -> list[str]:
+        # hubconf.py may have kept its list by `from sys import path`
+        return [*self.names.path, *(self._settled.path if self._settled is not None else ())]
+
+    def is_ordered(self, root: str) -> bool:
+        """Say whether the load that asks has put ``root`` on its ``sys.path``, and so said what comes before it."""
+        return self.of_load() is not None and root in self.on_path()
+
+    def _folders(self, path: Sequence[str]) -> list[str]:
+        key = tuple(path)
+        if key not in self._on_path:
+            self._on_path[key] = [folder for entry in key if (folder := self._folder(entry)) is not None]
+        return self._on_path[key]
 
     def _folder(self, entry: str) -> str | None:
         folder = self._sources.reached(entry)
@@ -57,22 +129,17 @@ class Search:
         """
         folders = self._sources.folders_that_hold(top)
         if len(folders) == 1:
-            self._path().append(self._sources.on_disk(*folders))
+            self.names.path.append(self._sources.on_disk(*folders))
         return self.top(top)
 
-    def forget_added(self) -> None:
-        """Take the folders off ``sys.path`` that no hubconf.py has put there: the next load adds its own.
-
-        What is imported only when an earlier model runs is still found there.
-        """
-        if self._lasting is not None:
-            self._earlier = [root for root in self.roots() if root not in self._lasting]
-            self._path()[:] = [entry for entry in self._path() if self._folder(entry) not in self._earlier]
+    def _remember(self, path: Sequence[str]) -> None:
+        """Go on to find, behind all else, what is in folders of ``path`` that no hubconf.py has put there."""
+        self._earlier += [root for root in self._folders(path) if root not in (*(self._lasting or ()), *self._earlier)]
 
     def add(self, root: str) -> None:
-        """Put a folder before all others, unless it is on ``sys.path``."""
+        """Put a folder before all others, unless it is on ``sys.path`` or was."""
         if root not in self.roots():
-            self._path().insert(0, self._sources.on_disk(root))
+            self.names.path.insert(0, self._sources.on_disk(root))
 
     def root_to_name(self, stock: str, found: tuple[Found, ...]) -> str | None:
         """Return the folder after which the module ``stock`` is named, as a fresh process does not know that folder.

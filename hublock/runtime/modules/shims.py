@@ -35,9 +35,16 @@ class View(Protocol):
 
     name: str
     extra: dict[str, ModuleType]
+    path: list[str]
 
     def redirect(self, name: str) -> str | None:
         """Return the full name of the absolute module ``name``, or None."""
+
+    def imported(self, name: str) -> str:
+        """Return the name in ``sys.modules`` of the module ``name``; raises KeyError if it is not imported."""
+
+    def forget(self, name: str) -> bool:
+        """Look for a module anew when it is imported next; False if ``sys.modules`` is to forget it."""
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Answer ``importlib.import_module``."""
@@ -87,15 +94,31 @@ class Shim(ModuleType):
         return dir(vars(self).get(_TARGET)) if _TARGET in vars(self) else sorted(vars(self))
 
 
+class _System(Shim):
+    """``sys`` with the ``sys.path`` of whoever asks."""
+
+    _view: View
+
+    @property
+    def path(self) -> list[str]:
+        return self._view.path
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "path":
+            self._view.path = value
+        else:
+            super().__setattr__(name, value)
+
+
 class Shims:
     """The stand-ins of one repository, made when first asked for."""
 
-    def __init__(self, view: View, path: list[str]) -> None:
-        """Show ``path`` as ``sys.path`` to the repository of ``view``."""
+    def __init__(self, view: View) -> None:
+        """Show ``view`` to its repository."""
         self._view = view
         self._made: dict[str, Shim] = {}
         self._makers: dict[str, Callable[[], dict[str, Any]]] = {
-            "sys": lambda: {"path": path, "modules": Modules(view)},
+            "sys": lambda: {"_view": view, "modules": Modules(view)},
             "importlib": lambda: {"import_module": view.import_module},
             "importlib.util": self._util,
             "importlib.machinery": lambda: {
@@ -111,19 +134,13 @@ class Shims:
                 if hasattr(sys.modules[name], function)
             }
 
-    @property
-    def path(self) -> list[str]:
-        """The ``sys.path`` that the repository sees: the list it was given, or whatever its code put there."""
-        path: list[str] = self["sys"].path
-        return path
-
     def get(self, name: str) -> ModuleType | None:
         """Return the stand-in for the imported module ``name``, if it has one."""
         return self[name] if name in self._makers else None
 
     def __getitem__(self, name: str) -> Shim:
         if name not in self._made:
-            shim = Shim(name)
+            shim = _System(name) if name == "sys" else Shim(name)
             replaced = self._makers[name]()
             vars(shim).update(replaced, **{_SHIMS: self, _TARGET: sys.modules[name]})
             self._made.setdefault(name, shim)
@@ -154,7 +171,7 @@ class Modules(MutableMapping[str, ModuleType]):
     def __getitem__(self, name: str) -> ModuleType:
         if name in self._view.extra:
             return self._view.extra[name]
-        return sys.modules[self._view.redirect(name) or name]
+        return sys.modules[self._view.imported(name)]
 
     def __setitem__(self, name: str, module: ModuleType) -> None:
         target = name if name.startswith(f"{self._view.name}.") else self._view.redirect(name)
@@ -171,6 +188,8 @@ class Modules(MutableMapping[str, ModuleType]):
 
     def __delitem__(self, name: str) -> None:
         """Forget one of the repository's own modules; the process keeps its own."""
+        if self._view.forget(name):
+            return
         target = name if name.startswith(f"{self._view.name}.") else self._view.redirect(name)
         if target is not None:
             del sys.modules[target]

@@ -27,7 +27,7 @@ from hublock.runtime.modules.loading import (
 from hublock.runtime.modules.ownership import RESERVED
 from hublock.runtime.modules.search import Search
 from hublock.runtime.modules.shims import Shims
-from hublock.runtime.modules.sources import Found, Sources, module_of, package_of
+from hublock.runtime.modules.sources import FILE, ROOT, Found, Sources, module_of, package_of
 from hublock.runtime.repository import MARKER, Repository
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Space:
         self.name = name
         self.extra: dict[str, ModuleType] = {}
         """What the repository's code put into ``sys.modules`` under names that are not its own."""
-        self._shims = Shims(self, [str(repository.root), *sys.path])
-        self._search = Search(self.sources, lambda: self._shims.path)
+        self._shims = Shims(self)
+        self._search = Search(self.sources, [str(repository.root), *sys.path])
         self._builtins = {**vars(builtins), "__import__": self.import_}
         self._companions: dict[str, Path] = {}
         self._aliases: set[str] = set()
@@ -65,18 +65,25 @@ class Space:
         ``sys.path`` finds its neighbours.
         """
         top = name.partition(".")[0]
+        if top in RESERVED:
+            return None
         if importer is None:
-            importer = self._caller() if self._rooted else ""
+            importer = self._caller()
         package = importer.removeprefix(f"{self.name}.").partition(".")[0]
         root = self.sources.root_of(package)
-        neighbour = self.sources.look(root, top) if root is not None and top not in RESERVED else None
-        if neighbour is not None and neighbour.kind != "folder":
-            return f"{self.name}.{package}.{name}"
-        return f"{self.name}.{name}" if self.owns(top) else None
+        if root is not None and not self._search.is_ordered(root):
+            neighbour = self.sources.look(root, top)
+            if neighbour is not None and neighbour.kind != "folder":
+                return f"{self.name}.{package}.{name}"
+        if not self.owns(top):
+            return None
+        roots = self._search.names.roots
+        root = roots[top] if top in roots else self._search.root_to_name(top, self._search.top(top))
+        return f"{self.name}.{name}" if root is None else f"{self.name}.{package_of(root)}.{name}"
 
     def _caller(self) -> str:
-        """Return the full name of the module of this repository that calls."""
-        frame: FrameType | None = sys._getframe(1)
+        """Return the full name of the module of this repository that calls, where that matters."""
+        frame: FrameType | None = sys._getframe(1) if self._rooted else None
         while frame is not None:
             name = str(frame.f_globals.get("__name__"))
             if name.startswith(f"{self.name}."):
@@ -128,11 +135,39 @@ class Space:
         """Take note that hubconf.py has been imported, which every process does first."""
         self._search.settle()
 
-    def forget_roots(self) -> None:
-        """Look again, in the next load, for modules found in folders that no hubconf.py has put on ``sys.path``."""
-        self._search.forget_added()
+    def new_load(self) -> None:
+        """Let the load that begins see what hubconf.py has left, and add to it alone."""
+        self._search.new_load()
         while self._aliases:
             sys.modules.pop(self._aliases.pop(), None)
+
+    def end_load(self) -> None:
+        """Know the folders of the load that ends for as long as its model may import from them."""
+        self._search.end_load()
+
+    @property
+    def path(self) -> list[str]:
+        """The ``sys.path`` that the repository's code sees; it may put another list there."""
+        return self._search.names.path
+
+    @path.setter
+    def path(self, path: list[str]) -> None:
+        self._search.names.path = path
+
+    def imported(self, name: str) -> str:
+        """Return the full name below which the module ``name`` of the process's or the repository's is imported.
+
+        Raises:
+            KeyError: it is in a folder that an entry point put on ``sys.path``, and this load has not imported it.
+        """
+        target = self.redirect(name) or name
+        if target.startswith(f"{self.name}.{ROOT}"):
+            self._search.names.roots[name.partition(".")[0]]
+        return target
+
+    def forget(self, name: str) -> bool:
+        """Look for ``name`` anew when it is imported next; False if it is in no folder of an entry point."""
+        return self._search.names.roots.pop(name, None) is not None
 
     def lists(self, path: str) -> bool:
         """Tell whether the tree lists a file at ``path``; a folder of the user's own is no such tree."""
@@ -184,24 +219,63 @@ class Space:
         # PyImport_Import passes an empty list, drops our answer and reads the real sys.modules
         if level or (isinstance(fromlist, list) and not fromlist):
             return builtins.__import__(name, globals, locals, fromlist or (), level)
+        if name.startswith(f"{self.name}."):
+            return self._import_redirected(name, globals, locals, fromlist)
         top = name.partition(".")[0]
         if name in self.extra:
             return self.extra[name] if fromlist else self.import_module(top)
-        importer = str((globals or {}).get("__name__", ""))
+        importer = str((globals or {}).get("__name__") or self._caller())
         target, root = self.redirect(name, importer), self.redirect(top, importer)
         if target is not None and root is not None:
             leaf = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
+            self._bind(top, root, importer)
             return leaf if fromlist else importlib.import_module(root)
         found = builtins.__import__(name, globals, locals, fromlist or (), 0)
         return self._shims.get(name if fromlist else top) or found
+
+    def _import_redirected(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None,
+        locals: Mapping[str, Any] | None,
+        fromlist: Sequence[str] | None,
+    ) -> ModuleType:
+        """Import what the compiler has redirected, which did not know the folders put on ``sys.path`` since."""
+        stock, importer = name.removeprefix(f"{self.name}."), str((globals or {}).get("__name__"))
+        if stock.startswith((ROOT, FILE)):
+            return builtins.__import__(name, globals, locals, fromlist or (), 0)
+        target = self.redirect(stock, importer) or name
+        found = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
+        self._bind(stock, target, importer)
+        if fromlist:
+            return found
+        # `import a.b as c` takes b from what stands for a
+        for part in reversed(name.split(".")[1:]):
+            holder = ModuleType(part)
+            setattr(holder, part, found)
+            found = holder
+        return found
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Answer ``importlib.import_module`` for the repository's modules."""
         absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
         if absolute in self.extra:
             return self.extra[absolute]
-        found = importlib.import_module(self.redirect(absolute) or absolute)
+        target = self.redirect(absolute)
+        found = importlib.import_module(target or absolute)
+        if target is not None:
+            self._bind(absolute, target, self._caller())
         return self._shims.get(absolute) or found
+
+    def _bind(self, name: str, target: str, importer: str) -> None:
+        """Remember where ``name`` has led, as ``sys.modules`` does, whatever comes onto ``sys.path`` later.
+
+        What a module imports late from its own folder says nothing of the newest load.
+        """
+        if self._search.of_load() is None and importer.startswith(f"{self.name}.{ROOT}"):
+            return
+        package = target.removeprefix(f"{self.name}.").partition(".")[0]
+        self._search.names.roots.setdefault(name.partition(".")[0], self.sources.root_of(package))
 
     def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
         """Answer ``importlib.util.find_spec`` for the repository's modules."""

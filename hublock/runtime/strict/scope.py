@@ -158,11 +158,6 @@ class Scope:
         tolerable = isinstance(refusal.error, UnlockedDownload) and (self.as_locked or not refusal.file)
         return tolerable and refusal.what in self.tolerated
 
-    def is_alone(self) -> bool:
-        """Say whether no other load under way runs code of its repositories."""
-        names = {namespace(repository) for repository in self.repositories}
-        return not any(names & set(other.packages) for other in list(_under_way) if other is not self)
-
     def beside(self) -> "list[Scope]":
         """Return the other loads under way that share imported modules with this one."""
         mine = set(self.packages.values())

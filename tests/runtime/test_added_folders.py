@@ -1,0 +1,238 @@
+"""Folders that an entry point puts on ``sys.path`` while it runs: each load has its own, in any process."""
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hublock.runtime import torchhub
+from hublock.runtime.isolation import Repository, import_hubconf
+from tests.runtime.answering import Shelf
+from tests.runtime.carrying import in_a_fresh_process
+from tests.runtime.trees import make_repository
+
+HOW = {
+    "insert": "sys.path.insert(0, folder)",
+    "insert once": "if folder not in sys.path: sys.path.insert(0, folder)",
+    "append": "sys.path.append(folder)",
+    "insert and take back": "sys.path.insert(0, folder); import model; sys.path.remove(folder)",
+}
+
+
+def _with_roots(folder: Path, how: str) -> Repository:
+    files = {
+        "hubconf.py": f"""
+            import os, sys
+            def _from(folder):
+                folder = os.path.join(os.path.dirname(__file__), folder)
+                {HOW[how]}
+                from model import Net
+                import model
+                assert model.pack.inner is Net.module
+                return Net()
+            def one():
+                return _from("v1")
+            def two():
+                return _from("deep/v-2")
+        """,
+        "space/part.py": "number = 300",
+    }
+    if how != "append":
+        files |= {"model.py": "class Net: number = 0", "layers.py": "number = 0"}
+    for number, root in ((1, "v1"), (2, "deep/v-2")):
+        files |= {
+            f"{root}/model.py": f"""
+                import solo{number}
+                from layers import number
+                import layers, pack.inner, space.part
+                class Net:
+                    number = number
+                    module, inner = pack.inner, pack.inner.number
+                    part = space.part.number
+                    same = solo{number}.layers is layers
+                    def late(self):
+                        import importlib, layers, pack.inner
+                        return layers.number, pack.inner.number, importlib.import_module("layers").number
+            """,
+            f"{root}/layers.py": f"number = {number}",
+            f"{root}/solo{number}.py": "import layers",
+            f"{root}/pack/__init__.py": "from .inner import number",
+            f"{root}/pack/inner.py": f"from pack import other\nnumber = {number}0",
+            f"{root}/pack/other.py": "",
+            f"{root}/space/part.py": f"number = {number}00",
+        }
+    return make_repository(folder, files)
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("order", ["one two", "two one", "one two one two"])
+def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_andin_a_fresh_process(
+    tmp_path: Path, order: str, how: str
+) -> None:
+    expected: dict[str, tuple[Any, ...]] = {"one": (1, 10, 100, True), "two": (2, 20, 200, True)}
+    repository = _with_roots(tmp_path, how)
+    nets = [getattr(import_hubconf(repository), name)() for name in order.split()]
+    facts: list[tuple[Any, ...]] = [(net.number, net.inner, net.part, net.same) for net in nets]
+    if how in ("insert and take back", "append"):
+        # of a folder that other ones complete, as part of a namespace, stock takes the part that comes first
+        facts, expected = [f[:2] for f in facts], {name: numbers[:2] for name, numbers in expected.items()}
+
+    assert facts == [expected[name] for name in order.split()]
+    for net in nets:
+        assert net.late() == (net.number, net.inner, net.number)
+    told = [f"{net.number} {net.inner} {net.same} {net.late()}" for net in nets]
+    assert in_a_fresh_process(repository, nets, "number", "inner", "same") == told
+    if how == "insert":
+        assert [in_a_fresh_process(repository, [net], "part") for net in nets] == [
+            [f"{net.part} {net.late()}"] for net in nets
+        ]
+
+
+def test_what_an_earlier_model_imports_late_is_still_found(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import os, sys
+                class Lazy:
+                    def __call__(self):
+                        from layers import value
+                        return value
+                def one():
+                    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "src"))
+                    return Lazy()
+                def two():
+                    return 2
+            """,
+            "src/layers.py": "value = 3",
+        },
+    )
+    lazy = import_hubconf(repository).one()
+    import_hubconf(repository).two()
+    assert lazy() == 3
+
+
+IMPORTS = {
+    "import": "import model",
+    "from": "from model import Net as _; import model",
+    "as": "import model as other; model = other",
+    "dotted": "import pack.inner as inner; import model",
+    "library": "import importlib; model = importlib.import_module('model')",
+    "by hand": "model = __import__('model')",
+}
+
+
+@pytest.mark.parametrize("how", IMPORTS)
+@pytest.mark.parametrize("also_in_root", [False, True])
+def test_loads_at_the_same_time_have_each_their_own(
+    tmp_path: Path, shelf: Shelf, how: str, *, also_in_root: bool
+) -> None:
+    files = {
+        "hubconf.py": f"""
+            import os, sys
+            def model(version, meet):
+                meet()
+                sys.path.insert(0, os.path.join(os.path.dirname(__file__), version))
+                meet()
+                {IMPORTS[how]}
+                meet()
+                import layers
+                meet()
+                return model.Net(), layers.number, sys.path[:2]
+        """
+    }
+    if also_in_root:
+        files |= {"model.py": "class Net: number = 0", "layers.py": "number = 0", "pack/inner.py": "number = 0"}
+    for version in ("v1", "v2", "v3"):
+        files |= {
+            f"{version}/model.py": "import layers, pack.inner\nclass Net:\n    number = layers.number\n"
+            "    inner = pack.inner.number\n    late = lambda self: __import__('layers').number",
+            f"{version}/layers.py": f"number = '{version}'",
+            f"{version}/pack/__init__.py": "",
+            f"{version}/pack/inner.py": f"number = '{version}'",
+        }
+    repository = make_repository(tmp_path, files)
+    versions = ["v1", "v2", "v3"]
+    for order in itertools.permutations(versions):
+        barrier = threading.Barrier(3, timeout=60)
+
+        def load(version: str, barrier: threading.Barrier = barrier) -> Any:
+            return torchhub.run(repository, "model", [version, barrier.wait], answers=shelf)
+
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(load, order))
+        for version, (net, number, path) in zip(order, found, strict=True):
+            assert (net.number, net.inner, number, net.late()) == (version,) * 4
+            assert path == [str(tmp_path / version), str(tmp_path)]
+        nets = [net for net, _, _ in found]
+        assert in_a_fresh_process(repository, nets, "number", "inner") == [" ".join([version] * 3) for version in order]
+
+
+def test_of_two_folders_the_first_one_answers_whoever_asks(tmp_path: Path, shelf: Shelf) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import os, sys
+                def model(*folders):
+                    sys.path[:0] = [os.path.join(os.path.dirname(__file__), folder) for folder in folders]
+                    import net
+                    return net
+            """,
+            "src/net.py": "import shared\nwhere = shared.where",
+            "src/shared.py": "where = 'src'",
+            "lib/shared.py": "where = 'lib'",
+        },
+    )
+    assert torchhub.run(repository, "model", ["lib", "src"], answers=shelf).where == "lib"
+
+
+def test_the_list_that_hubconf_has_kept_counts_in_every_load(tmp_path: Path, shelf: Shelf) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import os
+                from sys import path
+                def model():
+                    path.append(os.path.join(os.path.dirname(__file__), "src"))
+                    from inner import value
+                    return value
+            """,
+            "src/inner.py": "value = 5",
+            "more/inner.py": "value = 6",
+        },
+    )
+    for _ in range(2):
+        assert torchhub.run(repository, "model", answers=shelf) == 5
+
+
+def test_a_name_that_was_imported_stays_until_the_code_forgets_it(tmp_path: Path, shelf: Shelf) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import os, sys
+                def add(folder):
+                    sys.path.insert(0, os.path.join(os.path.dirname(__file__), folder))
+                def model():
+                    seen = ["layers" in sys.modules]
+                    for folder in ("v1", "v2"):
+                        add(folder)
+                        import layers
+                        seen.append(layers.number)
+                    seen.append(sys.modules["layers"] is layers)
+                    del sys.modules["layers"]
+                    seen.append("layers" in sys.modules)
+                    import layers
+                    return [*seen, layers.number]
+            """,
+            "v1/layers.py": "number = 1",
+            "v2/layers.py": "number = 2",
+        },
+    )
+    for _ in range(2):
+        assert torchhub.run(repository, "model", answers=shelf) == [False, 1, 1, True, False, 2]
