@@ -53,16 +53,18 @@ def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
     alike = tuple(model for model in match.models if _called_as(model, call))
     _check_environment(match, alike, lock, store, repository)
     args, kwargs = arguments(call, repository)
-    return torchhub.run(
+    done = torchhub.watch(
         repository,
         match.entrypoint,
         args,
         kwargs,
         answers=answers,
-        tolerated=sorted({what for model in alike or match.models for what in model.tolerated}),
+        tolerated={what for model in alike or match.models for what in model.tolerated},
         as_locked=bool(alike),
         mmap=mmap,
     )
+    _check_asked(match, answers.unasked(alike), done)
+    return done.result
 
 
 def check_state(result: object, call: Call) -> None:
@@ -140,6 +142,18 @@ def _check_environment(match: Match, alike: Sequence[Model], lock: Lock, store: 
     )
     for sentence in drift:
         _warn_once(f"{match.repo.id}: {sentence}")
+
+
+def _check_asked(match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched) -> None:
+    """Warn where code may have taken a file of its own, as from a cache in HOME, for one that the lock names."""
+    read = done.users_files() if unasked else {}
+    missed = [url for digest, url in unasked.items() if digest not in read.values()]
+    unknown = [path for path, digest in read.items() if digest is None]
+    if missed and unknown:
+        _warn_once(
+            f"{match.repo.id} {match.entrypoint} did not ask for {missed[0]}, which is locked, "
+            f"but read {', '.join(unknown[:3])}, which nobody has checked"
+        )
 
 
 def _of_nested(models: Sequence[Model], lock: Lock, store: Store) -> list[str]:

@@ -194,7 +194,12 @@ class LockedAnswers:
             raise OfflineError(f"{what} is locked but not in the store", hint="hublock sync")
         if path.stat().st_size != size or sha256_of(path) != digest:
             raise DigestMismatch(f"the stored bytes of {what} are not {digest}", hint="hublock sync")
+        _given.add(digest)
         return File(path=path, digest=digest, size=size, pickle=pickle)
+
+    def unasked(self, models: Iterable[Model]) -> dict[Digest, str]:
+        """Return the URLs of ``models`` whose bytes nobody in this process has asked for."""
+        return {file.digest: file.url for model in models for file in model.weights if file.digest not in _given}
 
     def _unlocked(self, what: str) -> HublockError:
         entrypoints = " ".join(sorted({model.entrypoint for model in self._models})) or "ENTRYPOINT"
@@ -232,6 +237,8 @@ def forget_checked() -> None:
         _hashed.clear()
 
 
+_given: set[Digest] = set()
+"""What any load of this process was given: code may keep it in memory for later ones."""
 _Stamp = tuple[int, int, int, int, int]
 _hashed: dict[_Stamp, "Future[Digest]"] = {}
 _hashed_lock = threading.Lock()

@@ -5,19 +5,21 @@ by scope: in the user's own code the original runs.
 """
 
 import threading
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hublock.core.digest import Digest
 from hublock.errors import UnlockedDownload
 from hublock.runtime import isolation
 from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.nested import FUNCTIONS, call_entrypoint, check_dependencies, import_hubconf
 from hublock.runtime.repository import Repository
-from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
+from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, reads, state, transports
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
@@ -95,6 +97,8 @@ class Watched:
     hubconf: ModuleType
     refusals: tuple[Refusal, ...]
     """Everything that was refused and tolerated, in order."""
+    users_files: Callable[[], Mapping[str, Digest | None]]
+    """Looks for files of the user's own that the load has read; None where its answers do not know the bytes."""
 
 
 def watch(
@@ -209,7 +213,12 @@ def _once(
             if _is_disturbed(scope):
                 return None
             kept = True
-            return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals))
+            return Watched(
+                result=result,
+                hubconf=hubconf,
+                refusals=tuple(scope.refusals),
+                users_files=partial(reads.users_files, scope),
+            )
         finally:
             isolation.end(scope.packages.values(), kept=kept)
 

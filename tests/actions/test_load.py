@@ -1,5 +1,6 @@
 """What a locked call may do, and what is proven of its result."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 
 from hublock.actions.load import Call, load
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, Model, Repo
+from hublock.core.lockfile import Lock, Model, Repo, Weights
 from hublock.core.matching import match
 from hublock.core.tree import SourceFile
 from hublock.errors import EnvironmentMismatch, MissingDependency, UnlockedDownload
@@ -110,3 +111,44 @@ def test_what_the_locked_call_tolerates_excuses_no_file_of_another_call(tmp_path
     assert call("a/one:v1", "net") is None
     with pytest.raises(UnlockedDownload, match=r"other\.pth"):
         call("net", None, url="https://example.org/other.pth")
+
+
+CACHES = """
+import os, torch
+def net(cache, config):
+    with open(config) as file:
+        file.read()
+    if not os.path.exists(cache):
+        torch.hub.download_url_to_file("https://example.org/cached.npz", cache)
+    with open(cache, "rb") as file:
+        return file.read()
+"""
+
+
+def test_a_file_of_the_users_own_in_place_of_a_locked_one_is_told(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    store, cache, config = Store(tmp_path / "store"), tmp_path / "cached.npz", tmp_path / "config"
+    config.touch()
+
+    def caching(number: int) -> tuple[bytes, Callable[[], object]]:
+        data = f"the locked bytes {number}".encode()
+        digest = store.add_blob(data)
+        weights = Weights(url="https://example.org/cached.npz", digest=digest, size=len(data), pickle="none")
+        model = Model(name="net", entrypoint="net", args=(str(cache), str(config)), weights=(weights,))
+        lock = Lock(repos=(stored(store, "a/caches", f"{CACHES}# {number}", model),))
+        return data, lambda: load(Call(match=match(lock, "net", None, file="hub.lock")), lock, store)
+
+    for number, present in enumerate([b"other", "the same", None]):
+        data, call = caching(number)
+        cache.unlink(missing_ok=True)
+        if present is not None:
+            cache.write_bytes(present if isinstance(present, bytes) else data)
+        for _ in range(2):
+            assert call() == (present if isinstance(present, bytes) else data)
+        if present == b"other":
+            assert str(recwarn.pop(UserWarning).message) == (
+                "a/caches net did not ask for https://example.org/cached.npz, which is locked, "
+                f"but read {cache}, {config}, which nobody has checked"
+            )
+        assert not recwarn.list

@@ -57,11 +57,12 @@ def _is_users(frame: "FrameType") -> bool:
     if file.startswith("<"):
         # generated code is its maker's, but for `python -c`
         return frame.f_globals.get("__name__") == "__main__"
-    return not _is_others(file)
+    return not is_others(file)
 
 
 @cache
-def _is_others(file: str) -> bool:
+def is_others(file: str) -> bool:
+    """Say whether a file is a library's or a repository's."""
     return file.startswith((*_libraries(), *_trees))
 
 

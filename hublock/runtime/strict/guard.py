@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from hublock.runtime.strict import state
-from hublock.runtime.strict.scope import Scope, current
+from hublock.runtime.strict import reads, state
+from hublock.runtime.strict.scope import Scope, current, is_loading
 
 PROGRAMS = frozenset(
     {"aria2c", "conda", "curl", "gdown", "git", "hf", "huggingface-cli", "mamba", "micromamba", "pip", "uv", "uvx"}
@@ -41,7 +41,7 @@ def install() -> None:
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     check = _CHECKS.get(event)
-    if check is None:
+    if check is None or (event == "open" and not is_loading()):
         return
     scope = current()
     if scope is not None:
@@ -153,4 +153,5 @@ _CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {
     "os.chdir": _chdir,
     "os.putenv": _environ,
     "os.unsetenv": _environ,
+    "open": reads.note,
 }

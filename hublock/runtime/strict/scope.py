@@ -56,6 +56,10 @@ class Scope:
     by_digest: dict[Digest, File] = field(default_factory=dict)
     saved: set[Digest] = field(default_factory=set)
     """What the code itself wrote with ``torch.save``."""
+    read: set[str] = field(default_factory=set)
+    """Files that were opened, to be read, while it loaded."""
+    written: set[str] = field(default_factory=set)
+    """Files that it opened to write them."""
     tolerated: Container[str] = ()
     """What may be refused without a word."""
     packages: dict[str, str] = field(default_factory=dict)
@@ -210,6 +214,11 @@ _current: ContextVar[Scope | _Following | _Outside | None] = ContextVar("hublock
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
 _under_way: list[Scope] = []
+
+
+def is_loading() -> bool:
+    """Say whether any load of this process has not returned yet."""
+    return bool(_under_way)
 
 
 def current() -> Scope | None:
