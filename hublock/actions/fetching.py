@@ -6,11 +6,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
-from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, scan_file
+from hublock.actions.pin import Pinned, check_claim, fetch_pinned, pin, repository, scan_file
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
@@ -30,7 +29,6 @@ from hublock.runtime.worker import Outcome
 
 LONGEST_LISTING = 32 << 20
 """Bytes of what Hugging Face tells of one repository."""
-_CLAIMED = re.compile(r"-([0-9a-f]{8,64})\.[^/]*$")
 
 
 class FetchingAnswers:
@@ -149,7 +147,7 @@ class FetchingAnswers:
             fetched = self._context.downloader().fetch(wanted)
             check_prefix(url, fetched.digest, hash_prefix)
             if known is None:
-                self._check_claim(url, fetched.digest)
+                check_claim(url, fetched.digest, self._context)
             pickle = known.pickle if known else scan_file(fetched.path)
             self._demand_consent(url, pickle)
             self._weights[url] = Weights(url=url, digest=fetched.digest, size=fetched.size, pickle=pickle)
@@ -304,12 +302,6 @@ class FetchingAnswers:
             except (ValueError, KeyError, TypeError):
                 raise TransferError(f"{url} did not tell what {repo} holds", hint="hublock lock") from None
         return self._hf_listings[key]
-
-    def _check_claim(self, url: str, digest: Digest) -> None:
-        """Warn of a file whose name claims another digest (``…-1a2b3c4d.pth``, PyTorch Hub's convention)."""
-        claim = _CLAIMED.search(urlsplit(url).path)
-        if claim and not digest.hex.startswith(claim[1]):
-            self._context.progress.warn(f"{url} is named for {claim[1]} but hashes to {digest.hex[:16]}…")
 
     def _demand_consent(self, what: str, pickle: Pickle) -> None:
         lacking = judge(pickle, {*self._wanted.allow_pickle, *self._consent})

@@ -10,7 +10,7 @@ from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.merge import recover
 from hublock.actions.offers import recall, remember
-from hublock.actions.pin import Pinned, pin_once, scan_file
+from hublock.actions.pin import Pinned, check_claim, pin_once, scan_file
 from hublock.actions.project import Project, read_text
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.actions.trace import TraceOptions, called, trace_model
@@ -206,6 +206,8 @@ def _named(manifest: Manifest, so_far: Lock, context: Context) -> list[NamedWeig
     for item in missing:
         check_url(item.url, context)
     fetched = context.downloader().fetch_all([Wanted(url=item.url, digest=digests.get(item.url)) for item in missing])
+    for item, got in zip(missing, fetched, strict=True):
+        check_claim(item.url, got.digest, context)
     return [
         NamedWeights(name=item.name, url=item.url, digest=got.digest, size=got.size, pickle=scan_file(got.path))
         for item, got in zip(missing, fetched, strict=True)

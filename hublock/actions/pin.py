@@ -1,11 +1,14 @@
 """From a reference to a pinned repository: resolved, fetched, proven, stored, read."""
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
+from hublock.core.digest import Digest
 from hublock.core.hubconf import Hubconf
 from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
 from hublock.core.pickles import scan
@@ -18,6 +21,7 @@ from hublock.store.store import StoredTree
 
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".t7", ".model", ".weights")
 """Endings of files in a tree that are looked at as checkpoints; one with another name is judged when it is loaded."""
+_CLAIMED = re.compile(r"-([0-9a-f]{8,64})\.[^/]*$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +150,13 @@ def scan_file(path: Path) -> Pickle:
     """Judge the checkpoint at ``path``, without unpickling anything."""
     with path.open("rb") as file:
         return scan(file)
+
+
+def check_claim(url: str, digest: Digest, context: Context) -> None:
+    """Warn of a file whose name claims another digest (``…-1a2b3c4d.pth``, PyTorch Hub's convention)."""
+    claim = _CLAIMED.search(urlsplit(url).path)
+    if claim and not digest.hex.startswith(claim[1]):
+        context.progress.warn(f"{url} is named for {claim[1]} but hashes to {digest.hex[:16]}…")
 
 
 def repository(repo: Repo, tree: StoredTree) -> Repository:

@@ -41,8 +41,9 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
             face.console.data(finding.message)
         if not (found.moved or found.files):
             face.console.say(f"{face.project.lock.name} is up to date")
-        else:
-            face.console.hint("hublock update NAME --dry-run")
+        hints = ["hublock update NAME --dry-run"] if found.moved else [finding.hint for finding in found.files]
+        for hint in dict.fromkeys(hints):
+            face.console.hint(hint)
     # a file with other bytes is news here, and an integrity failure only to who verifies
     codes = [1 if finding.rule.startswith("upstream-file") else finding.exit_code for finding in found.files]
     return exit_code([*(1 for _ in found.moved), *codes])

@@ -1,8 +1,11 @@
 """The main job: add, lock, sync, verify, load."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
+
+import pytest
 
 from tests.forge import Forge
 from tests.stories.conftest import Done, Run, state_dict
@@ -76,6 +79,17 @@ def test_any_order_of_add_gives_the_same_bytes(served: Forge, run: Run, project:
         texts.append((project / "hub.lock").read_bytes())
 
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("named", ["backbone-0123abcd.bin", "backbone-DIGEST.bin", "backbone.bin"])
+def test_a_file_whose_name_claims_other_bytes_is_told(forge: Forge, run: Run, named: str) -> None:
+    url = f"https://example.org/{named.replace('DIGEST', hashlib.sha256(b'backbone').hexdigest()[:8])}"
+    forge.serve(url, b"backbone")
+
+    done = run("add", "--url", url, "--name", "backbone")
+
+    claim = f"warning: {url} is named for 0123abcd but hashes to b2e78e3a5bb1d60d…"
+    assert (done.code, claim in done.err) == (0, "0123abcd" in url), done
 
 
 def test_removing_a_model_takes_it_out_of_both_files(added: Done, run: Run, project: Path) -> None:

@@ -273,6 +273,15 @@ def test_outdated_lists_and_changes_nothing(pinned: Forge, branch: ForgeRepo, pr
     assert snapshot(project) == before
 
 
+def test_outdated_hints_at_what_helps(pinned: Forge, branch: ForgeRepo, hub: Run) -> None:
+    pinned.forget("https://example.org/net.pth")
+
+    done = hub("outdated")
+
+    assert done.out == "https://example.org/net.pth serves nothing any more (HTTP 404)\n"
+    assert done.err == "   hint: keep the store, or name a mirror in HUBLOCK_MIRRORS\n"
+
+
 def test_outdated_lists_the_rest_where_one_repository_is_gone(tagged: ForgeRepo, branch: ForgeRepo, hub: Run) -> None:
     branch.commit({"a.txt": "a"})
     tagged.token = "secret"
