@@ -1,3 +1,4 @@
+import json
 import os
 import runpy
 import subprocess
@@ -149,3 +150,30 @@ def test_one_namespace_belongs_to_its_latest_load_and_keeps_one_of_each_owner(
         scope.adopt(repo)
 
     assert list(scopes._namespaces[namespace(repo)].values()) == [three, two]
+
+
+IS_OTHERS = """
+import os, sys
+from hublock.runtime.strict.frames import is_others
+os.chdir("/")
+print(*[is_others(f"{folder}/module.py") for folder in sys.argv[1:]])
+"""
+
+
+def test_an_editable_library_is_a_library_and_the_program_that_is_one_the_users(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("library", "started-in", "program", "else where")]
+    for folder in folders:
+        folder.mkdir()
+        facts = {"url": folder.as_uri(), "dir_info": {"editable": folder.name != "else where"}}
+        known = tmp_path / "site" / f"{folder.name.replace(' ', '_')}-1.dist-info"
+        known.mkdir(parents=True)
+        (known / "METADATA").write_text(f"Name: {folder.name}\nVersion: 1\n")
+        (known / "direct_url.json").write_text(json.dumps(facts))
+    script = tmp_path / "program" / "train.py"
+    script.write_text(IS_OTHERS)
+
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{Path(__file__).parents[2]}"}
+    words = [sys.executable, str(script), *map(str, folders)]
+    done = subprocess.run(words, cwd=tmp_path / "started-in", env=environ, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["True", "False", "False", "False"]

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 _trees: set[str] = set()
 
 
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:
+        # it was removed
+        return Path(os.sep)
+
+
+_STARTED_IN = _here()
+"""Where the program was when this was imported, wherever it goes."""
+
+
 def remember_tree(root: Path) -> None:
     """Know that code of files below ``root`` is a repository's, even where its frames carry no mark."""
     _trees.add(f"{root}{os.sep}")
@@ -81,7 +93,7 @@ def _libraries() -> list[str]:
 def _developed() -> tuple[str, ...]:
     """Return the folders of editable installations (PEP 610: ``direct_url.json``), but for that of the program."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
-    own = [Path.cwd(), *([Path(main).absolute()] if main else [])]
+    own = [_STARTED_IN, *([_STARTED_IN / main] if main else [])]
     folders = []
     for distribution in importlib.metadata.distributions():
         facts = json.loads(distribution.read_text("direct_url.json") or "{}")
