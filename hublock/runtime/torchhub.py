@@ -190,37 +190,41 @@ def _once(
     scope: Scope, repository: Repository, entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Watched | None:
     """Load once; None if that must be done again with modules that no refused load has touched."""
-    result, kept = None, False
-    with scope.entered(), state.kept(scope), scope.under_way():
+    done = None
+    with scope.entered():
         try:
-            try:
-                hubconf = import_hubconf(scope, repository)
-                if entrypoint is not None:
-                    result = call_entrypoint(scope, repository, entrypoint, args, kwargs)
-            except BaseException as error:
-                refused = scope.first_refusal()
-                if refused is not None:
-                    _refuse(scope, passed_on=refused is error and len(scope.refusals) == 1)
-                if isinstance(error, Exception) and refused is None and _is_disturbed(scope):
-                    return None
-                if refused is None or refused is error or isinstance(error, KeyboardInterrupt):
-                    raise
-                raise refused from error
-            refused = scope.first_refusal()
-            if refused is not None:
-                _refuse(scope, passed_on=False)
-                raise refused
-            if _is_disturbed(scope):
-                return None
-            kept = True
-            return Watched(
-                result=result,
-                hubconf=hubconf,
-                refusals=tuple(scope.refusals),
-                users_files=partial(reads.users_files, scope),
-            )
+            with state.kept(scope), scope.under_way():
+                done = _called(scope, repository, entrypoint, args, kwargs)
         finally:
-            isolation.end(scope.packages.values(), kept=kept)
+            isolation.end(scope.packages.values(), kept=done is not None)
+    return done
+
+
+def _called(
+    scope: Scope, repository: Repository, entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Watched | None:
+    result = None
+    try:
+        hubconf = import_hubconf(scope, repository)
+        if entrypoint is not None:
+            result = call_entrypoint(scope, repository, entrypoint, args, kwargs)
+    except BaseException as error:
+        refused = scope.first_refusal()
+        if refused is not None:
+            _refuse(scope, passed_on=refused is error and len(scope.refusals) == 1)
+        if isinstance(error, Exception) and refused is None and _is_disturbed(scope):
+            return None
+        if refused is None or refused is error or isinstance(error, KeyboardInterrupt):
+            raise
+        raise refused from error
+    refused = scope.first_refusal()
+    if refused is not None:
+        _refuse(scope, passed_on=False)
+        raise refused
+    if _is_disturbed(scope):
+        return None
+    look = partial(reads.users_files, scope)
+    return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals), users_files=look)
 
 
 def _refuse(scope: Scope, *, passed_on: bool) -> None:

@@ -1,6 +1,5 @@
 """Folders that an entry point puts on ``sys.path`` while it runs: each load has its own, in any process."""
 
-import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,7 +155,7 @@ def test_loads_at_the_same_time_have_each_their_own(
         }
     repository = make_repository(tmp_path, files)
     versions = ["v1", "v2", "v3"]
-    for order in itertools.permutations(versions):
+    for order in (versions, versions[::-1]):
         barrier = threading.Barrier(3, timeout=60)
 
         def load(version: str, barrier: threading.Barrier = barrier) -> Any:
@@ -167,8 +166,8 @@ def test_loads_at_the_same_time_have_each_their_own(
         for version, (net, number, path) in zip(order, found, strict=True):
             assert (net.number, net.inner, number, net.late()) == (version,) * 4
             assert path == [str(tmp_path / version), str(tmp_path)]
-        nets = [net for net, _, _ in found]
-        assert in_a_fresh_process(repository, nets, "number", "inner") == [" ".join([version] * 3) for version in order]
+    nets = [net for net, _, _ in found]
+    assert in_a_fresh_process(repository, nets, "number", "inner") == [" ".join([version] * 3) for version in order]
 
 
 def test_of_two_folders_the_first_one_answers_whoever_asks(tmp_path: Path, shelf: Shelf) -> None:
