@@ -68,7 +68,7 @@ def _with_roots(folder: Path, how: str) -> Repository:
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("order", ["one two", "two one", "one two one two"])
-def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_andin_a_fresh_process(
+def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_and_in_a_fresh_process(
     tmp_path: Path, order: str, how: str
 ) -> None:
     expected: dict[str, tuple[Any, ...]] = {"one": (1, 10, 100, True), "two": (2, 20, 200, True)}

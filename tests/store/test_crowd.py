@@ -60,10 +60,10 @@ def kill_writers(
 
 
 def writes(pid: int, cache: Path) -> bool:
-    """Say whether a process has one of the store's partial files open."""
+    """Say whether a process has one of the store's partial files open, into which bytes have come already."""
     with suppress(OSError):
-        opened = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
-        return any(file.startswith(str(cache / "v1" / "partial")) for file in opened)
+        opened = [file for file in Path(f"/proc/{pid}/fd").iterdir() if file.stat().st_size > 10]
+        return any(str(file.readlink()).startswith(str(cache / "v1" / "partial")) for file in opened)
     return False
 
 
