@@ -134,17 +134,14 @@ def test_against_another_lock_names_every_difference(pinned: Forge, project: Pat
     assert (missing.code, "there is no lock at nowhere.lock" in missing.err) == (4, True)
 
 
-@pytest.mark.parametrize("ending", ["sys.exit(0)", "raise KeyError('boom')"])
-def test_a_model_that_fails_to_load_proves_nothing(
-    served: Forge, project: Path, run: Run, tmp_path: Path, ending: str
-) -> None:
+def test_a_model_that_fails_to_load_proves_nothing(served: Forge, project: Path, run: Run, tmp_path: Path) -> None:
     hubconf = f"""
 dependencies = ["torch"]
 import os, sys, torch
 def net():
     print("what it prints is no finding")
     if os.path.exists({str(tmp_path / "fails")!r}):
-        {ending}
+        sys.exit(0)
     return torch.nn.Linear(1, 1)
 """
     served.repo("someone/fails", {"hubconf.py": hubconf})
