@@ -5,7 +5,6 @@ import json
 import os
 import site
 import sys
-import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,18 +74,17 @@ def _is_users(frame: "FrameType") -> bool:
 @cache
 def is_others(file: str) -> bool:
     """Say whether a file is a library's or a repository's."""
-    return file.startswith((*_libraries(), *_trees))
+    # what is developed is looked for last: that reads a file of every distribution
+    return any(file.startswith(folders()) for folders in (_libraries, _developed))
 
 
-def _libraries() -> list[str]:
-    """Return the folders of what is installed, also from where it is developed."""
-    paths = sysconfig.get_paths()
-    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders += [*site.getsitepackages(), site.getusersitepackages(), *_developed()]
+def _libraries() -> tuple[str, ...]:
+    """Return the folders of what is installed, and of repositories."""
+    folders = [os.path.dirname(os.__file__), *site.getsitepackages(), site.getusersitepackages()]  # noqa: PTH120
     for name in ("hublock", "torch"):
         file = getattr(sys.modules.get(name), "__file__", None)
-        folders += [str(Path(file).parent)] if file else []
-    return [f"{folder}{os.sep}" for folder in folders]
+        folders += [os.path.dirname(file)] if file else []  # noqa: PTH120
+    return (*(f"{folder}{os.sep}" for folder in folders), *_trees)
 
 
 @cache
@@ -99,5 +97,5 @@ def _developed() -> tuple[str, ...]:
         facts = json.loads(distribution.read_text("direct_url.json") or "{}")
         folder = unquote(urlsplit(facts.get("url", "")).path)
         if facts.get("dir_info", {}).get("editable") and not any(path.is_relative_to(folder) for path in own):
-            folders.append(folder)
+            folders.append(f"{folder.rstrip('/')}/")
     return tuple(folders)
