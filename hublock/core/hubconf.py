@@ -8,6 +8,7 @@ running it would tell.
 import ast
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from hublock.errors import InputError
@@ -82,10 +83,19 @@ def without_modules(hubconf: Hubconf, read: Callable[[str], bytes | None], is_mo
         module, there = hubconf.imported[name]
         full = f"{module}{'' if module.endswith('.') else '.'}{there}"
         if any(read(path) is not None for path in _paths(full, HUBCONF)):
-            return find_definition(name, read) is not None
+            return find_definition(name, read) is not None or _makes(there, module, read)
         return module.startswith(".") or not is_module(full)
 
     return replace(hubconf, entrypoints=tuple(entry for entry in hubconf.entrypoints if can_be_called(entry.name)))
+
+
+def _makes(name: str, module: str, read: Callable[[str], bytes | None]) -> bool:
+    """Say whether ``module``, as hubconf.py imports it, may give ``name`` a value that only running it tells."""
+    for source in filter(None, map(read, _paths(module, HUBCONF))):
+        with suppress(InputError):
+            reader = _read(source, module)
+            return name in reader.made
+    return False
 
 
 def find_definition(name: str, read: Callable[[str], bytes | None], *, file: str = HUBCONF) -> EntryPoint | None:
@@ -154,6 +164,8 @@ class _Reader:
         """Private names too: a public alias may point to one."""
         self.imported: dict[str, tuple[str, str]] = {}
         """For names that another module defines: that module, with its dots, and the name there."""
+        self.made: set[str] = set()
+        """Names of what is computed."""
         self.stars: list[str] = []
         """Modules that everything is imported from."""
         self.dependencies: tuple[str, ...] = ()
@@ -223,8 +235,9 @@ class _Reader:
         elif isinstance(value, _FIXED):
             if certain:
                 self.found.pop(name, None)
-        elif not name.startswith("_") and not name.isupper():
-            self.dynamic |= name not in self.found
+        else:
+            self.made.add(name)
+            self.dynamic |= name not in self.found and not name.startswith("_") and not name.isupper()
 
     def _depend(self, value: ast.expr, *, plain: bool) -> None:
         """Take a literal list; anything else, or a second one, is only known when it runs."""

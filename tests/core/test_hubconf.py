@@ -311,18 +311,19 @@ def test_modules_that_are_imported_by_name_are_no_entry_points() -> None:
         "hubconf.py": b"""
 from torch import nn, load as read
 from torch.nn import Linear
-from models import yolo, make, twice
+from models import yolo, make, twice, made
 from .models import yolo as again
 from models.yolo import net
 from elsewhere import thing
 """,
-        "models/__init__.py": b"def make(): ...\nfrom .twice import twice\n",
+        "models/__init__.py": b"def make(): ...\nfrom .twice import twice\nmade = make()\n",
+        "models/made.py": b"",
         "models/yolo.py": b"def net(): ...\n",
         "models/twice.py": b"def twice(): ...\n",
     }
     found = without_modules(read_hubconf(files["hubconf.py"], file="hubconf.py"), files.get, {"torch.nn"}.__contains__)
 
-    assert [entry.name for entry in found.entrypoints] == ["Linear", "make", "net", "read", "thing", "twice"]
+    assert [entry.name for entry in found.entrypoints] == ["Linear", "made", "make", "net", "read", "thing", "twice"]
 
 
 def test_a_search_for_a_definition_comes_to_an_end() -> None:
