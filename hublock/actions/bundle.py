@@ -53,12 +53,12 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
         IntegrityError: something in the store is not what the lock says.
         StoreError: ``path`` cannot be written.
     """
+    if path.exists() and not (path.is_file() and bundle.may_replace(path)):
+        raise InputError(f"{path} is no bundle, so it is not replaced by one", hint="hublock bundle ANOTHER.tar")
     # a link shall still lead there
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise InputError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
-    if path.exists() and not (path.is_file() and bundle.may_replace(path)):
-        raise InputError(f"{path} is no bundle, so it is not replaced by one", hint="hublock bundle ANOTHER.tar")
     trees, files = _stored_trees(lock, context), _named_files(lock)
     missing = [item.url for item in files if context.store.blob(item.digest) is None]
     if missing or None in trees.values():

@@ -33,7 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     if bool(arguments.names) == arguments.all:
-        raise InputError("what should be updated?", hint="hublock update NAME, or hublock update --all")
+        question = "update takes either names or --all" if arguments.all else "what should be updated?"
+        raise InputError(question, hint="hublock update NAME, or hublock update --all")
     from hublock.actions.update import Request, update
 
     request = Request(

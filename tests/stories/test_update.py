@@ -242,7 +242,7 @@ def test_nothing_is_written_when_one_of_many_fails(pinned: Forge, branch: ForgeR
     ("words", "sentence"),
     [
         ((), "what should be updated?"),
-        (("net", "--all"), "what should be updated?"),
+        (("net", "--all"), "update takes either names or --all"),
         (("nett",), "<project>/hub.lock has no nett; did you mean net?"),
         (("--all", "--precise", "a" * 40), "--precise names a commit of one repository, not of 2"),
         (("net", "--precise", "abc1234"), "has no branch or tag abc1234"),
