@@ -85,16 +85,12 @@ def _twice(repository: Repository, package: str, error: Exception) -> LoadError 
 
 
 def take_in(package: str, names: Iterable[str]) -> None:
-    """Give modules that plain loaders made of files of a tree, for everybody, the names that only the tree's code uses.
-
-    A package stays, as its modules look for it by its name.
-    """
+    """Give modules that plain loaders made of files of a tree, for everybody, names that only the tree's code uses."""
     space = FINDER.named(package)
-    for name in names:
+    for name in sorted(name for name in names if not name.startswith(f"{PACKAGE}.")):
         module = sys.modules.get(name)
         file = getattr(module, "__file__", None)
-        alone = not name.startswith(f"{PACKAGE}.") and not hasattr(module, "__path__")
-        if module is not None and isinstance(file, str) and alone and module.__name__ == name and space.lists(file):
+        if module is not None and isinstance(file, str) and module.__name__ == name and space.lists(file):
             space.take_in(module, file)
 
 

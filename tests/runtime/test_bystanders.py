@@ -1,6 +1,7 @@
 import importlib
 import inspect
 import os
+import pickle
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import torch.utils.model_zoo
 from hublock.runtime import torchhub
 from hublock.runtime.repository import MARKER
 from tests.runtime.answering import Shelf, ones
+from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.conftest import MakeRepository
 
 
@@ -215,6 +217,43 @@ class TestBystanders:
         for _ in range(2):
             assert [torchhub.run(repo, "model", answers=shelf) for repo in repos] == ["a", "b"]
         assert {name for name in set(sys.modules) - before if not name.startswith("hublock.repos.")} == set()
+
+    @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+    def test_packages_that_plain_loaders_make_are_too_with_all_below_them(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        text = """
+            import os, pkgutil
+            def model():
+                [found] = pkgutil.iter_modules([os.path.join(os.path.dirname(__file__), "plugins")])
+                return found.module_finder.find_spec(found.name).loader.load_module(found.name).Net()
+        """
+
+        def files(word: str) -> dict[str, str]:
+            net = """
+                import plug.inner
+                from .inner import word
+                class Net:
+                    word, again = word, plug.inner.word
+                    def late(self):
+                        from .deep.later import where
+                        from plug.deep.later import where as same
+                        import plug.deep.other
+                        return where, same, plug.deep.other.where
+            """
+            inner = {"inner.py": f"word = {word!r}\n", "deep/__init__.py": ""}
+            deep = {"deep/later.py": f"where = {word!r}\n", "deep/other.py": f"where = {word!r}\n"}
+            return {f"plugins/plug/{name}": data for name, data in {"__init__.py": net, **inner, **deep}.items()}
+
+        repos = [repository(text, files(word)) for word in "ab"]
+        before = set(sys.modules)
+
+        nets = [torchhub.run(repo, "model", answers=shelf) for repo in repos * 2]
+        assert [(net.word, net.again, *net.late()) for net in nets] == [("a",) * 5, ("b",) * 5] * 2
+        assert {name for name in set(sys.modules) - before if not name.startswith("hublock.repos.")} == set()
+        for repo, net in zip(repos, nets[2:], strict=True):
+            assert pickle.loads(pickle.dumps(net)).late() == net.late()
+            assert in_a_fresh_process(repo, [net], "word", "again") == [f"{net.word} {net.word} {net.late()}"]
 
     def test_the_real_path_is_as_before_whatever_detour_changed_it(
         self, shelf: Shelf, repository: MakeRepository

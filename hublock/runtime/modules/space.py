@@ -64,9 +64,12 @@ class Space:
         ``importer`` is the full name of the module that asks, else whose frame is nearest: one of a folder put on
         ``sys.path`` finds its neighbours.
         """
-        top = name.partition(".")[0]
+        top, _, below = name.partition(".")
         if top in RESERVED:
             return None
+        taken_in = self.extra.get(top)
+        if taken_in is not None and taken_in.__name__.startswith(f"{self.name}.{FILE}"):
+            return f"{taken_in.__name__}.{below}" if below else taken_in.__name__
         if importer is None:
             importer = self._caller()
         package = importer.removeprefix(f"{self.name}.").partition(".")[0]
@@ -175,15 +178,14 @@ class Space:
         return not repository.is_users_own and self.sources.inside(path) in repository.listing.by_path
 
     def take_in(self, module: ModuleType, path: str) -> None:
-        """Give a module, made of the file at ``path`` under a name for everybody, a name of this repository."""
-        name = f"{self.name}.{module_of(self.sources.inside(path) or '')}"
-        self.extra[module.__name__] = sys.modules[name] = sys.modules.pop(module.__name__)
-        for value in vars(module).values():
-            if getattr(value, "__module__", None) == module.__name__:
-                # a function or class of it, which pickles and inspect look for by this name
-                with suppress(AttributeError, TypeError):
-                    value.__module__ = name
-        module.__name__ = name
+        """Give a module, made of the file at ``path`` under a name for everybody, a name of this repository.
+
+        What was imported below a package goes with it.
+        """
+        old, new = module.__name__, f"{self.name}.{module_of(self.sources.inside(path) or '')}"
+        for name in [name for name in sys.modules if f"{name}.".startswith(f"{old}.")]:
+            self.extra[name] = sys.modules[f"{new}{name.removeprefix(old)}"] = taken = sys.modules.pop(name)
+            _rename(taken, f"{new}{name.removeprefix(old)}")
 
     def begin(self) -> None:
         """Import the installed packages whose compiled half the tree needs."""
@@ -201,6 +203,9 @@ class Space:
         Functions keep the builtins that their module had when they were made.
         """
         vars(module)[MARKER] = self.name
+        if hasattr(module, "__path__") and module.__name__.startswith(f"{self.name}.{FILE}"):
+            # a fresh process knows no other name of it; most are called as their folders are
+            self.extra.setdefault(Path(module.__path__[0]).name, module)
         vars(module)["__builtins__"] = self._builtins
 
     def import_(
@@ -308,3 +313,16 @@ class Space:
         """
         file = self.sources.reached(path)
         return TreeLoader(f"{self.name}.{module_of(file)}", file, self) if file else None
+
+
+def _rename(module: ModuleType, name: str) -> None:
+    for value in vars(module).values():
+        if getattr(value, "__module__", None) == module.__name__:
+            # a function or class of it, which pickles and inspect look for by this name
+            with suppress(AttributeError, TypeError):
+                value.__module__ = name
+    module.__name__ = name
+    if module.__package__:
+        module.__package__ = name if hasattr(module, "__path__") else name.rpartition(".")[0]
+    if module.__spec__ is not None:
+        module.__spec__.name = name
