@@ -170,23 +170,51 @@ def test_loads_at_the_same_time_have_each_their_own(
     assert in_a_fresh_process(repository, nets, "number", "inner") == [" ".join([version] * 3) for version in order]
 
 
-def test_of_two_folders_the_first_one_answers_whoever_asks(tmp_path: Path, shelf: Shelf) -> None:
+ORDERS = {
+    "first": ("sys.path[:0] = [lib, src]", "lib"),
+    "behind": ("sys.path[:0] = [src, lib]", "src"),
+    "around the root": ("sys.path.insert(0, lib); sys.path.append(src)", "lib"),
+    "behind the root": ("sys.path += [src]", "root"),
+}
+
+
+@pytest.mark.parametrize("how", ORDERS)
+def test_of_several_folders_the_first_one_answers_whoever_asks(tmp_path: Path, shelf: Shelf, how: str) -> None:
+    statement, expected = ORDERS[how]
     repository = make_repository(
         tmp_path,
         {
-            "hubconf.py": """
+            "hubconf.py": f"""
                 import os, sys
-                def model(*folders):
-                    sys.path[:0] = [os.path.join(os.path.dirname(__file__), folder) for folder in folders]
-                    import net
-                    return net
+                here = os.path.dirname(__file__)
+                def model():
+                    lib, src = os.path.join(here, "l-i_b"), os.path.join(here, "src", "deep")
+                    {statement}
+                    from net import Net
+                    return Net()
+                def other():
+                    pass
             """,
-            "src/net.py": "import shared\nwhere = shared.where",
-            "src/shared.py": "where = 'src'",
-            "lib/shared.py": "where = 'lib'",
+            "src/deep/net.py": """
+                import shared
+                class Net:
+                    where = shared.where
+                    def late(self):
+                        import later
+                        return later.where
+            """,
+            **{
+                f"{folder}{module}.py": f"where = {name!r}"
+                for folder, name in (("", "root"), ("l-i_b/", "lib"), ("src/deep/", "src"))
+                for module in ("shared", "later")
+            },
         },
     )
-    assert torchhub.run(repository, "model", ["lib", "src"], answers=shelf).where == "lib"
+    net = torchhub.run(repository, "model", answers=shelf)
+    torchhub.run(repository, "other", answers=shelf)
+
+    assert (net.where, net.late()) == (expected, expected)
+    assert in_a_fresh_process(repository, [net], "where") == [f"{expected} {expected}"]
 
 
 def test_the_list_that_hubconf_has_kept_counts_in_every_load(tmp_path: Path, shelf: Shelf) -> None:

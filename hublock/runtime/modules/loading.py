@@ -7,6 +7,7 @@ import importlib.util
 import io
 import linecache
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -185,9 +186,9 @@ def spec_for(fullname: str, found: tuple[Found, ...], owner: Owner) -> importlib
     return file_spec(fullname, first.path, owner, package=first.kind == "package")
 
 
-def folder_spec(fullname: str, folder: str, owner: Owner) -> importlib.machinery.ModuleSpec:
-    """Return the spec of a package without code that stands for one folder of the tree."""
-    return _folder_spec(fullname, [owner.sources.on_disk(folder)], FolderLoader, owner)
+def folders_spec(fullname: str, folders: Iterable[str], owner: Owner) -> importlib.machinery.ModuleSpec:
+    """Return the spec of a package without code that stands for folders of the tree."""
+    return _folder_spec(fullname, [owner.sources.on_disk(folder) for folder in folders if folder], FolderLoader, owner)
 
 
 def repository_spec(fullname: str, owner: Owner) -> importlib.machinery.ModuleSpec:

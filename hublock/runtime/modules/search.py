@@ -20,8 +20,8 @@ class Names:
 
     path: list[str]
     """Its ``sys.path``."""
-    roots: dict[str, str | None]
-    """In which added folder the top-level modules are that it has imported; None for the others."""
+    added: dict[str, tuple[str, ...] | None]
+    """The added folders after which the top-level modules are named that it has imported; None for the others."""
 
 
 class Search:
@@ -52,7 +52,7 @@ class Search:
         if self._settled is None:
             return
         self._remember(self._newest.path)
-        self._newest = Names(list(self._settled.path), dict(self._settled.roots))
+        self._newest = Names(list(self._settled.path), dict(self._settled.added))
         scope = current()
         if scope is not None:
             self._by_load[scope] = self._newest
@@ -93,9 +93,18 @@ class Search:
         # hubconf.py may have kept its list by `from sys import path`
         return [*self.names.path, *(self._settled.path if self._settled is not None else ())]
 
-    def is_ordered(self, root: str) -> bool:
-        """Say whether the load that asks has put ``root`` on its ``sys.path``, and so said what comes before it."""
-        return self.of_load() is not None and root in self.on_path()
+    def neighbour(self, top: str, folders: Sequence[str]) -> bool:
+        """Say whether a module that is named after ``folders`` finds ``top`` there, before hubconf.py's folders.
+
+        A load under way that has put them on its ``sys.path`` has said itself what comes before what.
+        """
+        if self.of_load() is not None and set(filter(None, folders)) <= set(self.on_path()):
+            return False
+        for folder in folders:
+            found = self.among([folder] if folder else self._lasting or [""], top)
+            if found and found[0].kind != "folder":
+                return bool(folder)
+        return False
 
     def _folders(self, path: Sequence[str]) -> list[str]:
         key = tuple(path)
@@ -136,13 +145,15 @@ class Search:
         """Go on to find, behind all else, what is in folders of ``path`` that no hubconf.py has put there."""
         self._earlier += [root for root in self._folders(path) if root not in (*(self._lasting or ()), *self._earlier)]
 
-    def add(self, root: str) -> None:
-        """Put a folder before all others, unless it is on ``sys.path`` or was."""
-        if root not in self.roots():
-            self.names.path.insert(0, self._sources.on_disk(root))
+    def add(self, folders: Sequence[str]) -> None:
+        """Put ``folders`` on ``sys.path``, around those of hubconf.py, unless they are there or were."""
+        known, path = self.roots(), self.names.path
+        before = folders[: folders.index("")] if "" in folders else folders
+        path[:0] = [self._sources.on_disk(folder) for folder in before if folder not in known]
+        path += [self._sources.on_disk(folder) for folder in folders[len(before) :] if folder not in known]
 
-    def root_to_name(self, stock: str, found: tuple[Found, ...]) -> str | None:
-        """Return the folder after which the module ``stock`` is named, as a fresh process does not know that folder.
+    def added_for(self, stock: str, found: tuple[Found, ...]) -> tuple[str, ...] | None:
+        """Return the folders after which the module ``stock`` is named, as a fresh process does not know them.
 
         The submodules of a package have the name of their package.
         """
@@ -151,7 +162,14 @@ class Search:
         parents = stock.split(".")[:-1]
         added = [root for root in self.roots() if root not in self._lasting]
         root = next((root for root in added if posixpath.join(root, *parents) == found[0].folder), None)
-        return root if root is not None and (not parents or self._is_bare(root, parents)) else None
+        if root is None or (parents and not self._is_bare(root, parents)):
+            return None
+        return self._order() if root in self.on_path() else (root,)
+
+    def _order(self) -> tuple[str, ...]:
+        """Return the added folders in their order on ``sys.path``, an empty one for all those of hubconf.py."""
+        order = list(dict.fromkeys("" if folder in (self._lasting or ()) else folder for folder in self.on_path()))
+        return tuple(order[:-1] if order[-1] == "" else order)
 
     def _is_bare(self, root: str, parents: Sequence[str]) -> bool:
         parent = self._sources.look(root, "/".join(parents))

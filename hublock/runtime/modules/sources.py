@@ -4,6 +4,7 @@ import importlib.machinery
 import os
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +21,14 @@ MAX_LINKS = 40
 ROOT, FILE = "__root_", "__file_"
 
 
-def package_of(folder: str) -> str:
-    """Return the name of the package that stands for a folder which code put on its ``sys.path`` while it ran.
+def package_of(folders: Sequence[str]) -> str:
+    """Return the name of the package that stands for the folders which code put on its ``sys.path`` while it ran.
 
-    A fresh process, which unpickles an object or runs a worker, imports hubconf.py and knows no such folder. So what
-    comes from there has the folder in its name: ``v2/model.py`` is ``__root_v2__.model``.
+    A fresh process, which unpickles an object or runs a worker, imports hubconf.py and knows no such folders. So what
+    comes from there has them in its name, in their order: ``v2/model.py`` is ``__root_v2__.model``. An empty one stands
+    for the folders that hubconf.py has put there.
     """
-    return f"{ROOT}{_escaped(folder)}__"
+    return f"{ROOT}{_escaped(':'.join(folders))}__"
 
 
 def module_of(file: str) -> str:
@@ -84,9 +86,13 @@ class Sources:
         found = self.inside(path)
         return self.inside(os.path.realpath(path)) if found is None and Path(path).is_absolute() else found
 
-    def root_of(self, package: str) -> str | None:
-        """Return the folder for which the package ``package`` stands (see ``package_of``), if it does for any."""
-        return self._roots_by_package.get(package) if package.startswith(ROOT) else None
+    def folders_of(self, package: str) -> tuple[str, ...] | None:
+        """Return the folders for which the package ``package`` stands (see ``package_of``), if it does for any."""
+        if not package.startswith(ROOT):
+            return None
+        escaped = package.removeprefix(ROOT).removesuffix("__")
+        folders = re.sub(r"_([0-9a-f]{1,5})_", lambda found: chr(int(found[1], 16)), escaped).split(":")
+        return tuple(folders) if self._folders.issuperset(filter(None, folders)) else None
 
     def file_of(self, module: str) -> str | None:
         """Return the file of which the module ``module`` was made (see ``module_of``), if it was made of one."""
@@ -181,10 +187,6 @@ class Sources:
     @cached_property
     def _files_by_module(self) -> dict[str, str]:
         return {module_of(path): path for path in self._files if path.endswith(".py")}
-
-    @cached_property
-    def _roots_by_package(self) -> dict[str, str]:
-        return {package_of(folder): folder for folder in self._folders}
 
     @cached_property
     def _folders(self) -> frozenset[str]:

@@ -20,7 +20,7 @@ from hublock.runtime.modules.loading import (
     FolderLoader,
     TreeLoader,
     file_spec,
-    folder_spec,
+    folders_spec,
     repository_spec,
     spec_for,
 )
@@ -73,16 +73,14 @@ class Space:
         if importer is None:
             importer = self._caller()
         package = importer.removeprefix(f"{self.name}.").partition(".")[0]
-        root = self.sources.root_of(package)
-        if root is not None and not self._search.is_ordered(root):
-            neighbour = self.sources.look(root, top)
-            if neighbour is not None and neighbour.kind != "folder":
-                return f"{self.name}.{package}.{name}"
+        folders = self.sources.folders_of(package)
+        if folders is not None and self._search.neighbour(top, folders):
+            return f"{self.name}.{package}.{name}"
         if not self.owns(top):
             return None
-        roots = self._search.names.roots
-        root = roots[top] if top in roots else self._search.root_to_name(top, self._search.top(top))
-        return f"{self.name}.{name}" if root is None else f"{self.name}.{package_of(root)}.{name}"
+        known = self._search.names.added
+        added = known[top] if top in known else self._search.added_for(top, self._search.top(top))
+        return f"{self.name}.{name}" if added is None else f"{self.name}.{package_of(added)}.{name}"
 
     def _caller(self) -> str:
         """Return the full name of the module of this repository that calls, where that matters."""
@@ -103,11 +101,11 @@ class Space:
         fullname = f"{self.name}.{stock}" if stock else self.name
         if not stock:
             return repository_spec(fullname, self)
-        root = self.sources.root_of(stock)
-        if root is not None:
-            self._search.add(root)
+        added = self.sources.folders_of(stock)
+        if added is not None:
+            self._search.add(added)
             self._rooted = True
-            return folder_spec(fullname, root, self)
+            return folders_spec(fullname, added, self)
         file = self.sources.file_of(stock)
         if file is not None:
             return file_spec(fullname, file, self, package=file.endswith("__init__.py"))
@@ -125,9 +123,9 @@ class Space:
 
     def _spec(self, stock: str, found: tuple[Found, ...]) -> importlib.machinery.ModuleSpec | None:
         fullname = f"{self.name}.{stock}"
-        root = self._search.root_to_name(stock, found)
-        if root is not None:
-            return self._alias(fullname, f"{self.name}.{package_of(root)}.{stock}")
+        added = self._search.added_for(stock, found)
+        if added is not None:
+            return self._alias(fullname, f"{self.name}.{package_of(added)}.{stock}")
         return spec_for(fullname, found, self) if found else None
 
     def _alias(self, fullname: str, target: str) -> importlib.machinery.ModuleSpec:
@@ -165,12 +163,12 @@ class Space:
         """
         target = self.redirect(name) or name
         if target.startswith(f"{self.name}.{ROOT}"):
-            self._search.names.roots[name.partition(".")[0]]
+            self._search.names.added[name.partition(".")[0]]
         return target
 
     def forget(self, name: str) -> bool:
         """Look for ``name`` anew when it is imported next; False if it is in no folder of an entry point."""
-        return self._search.names.roots.pop(name, None) is not None
+        return self._search.names.added.pop(name, None) is not None
 
     def lists(self, path: str) -> bool:
         """Tell whether the tree lists a file at ``path``; a folder of the user's own is no such tree."""
@@ -280,7 +278,7 @@ class Space:
         if self._search.of_load() is None and importer.startswith(f"{self.name}.{ROOT}"):
             return
         package = target.removeprefix(f"{self.name}.").partition(".")[0]
-        self._search.names.roots.setdefault(name.partition(".")[0], self.sources.root_of(package))
+        self._search.names.added.setdefault(name.partition(".")[0], self.sources.folders_of(package))
 
     def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
         """Answer ``importlib.util.find_spec`` for the repository's modules."""
