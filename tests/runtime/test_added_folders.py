@@ -217,6 +217,26 @@ def test_of_several_folders_the_first_one_answers_whoever_asks(tmp_path: Path, s
     assert in_a_fresh_process(repository, [net], "where") == [f"{expected} {expected}"]
 
 
+def test_a_folder_that_comes_first_later_answers_what_is_imported_later(tmp_path: Path, shelf: Shelf) -> None:
+    repository = make_repository(
+        tmp_path,
+        {
+            "hubconf.py": """
+                import os, sys
+                def model():
+                    for folder in ("src", "lib"):
+                        sys.path.insert(0, os.path.join(os.path.dirname(__file__), folder))
+                        import net
+                    return net.late()
+            """,
+            "src/net.py": "def late():\n    import shared\n    return shared.where",
+            "src/shared.py": "where = 'src'",
+            "lib/shared.py": "where = 'lib'",
+        },
+    )
+    assert torchhub.run(repository, "model", answers=shelf) == "lib"
+
+
 def test_the_list_that_hubconf_has_kept_counts_in_every_load(tmp_path: Path, shelf: Shelf) -> None:
     repository = make_repository(
         tmp_path,
