@@ -245,7 +245,9 @@ class Space:
     ) -> ModuleType:
         """Import what the compiler has redirected, which did not know the folders put on ``sys.path`` since."""
         stock, importer = name.removeprefix(f"{self.name}."), str((globals or {}).get("__name__"))
-        if stock.startswith((ROOT, FILE)):
+        if stock.startswith(ROOT):
+            stock = stock.partition(".")[2]
+        if not stock or stock.startswith(FILE):
             return builtins.__import__(name, globals, locals, fromlist or (), 0)
         target = self.redirect(stock, importer) or name
         found = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
