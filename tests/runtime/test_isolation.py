@@ -317,6 +317,11 @@ def test_what_a_repository_puts_into_sys_modules_is_seen_by_it_alone(tmp_path: P
                 import models
                 kept = sys.modules.pop("made_up", None)
                 copied = sys.modules.copy()
+                sys.modules["no_module"] = None
+                try:
+                    import no_module.inner
+                except ImportError as error:
+                    said = str(error)
             """,
             "models/__init__.py": "",
         },
@@ -327,6 +332,7 @@ def test_what_a_repository_puts_into_sys_modules_is_seen_by_it_alone(tmp_path: P
     assert hubconf.gone and hubconf.kept.x == 3
     assert hubconf.copied["os"] is os
     assert "made_up" not in sys.modules
+    assert "no_module" in hubconf.said
 
 
 def test_a_file_imported_by_its_path_is_the_trees(tmp_path: Path) -> None:

@@ -67,9 +67,10 @@ class Space:
         top, _, below = name.partition(".")
         if top in RESERVED:
             return None
-        taken_in = self.extra.get(top)
-        if taken_in is not None and taken_in.__name__.startswith(f"{self.name}.{FILE}"):
-            return f"{taken_in.__name__}.{below}" if below else taken_in.__name__
+        # anything may be put into sys.modules
+        taken_in = str(getattr(self.extra.get(top), "__name__", ""))
+        if taken_in.startswith(f"{self.name}.{FILE}"):
+            return f"{taken_in}.{below}" if below else taken_in
         if importer is None:
             importer = self._caller()
         package = importer.removeprefix(f"{self.name}.").partition(".")[0]
