@@ -86,12 +86,14 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         return Added(locking=done, understood=understood)
 
 
-def add_weights(name: str, url: str, project: Project, context: Context) -> Locking:
+def add_weights(name: str, url: str, project: Project, context: Context, *, options: TraceOptions) -> Locking:
     """Lock a file that a script loads by URL itself.
 
     Raises:
         InputError: the name is taken or none, or the URL is none, plain http, or holds a credential.
         TransferError: the file could not be fetched.
+        UnsafePickle: it is a pickle that names more than tensors.
+        HublockError: whatever locking raises of models that were not locked yet.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise InputError(f"{url!r} is not an http or https URL", hint="hublock add --url https://… --name NAME")
@@ -110,9 +112,10 @@ def add_weights(name: str, url: str, project: Project, context: Context) -> Lock
             project.read_lock(),
             context,
             base=project.folder,
-            options=TraceOptions(),
+            options=options,
         )
         text = _text_by_now([name], project)
+        wanted = replace(wanted, allow_pickle=done.consent.get(name, ()))
         done = replace(done, changed=project.write_lock(done.lock))
         project.write_manifest(edit_manifest(text, embedded=project.embedded, add=wanted))
         return done

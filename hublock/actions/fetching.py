@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from hublock.actions.consent import demand
 from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
 from hublock.actions.pin import Pinned, check_claim, fetch_pinned, pin, repository, scan_file
@@ -16,10 +17,9 @@ from hublock.core.fields import LONGEST_BODY
 from hublock.core.inventory import hugging_face_api, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
-from hublock.core.pickles import UNREADABLE, executes, judge
 from hublock.core.reference import Reference
 from hublock.core.tree import LINK
-from hublock.errors import InputError, TransferError, UnlockedDownload, UnsafePickle
+from hublock.errors import InputError, TransferError, UnlockedDownload
 from hublock.net.download import Wanted
 from hublock.net.retry import BUSY, LATER
 from hublock.net.transport import Response
@@ -304,13 +304,7 @@ class FetchingAnswers:
         return self._hf_listings[key]
 
     def _demand_consent(self, what: str, pickle: Pickle) -> None:
-        lacking = judge(pickle, {*self._wanted.allow_pickle, *self._consent})
-        if self._allow_pickle:
-            fine = [name for name in lacking if not executes(name)]
-            self._consent.update(fine)
-            lacking = tuple(name for name in lacking if name not in fine)
-        if lacking:
-            raise _unsafe(self._wanted, what, lacking)
+        self._consent.update(demand(self._wanted, what, pickle, self._consent, allow=self._allow_pickle))
 
     def _take_inputs(self) -> list[tuple[str, Input]]:
         taken = []
@@ -340,19 +334,3 @@ def _text(response: Response) -> str | None:
         return body.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _unsafe(wanted: WantedModel, what: str, names: tuple[str, ...]) -> UnsafePickle:
-    if UNREADABLE in names:
-        return UnsafePickle(
-            f"{what} cannot be judged: its pickle breaks off, or could be read in two ways",
-            hint="ask its author for a file that torch.load(weights_only=True) reads",
-        )
-    dangerous = [name for name in names if executes(name)]
-    if dangerous:
-        hint = f"do not load it; whoever must writes allow-pickle = {dangerous} under [models.{wanted.name}]".replace(
-            "'", '"'
-        )
-    else:
-        hint = f"hublock add {wanted.repo} {wanted.entrypoint} --allow-pickle, if you trust its author"
-    return UnsafePickle(f"{what} would run {', '.join(names)} when it is unpickled", hint=hint)

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hublock.actions.changing import changing
+from hublock.actions.consent import demand
 from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.merge import recover
@@ -46,7 +47,7 @@ class Locking:
     models: tuple[LockedModel, ...] = ()
     dropped: tuple[str, ...] = ()
     consent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By model, the pickle globals consented to on the way, for the manifest to remember."""
+    """By model or weights, the pickle globals consented to on the way, for the manifest to remember."""
 
 
 def lock_project(
@@ -117,7 +118,9 @@ def build(
             LockedModel(call=called(wanted), repo=repo, model=model, committed=pinned.committed, parameters=parameters)
         )
     weights = {item.name: item for item in old.weights}
-    weights |= {item.name: item for item in _named(manifest, _so_far(pool, models, old.weights), context)}
+    named = _named(manifest, _so_far(pool, models, old.weights), context, allow_pickle=options.allow_pickle)
+    weights |= {item.name: item for item, _ in named}
+    consent |= {item.name: agreed for item, agreed in named}
     lock = assemble(manifest, repos=pool.values(), models=models, weights=weights.values())
     _check_recordable(lock)
     refuse_tokens(repr(lock), "the new lock", context)
@@ -199,19 +202,24 @@ def _check_entrypoint(wanted: WantedModel, pinned: Pinned) -> None:
         )
 
 
-def _named(manifest: Manifest, so_far: Lock, context: Context) -> list[NamedWeights]:
-    """Fetch the named weights that the lock does not answer yet."""
+def _named(
+    manifest: Manifest, so_far: Lock, context: Context, *, allow_pickle: bool
+) -> list[tuple[NamedWeights, tuple[str, ...]]]:
+    """Fetch the named weights that the lock does not answer yet, each with what was consented to on the way."""
     missing = plan(manifest, so_far).fetch
     digests = {w.url: w.digest for r in so_far.repos for m in r.models for w in m.weights}
+    digests |= {w.url: w.digest for w in so_far.weights}
     for item in missing:
         check_url(item.url, context)
     fetched = context.downloader().fetch_all([Wanted(url=item.url, digest=digests.get(item.url)) for item in missing])
+    found = []
     for item, got in zip(missing, fetched, strict=True):
         check_claim(item.url, got.digest, context)
-    return [
-        NamedWeights(name=item.name, url=item.url, digest=got.digest, size=got.size, pickle=scan_file(got.path))
-        for item, got in zip(missing, fetched, strict=True)
-    ]
+        pickle = scan_file(got.path)
+        agreed = demand(item, item.url, pickle, allow=allow_pickle)
+        weights = NamedWeights(name=item.name, url=item.url, digest=got.digest, size=got.size, pickle=pickle)
+        found.append((weights, agreed))
+    return found
 
 
 def _merged(old: Model, new: Model) -> Model:

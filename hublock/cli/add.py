@@ -81,9 +81,17 @@ def _add_weights(arguments: argparse.Namespace, face: Face) -> int:
         raise InputError(
             "what should be added?", hint="hublock add OWNER/REPO ENTRYPOINT, or hublock add --url URL --name NAME"
         )
+    for option in ("arg", "kwarg", "input", "tolerate", "no_trace", "allow_unreachable"):
+        if getattr(arguments, option):
+            raise InputError(
+                f"--{option.replace('_', '-')} belongs to a model, and no reference was given",
+                hint="hublock add OWNER/REPO ENTRYPOINT …",
+            )
     from hublock.actions.add import add_weights
 
-    done = add_weights(arguments.name, arguments.url[0], face.new_project, face.context)
+    options = tracing.options(arguments, allow_pickle=arguments.allow_pickle)
+    done = add_weights(arguments.name, arguments.url[0], face.new_project, face.context, options=options)
+    tracing.report(done, face.console)
     for item in done.lock.weights:
         if item.name == arguments.name:
             face.console.done("Locked", f"{item.name}: {item.url}")

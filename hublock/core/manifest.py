@@ -43,6 +43,7 @@ class WantedWeights:
 
     name: str
     url: str
+    allow_pickle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,10 +158,8 @@ def _offer(manifest: Manifest, name: str) -> str:
 
 def _written(wanted: WantedModel | WantedWeights) -> dict[str, Any]:
     """Return the keys and values of a table as written: what is the default is left out."""
-    if isinstance(wanted, WantedWeights):
-        return {"url": wanted.url}
     values = {f.name.replace("_", "-"): getattr(wanted, f.name) for f in dataclass_fields(wanted) if f.name != "name"}
-    if wanted.entrypoint == wanted.name:
+    if isinstance(wanted, WantedModel) and wanted.entrypoint == wanted.name:
         del values["entrypoint"]
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items() if value}
 
@@ -216,10 +215,12 @@ def _model(name: str, cell: Cell) -> WantedModel:
 
 
 def _weights(cell: Cell) -> tuple[WantedWeights, ...]:
-    return tuple(
-        record(WantedWeights, given={"name": fields.name(replace(below, value=name))}, url=fields.url)(below)
-        for name, below in cell.members().items()
-    )
+    return tuple(_item(name, below) for name, below in cell.members().items())
+
+
+def _item(name: str, cell: Cell) -> WantedWeights:
+    given = {"name": fields.name(replace(cell, value=name))}
+    return record(WantedWeights, given=given, url=fields.url, allow_pickle=distinct(tables.text))(cell)
 
 
 _MANIFEST = record(Manifest, environment=tables.one_of("warn", "exact"), models=_models, weights=_weights)

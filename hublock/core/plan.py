@@ -48,9 +48,10 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
             keep.append(wanted.name)
             if found and found[1].requires != wanted.requires:
                 reasons.append(f"model {wanted.name} is locked with other `requires`")
-    locked_weights = {weights.name: weights.url for weights in lock.weights}
-    fetch = tuple(weights for weights in manifest.weights if locked_weights.get(weights.name) != weights.url)
-    reasons += [f"weights {weights.name} are not locked yet" for weights in fetch]
+    locked = {weights.name: weights for weights in lock.weights}
+    lacking = {weights: reason for weights in manifest.weights if (reason := _lacks(weights, locked.get(weights.name)))}
+    fetch = tuple(lacking)
+    reasons += [f"weights {weights.name} {reason}" for weights, reason in lacking.items()]
     reasons += _unwanted(manifest, lock)
     if manifest.environment != lock.environment:
         reasons.append(f'the lock says environment = "{lock.environment}", the manifest "{manifest.environment}"')
@@ -81,6 +82,14 @@ def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None, unreachab
         return "is locked with other input files"
     missing = unconsented(model, wanted.allow_pickle)
     return f"needs consent to the pickle globals {', '.join(missing)}" if missing else None
+
+
+def _lacks(wanted: WantedWeights, found: NamedWeights | None) -> str | None:
+    """Say why the lock does not answer ``wanted``, or return None."""
+    if found is None or found.url != wanted.url:
+        return "are not locked yet"
+    missing = sorted({*found.pickle} - {*wanted.allow_pickle}) if isinstance(found.pickle, tuple) else []
+    return f"need consent to the pickle globals {', '.join(missing)}" if missing else None
 
 
 def _same_arguments(wanted: WantedModel, model: Model) -> bool:

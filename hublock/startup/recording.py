@@ -96,7 +96,7 @@ def main() -> int:
         taken = project.read_manifest(project.manifest_text()).names
         if "url" in wish:
             name = _free(Path(wish["url"]).stem, taken)
-            add_weights(name, wish["url"], project, context)
+            add_weights(name, wish["url"], project, context, options=TraceOptions())
             console.done("Locked", f"{name}: {wish['url']}")
             return 0
         asked = Wish(

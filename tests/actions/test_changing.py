@@ -58,7 +58,8 @@ def context(forge: Forge, tmp_path: Path, progress: Progress) -> Context:
 def test_two_commands_keep_what_the_other_wrote(forge: Forge, tmp_path: Path, project: Project) -> None:
     second = Waiting()
     thread = threading.Thread(
-        target=lambda: add_weights("b", PLAIN, project, context(forge, tmp_path, second)), name="second"
+        target=lambda: add_weights("b", PLAIN, project, context(forge, tmp_path, second), options=TraceOptions()),
+        name="second",
     )
 
     def meanwhile() -> None:
@@ -66,7 +67,7 @@ def test_two_commands_keep_what_the_other_wrote(forge: Forge, tmp_path: Path, pr
         while thread.is_alive() and not second.waits.wait(0.05):
             pass
 
-    add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(meanwhile)))
+    add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(meanwhile)), options=TraceOptions())
     thread.join()
 
     assert sorted(project.read_manifest().names) == ["a", "b"]
@@ -78,7 +79,7 @@ def test_what_a_user_writes_meanwhile_stays(forge: Forge, tmp_path: Path, projec
     def edit() -> None:
         project.manifest.write_text('# mine\nenvironment = "exact"\n')
 
-    add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(edit)))
+    add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(edit)), options=TraceOptions())
 
     text = project.manifest.read_text()
     assert text.startswith('# mine\nenvironment = "exact"\n')
@@ -92,7 +93,7 @@ def test_a_name_that_is_taken_meanwhile_is_not_replaced(forge: Forge, tmp_path: 
         project.manifest.write_text(theirs)
 
     with pytest.raises(InputError, match="already has a a"):
-        add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(edit)))
+        add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(edit)), options=TraceOptions())
 
     assert project.manifest.read_text() == theirs
     assert not project.lock.exists()

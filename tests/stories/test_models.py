@@ -221,3 +221,37 @@ def test_what_no_lock_can_hold_leaves_both_files_as_they_were(forge: Forge, run:
     assert "error: what was traced cannot be recorded: " in done.err
     assert (project / "hub.toml").read_text() == "# mine\n"
     assert not (project / "hub.lock").exists()
+
+
+def test_a_files_own_pickle_needs_consent_as_a_models_does(forge: Forge, run: Run, project: Path) -> None:
+    url = "https://example.org/own.pth"
+    add = ("add", "--url", url, "--name", "own")
+    forge.serve(url, pickled("os", "system"))
+    dangerous = run(*add, "--allow-pickle")
+    assert (dangerous.code, list(project.iterdir())) == (6, [])
+    assert 'hint: do not load it; whoever must writes allow-pickle = ["os.system"] under [weights.own]' in dangerous.err
+
+    forge.serve(url, pickled("argparse", "Namespace"))
+    refused = run(*add)
+    assert (refused.code, list(project.iterdir())) == (6, [])
+    assert (
+        f"{url} would run argparse.Namespace when it is unpickled\n   hint: hublock {' '.join(add)} --allow-pickle"
+        in (refused.err)
+    )
+    agreed = run(*add, "--allow-pickle")
+    assert agreed.code == 0, agreed
+    assert "own may unpickle argparse.Namespace" in agreed.err
+    manifest = project / "hub.toml"
+    assert 'allow-pickle = ["argparse.Namespace"]' in manifest.read_text()
+
+    locked = (project / "hub.lock").read_text()
+    manifest.write_text(manifest.read_text().replace('"argparse.Namespace"', ""))
+    assert "weights own need consent to the pickle globals argparse.Namespace" in run("lock", "--check").err
+    forge.serve(url, pickled("fractions", "Fraction"))
+    assert (run("lock").code, (project / "hub.lock").read_text()) == (6, locked)
+    assert run("update", "own").code == 6
+
+
+def pickled(module: str, name: str) -> bytes:
+    """A checkpoint whose pickle names one global and calls it."""
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"X\x01\x00\x00\x00a\x85R."

@@ -426,7 +426,7 @@ def test_a_tar_is_traced_and_loaded_offline(forge: Forge, run: Run, python: Run,
 def test_a_tar_is_never_read_as_tensors(both: Both, forge: Forge, hub: Run, project: Path) -> None:
     forge.serve("https://files.example.org/first.pth", TAR)
     url = f"{forge.url}/files.example.org/first.pth"
-    assert hub("add", "--url", url, "--name", "first").code == 0
+    assert hub("add", "--url", url, "--name", "first", "--allow-pickle").code == 0
     assert hublock.load_state_dict_from_url(url)["w"].tolist() == [1.0, 2.0, 3.0]
 
     lock = project / "hub.lock"
@@ -441,7 +441,7 @@ def test_a_tar_is_never_read_as_tensors(both: Both, forge: Forge, hub: Run, proj
 def test_classes_of_the_program_itself_are_found_in_its_own_files(both: Both, forge: Forge, hub: Run) -> None:
     forge.serve("https://files.example.org/own.pth", saved({"made": Side(None, Path("x"))}))
     url = f"{forge.url}/files.example.org/own.pth"
-    assert hub("add", "--url", url, "--name", "own").code == 0
+    assert hub("add", "--url", url, "--name", "own", "--allow-pickle").code == 0
 
     ways: list[dict[str, Any]] = [{}, {"weights_only": False}]
     for options in ways:
