@@ -22,7 +22,7 @@ from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, n
 
 __all__ = [
     "MARKER", "PACKAGE", "Lookup", "Repository", "begin", "end", "explained", "find_class", "import_hubconf",
-    "install", "namespace", "namespace_of", "retire", "stock_names", "take_in",
+    "install", "mixed", "namespace", "namespace_of", "retire", "stock_names", "take_in",
 ]  # fmt: skip
 
 
@@ -33,20 +33,27 @@ def install(lookup: Lookup | None = None) -> None:
     finder.install()
 
 
-def begin(repository: Repository) -> str:
+def begin(repository: Repository, call: str | None = None) -> str:
     """Return the package below which a new load finds the modules of ``repository``, until :func:`end`.
+
+    ``call`` tells equal calls, which may share modules, from others; None for one that equals none.
 
     Raises:
         TreeMismatch: its listing is not that of its digest.
     """
     finder.install()
-    return FINDER.begin(repository).name
+    return FINDER.begin(repository, call).name
 
 
 def end(packages: Iterable[str], *, kept: bool) -> None:
     """Take note that a load ends, whose modules were below ``packages``, and whether a model of it is kept."""
     for package in packages:
         FINDER.end(package, kept=kept)
+
+
+def mixed(packages: Iterable[str], call: str | None) -> list[str]:
+    """Return those of ``packages`` in which a load, which must begin again, put folders on others' ``sys.path``."""
+    return [package for package in packages if FINDER.is_mixed(package, call)]
 
 
 def import_hubconf(repository: Repository, package: str | None = None) -> ModuleType:
@@ -78,7 +85,7 @@ def _twice(repository: Repository, package: str, error: Exception) -> LoadError 
     if package == namespace(repository):
         return None
     return LoadError(
-        f"{repository.id} was refused something in this process before, and its code cannot be imported again: "
+        f"{repository.id} must be imported anew for this load, and its code cannot be imported twice in one process: "
         f"{type(error).__name__}: {error}",
         hint="start a new process",
     )

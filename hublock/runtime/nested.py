@@ -34,7 +34,7 @@ def import_hubconf(scope: Scope, repository: Repository) -> Any:
     name = namespace(repository)
     if name not in scope.packages:
         scope.adopt(repository)
-        scope.packages[name] = isolation.begin(repository)
+        scope.packages[name] = isolation.begin(repository, scope.call)
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
     return isolation.import_hubconf(repository, scope.packages[name])
 

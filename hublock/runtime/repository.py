@@ -32,7 +32,7 @@ class Repository:
 
 
 def base_of(name: str) -> str:
-    """Return the namespace of which the package ``name`` is an import; those after the first end in a number."""
+    """Return the namespace of which the package ``name`` is an import; those after the first end in a digest."""
     return name.partition("__")[0]
 
 

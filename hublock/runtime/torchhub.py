@@ -171,19 +171,19 @@ def _watch(
     *,
     as_locked: bool = True,
 ) -> Watched:
-    scope.tolerated, scope.as_locked = tolerated, as_locked
+    scope.tolerated, scope.as_locked, scope.call = tolerated, as_locked, _call_of(entrypoint, args, kwargs)
     for _ in range(TRIES):
         done = _once(scope, repository, entrypoint, args, kwargs)
         if done is not None:
             return done
         scope.packages.clear()
         scope.disturbed = False
-    message = f"{scope.owner} was loaded {TRIES} times beside loads that were refused"
+    message = f"{scope.owner} was loaded {TRIES} times beside loads that spoilt its modules"
     raise UnlockedDownload(message, hint="load it again")
 
 
 TRIES = 5
-"""How often a load begins again whose modules another one, which was refused meanwhile, may have spoilt."""
+"""How often a load begins again whose modules another one may have spoilt."""
 
 
 def _once(
@@ -211,7 +211,7 @@ def _called(
     except BaseException as error:
         refused = scope.first_refusal()
         if refused is not None:
-            _refuse(scope, passed_on=refused is error and len(scope.refusals) == 1)
+            _refuse(scope)
         if isinstance(error, Exception) and refused is None and _is_disturbed(scope):
             return None
         if refused is None or refused is error or isinstance(error, KeyboardInterrupt):
@@ -219,7 +219,7 @@ def _called(
         raise refused from error
     refused = scope.first_refusal()
     if refused is not None:
-        _refuse(scope, passed_on=False)
+        _refuse(scope)
         raise refused
     if _is_disturbed(scope):
         return None
@@ -227,10 +227,14 @@ def _called(
     return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals), users_files=look)
 
 
-def _refuse(scope: Scope, *, passed_on: bool) -> None:
-    """Keep other loads from what a refused one may have fallen back to, unless its code just passed the refusal on."""
-    if passed_on:
-        return
+def _call_of(entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return what tells a call from others; None where an argument is no plain value."""
+    plain = all(isinstance(value, str | bytes | int | float | None) for value in (*args, *kwargs.values()))
+    return repr((entrypoint, [*args], sorted(kwargs.items()))) if plain else None
+
+
+def _refuse(scope: Scope) -> None:
+    """Keep other loads from what a refused one may have left in its modules: a fallback, or half of a model."""
     isolation.retire(scope.packages.values())
     for repository in scope.repositories:
         placing.forget_copy(repository.root)
@@ -239,8 +243,11 @@ def _refuse(scope: Scope, *, passed_on: bool) -> None:
 
 
 def _is_disturbed(scope: Scope) -> bool:
-    """Say whether a load beside ``scope`` was refused; new modules are imported from then on."""
-    if not scope.disturbed and all(other.first_refusal() is None for other in scope.beside()):
+    """Say whether a load must begin again with other modules: those it had, other loads have changed or will."""
+    mixed = isolation.mixed(scope.packages.values(), scope.call)
+    for other in scope.beside() if mixed else ():
+        other.disturbed = True
+    if not mixed and not scope.disturbed and all(other.first_refusal() is None for other in scope.beside()):
         return False
     isolation.retire(scope.packages.values())
     return True

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hublock.runtime import torchhub
-from hublock.runtime.isolation import Repository, import_hubconf
+from hublock.runtime.isolation import Repository
 from tests.runtime.answering import Shelf
 from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.trees import make_repository
@@ -69,11 +69,11 @@ def _with_roots(folder: Path, how: str) -> Repository:
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("order", ["one two", "two one", "one two one two"])
 def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_and_in_a_fresh_process(
-    tmp_path: Path, order: str, how: str
+    tmp_path: Path, shelf: Shelf, order: str, how: str
 ) -> None:
     expected: dict[str, tuple[Any, ...]] = {"one": (1, 10, 100, True), "two": (2, 20, 200, True)}
     repository = _with_roots(tmp_path, how)
-    nets = [getattr(import_hubconf(repository), name)() for name in order.split()]
+    nets = [torchhub.run(repository, name, answers=shelf) for name in order.split()]
     facts: list[tuple[Any, ...]] = [(net.number, net.inner, net.part, net.same) for net in nets]
     if how in ("insert and take back", "append"):
         # of a folder that other ones complete, as part of a namespace, stock takes the part that comes first
@@ -90,7 +90,7 @@ def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_a
         ]
 
 
-def test_what_an_earlier_model_imports_late_is_still_found(tmp_path: Path) -> None:
+def test_what_an_earlier_model_imports_late_is_still_found(tmp_path: Path, shelf: Shelf) -> None:
     repository = make_repository(
         tmp_path,
         {
@@ -109,8 +109,8 @@ def test_what_an_earlier_model_imports_late_is_still_found(tmp_path: Path) -> No
             "src/layers.py": "value = 3",
         },
     )
-    lazy = import_hubconf(repository).one()
-    import_hubconf(repository).two()
+    lazy = torchhub.run(repository, "one", answers=shelf)
+    torchhub.run(repository, "two", answers=shelf)
     assert lazy() == 3
 
 
@@ -265,8 +265,8 @@ def test_a_name_that_was_imported_stays_until_the_code_forgets_it(tmp_path: Path
                 import os, sys
                 def add(folder):
                     sys.path.insert(0, os.path.join(os.path.dirname(__file__), folder))
-                def model():
-                    seen = ["layers" in sys.modules]
+                def model(number):
+                    seen = ["layers" in sys.modules, *(name for name in sys.modules if name == "layers")]
                     for folder in ("v1", "v2"):
                         add(folder)
                         import layers
@@ -281,5 +281,96 @@ def test_a_name_that_was_imported_stays_until_the_code_forgets_it(tmp_path: Path
             "v2/layers.py": "number = 2",
         },
     )
-    for _ in range(2):
-        assert torchhub.run(repository, "model", answers=shelf) == [False, 1, 1, True, False, 2]
+    for number in range(3):
+        assert torchhub.run(repository, "model", [number], answers=shelf) == [False, 1, 1, True, False, 2]
+
+
+SHARED = {
+    "shared.py": "from layers import number\ndef late():\n    from layers import number\n    return number",
+    "v1/layers.py": "import sys\nnumber = 1\nme = sys.modules[__name__]",
+    "v2/layers.py": "import sys\nnumber = 2\nme = sys.modules[__name__]",
+    "src/fast.py": "",
+}
+
+
+def test_what_a_load_imports_from_the_root_is_its_own_too(tmp_path: Path, shelf: Shelf) -> None:
+    hubconf = """
+        import os, sys
+        def model(version):
+            folder = os.path.join(os.path.dirname(__file__), version)
+            sys.path.insert(0, folder)
+            import layers, shared
+            assert layers.me is layers
+            sys.path.remove(folder)
+            import layers as again
+            assert again is layers
+            return shared
+        def plain():
+            try:
+                import fast
+            except ImportError:
+                return "plain"
+    """
+    repository = make_repository(tmp_path, {"hubconf.py": hubconf, **SHARED})
+    models = {version: torchhub.run(repository, "model", [version], answers=shelf) for version in ("v1", "v2", "v1")}
+
+    assert {version: (shared.number, shared.late()) for version, shared in models.items()} == {
+        "v1": (1, 1),
+        "v2": (2, 2),
+    }
+    assert torchhub.run(repository, "plain", answers=shelf) == "plain"
+
+
+def test_a_load_that_adds_folders_leaves_earlier_ones_as_they_were(tmp_path: Path, shelf: Shelf) -> None:
+    hubconf = """
+        import os, sys
+        def early():
+            def late():
+                try:
+                    import shared
+                except ImportError:
+                    return "nothing"
+                return shared.number
+            return late
+        def model(version):
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), version))
+            import shared
+            return shared.number
+    """
+    repository = make_repository(tmp_path, {"hubconf.py": hubconf, **SHARED})
+    late = torchhub.run(repository, "early", answers=shelf)
+
+    assert [torchhub.run(repository, "model", [version], answers=shelf) for version in ("v1", "v2", "v1")] == [1, 2, 1]
+    assert late() == "nothing"
+
+
+def test_a_folder_named_from_where_the_code_has_gone_is_found(tmp_path: Path, shelf: Shelf) -> None:
+    hubconf = """
+        import os, sys
+        def model():
+            os.chdir(os.path.dirname(__file__))
+            sys.path.insert(0, "v1")
+            import layers
+            return layers.number
+    """
+    repository = make_repository(tmp_path, {"hubconf.py": hubconf, "layers.py": "number = 0", **SHARED})
+    assert torchhub.run(repository, "model", answers=shelf) == 1
+
+
+def test_replacing_and_restoring_sys_modules_comes_to_an_end(tmp_path: Path, shelf: Shelf) -> None:
+    hubconf = """
+        import os, sys
+        from unittest import mock
+        def model():
+            import layers
+            with mock.patch.dict(sys.modules, {"no_such_thing": None}):
+                try:
+                    import no_such_thing
+                except ImportError:
+                    import layers as again
+            assert "no_such_thing" not in sys.modules and sys.modules["os"] is os
+            import layers as third
+            return layers is again is third
+    """
+    repository = make_repository(tmp_path, {"hubconf.py": hubconf, "layers.py": ""})
+    assert torchhub.run(repository, "model", answers=shelf) is True

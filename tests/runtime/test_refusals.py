@@ -102,21 +102,47 @@ class TestWhatIsRefused:
         for kept in (earlier, later):
             assert type(pickle.loads(pickle.dumps(kept))) is type(kept)
 
-    def test_code_that_only_passes_a_refusal_on_is_not_imported_again(
+    def test_what_a_refusal_left_half_made_is_not_returned_the_next_time(
         self, shelf: Shelf, repository: MakeRepository
     ) -> None:
-        # for what it registers, a second import would be refused
+        # the code swallows nothing, but has kept what it had made by then
         repo = repository("""
             import torch
-            library = torch.library.Library("hublock_test_of_refusals", "DEF")
+            made = None
             def model(url):
-                return torch.hub.load_state_dict_from_url(url)["w"]
+                global made
+                if made is None:
+                    made = torch.nn.Linear(3, 1, bias=False)
+                    made.weight.data = torch.hub.load_state_dict_from_url(url)["w"]
+                return made
         """)
         shelf.put(URL, ones(3))
         for _ in range(2):
             with pytest.raises(UnlockedDownload):
                 torchhub.run(repo, "model", [OTHER], answers=shelf)
-            assert torchhub.run(repo, "model", [URL], answers=shelf).sum() == 3
+        assert torchhub.run(repo, "model", [URL], answers=shelf).weight.sum() == 3
+
+    def test_a_thread_that_an_earlier_load_has_started_hides_no_refusal(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import torch
+            from multiprocessing.pool import ThreadPool
+            pool = ThreadPool(1)
+            def model(url):
+                try:
+                    return pool.map(torch.hub.load_state_dict_from_url, [url])[0]["w"]
+                except OSError:
+                    return "random"
+            def close():
+                pool.terminate()
+        """)
+        shelf.put(URL, ones(3))
+        assert torchhub.run(repo, "model", [URL], answers=shelf).sum() == 3
+        with pytest.warns(UserWarning, match="may be wrong"), pytest.raises(UnlockedDownload):
+            torchhub.run(repo, "model", [OTHER], answers=shelf)
+        for module in [module for name, module in sys.modules.items() if name.startswith(f"{namespace(repo)}")]:
+            getattr(module, "close", bool)()
 
     def test_code_that_cannot_be_imported_again_says_so(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
@@ -131,7 +157,7 @@ class TestWhatIsRefused:
         shelf.put(URL, ones(3))
         with pytest.raises(UnlockedDownload):
             torchhub.run(repo, "model", [OTHER], answers=shelf)
-        with pytest.raises(LoadError, match="cannot be imported again") as caught:
+        with pytest.raises(LoadError, match="cannot be imported twice in one process") as caught:
             torchhub.run(repo, "model", [URL], answers=shelf)
         assert caught.value.hint == "start a new process"
 

@@ -1,12 +1,15 @@
 """The one meta-path finder: it answers for everything below ``hublock.repos`` and for nothing else."""
 
+import hashlib
 import importlib
 import importlib.machinery
+import itertools
 import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType
+from uuid import uuid4
 
 from hublock.errors import TreeMismatch
 from hublock.runtime.modules.loading import TreeLoader
@@ -20,7 +23,7 @@ from hublock.runtime.strict.swap import Function, swap
 Lookup = Callable[[str], Repository | None]
 """Answers a namespace that this process has not seen yet; may raise what the user should read."""
 
-_NAMESPACE = re.compile(rf"({re.escape(PACKAGE)}\.[A-Za-z]\w*_[0-9a-f]{{16}})(?:__[0-9]+)?", re.ASCII)
+_NAMESPACE = re.compile(rf"({re.escape(PACKAGE)}\.[A-Za-z]\w*_[0-9a-f]{{16}})(?:__[0-9a-f]+)?", re.ASCII)
 
 
 class Finder(OwnFinder):
@@ -31,6 +34,13 @@ class Finder(OwnFinder):
         self.lookup: Lookup | None = None
         self._spaces: dict[str, Space] = {}
         self._newest: dict[str, str] = {}
+        self._retired: set[str] = set()
+        self._adding: set[str] = set()
+        """Repositories whose entry points put folders of theirs on ``sys.path``."""
+        self._own: set[str] = set()
+        """The packages of loads of those."""
+        self._calls: dict[tuple[str, str | None], str] = {}
+        """Those among them that equal calls use again, by repository and call."""
         self._trees: list[Space] = []
         self._roots: tuple[str, ...] = ()
         self._lock = threading.RLock()
@@ -83,33 +93,75 @@ class Finder(OwnFinder):
         return known
 
     def retire(self, package: str) -> None:
-        """Leave the modules below ``package`` to whoever has them: the next load imports new ones.
+        """Leave the modules below ``package`` to whoever has them: later loads import new ones.
 
-        Names of the new ones end in a number; in another process, any such name means the same tree.
+        In another process, a name of the new ones means the same tree.
         """
         base = base_of(package)
         with self._lock:
-            if self._newest.get(base, base) == package and package in sys.modules:
-                self._newest[base] = f"{base}__{int(package.removeprefix(base).removeprefix('__') or 1) + 1}"
+            if package in sys.modules:
+                self._retired.add(package)
+                self._calls = {call: name for call, name in self._calls.items() if name != package}
+                if self._newest.get(base, base) == package:
+                    self._newest[base] = self._unused(base, "")
 
-    def begin(self, repository: Repository) -> Space:
-        """Serve ``repository`` to a new load, until :meth:`end`; raises as :meth:`register`."""
+    def _unused(self, base: str, call: str | None) -> str:
+        """Return a package for a load that shares no modules; for the same ``call`` it is the same in any process."""
+        seeds = (repr((call, number)) if call is not None else uuid4().hex for number in itertools.count())
+        names = (f"{base}__{hashlib.sha256(seed.encode()).hexdigest()[:8]}" for seed in seeds)
+        return next(name for name in names if name not in self._retired)
+
+    def begin(self, repository: Repository, call: str | None = None) -> Space:
+        """Serve ``repository`` to a new load, until :meth:`end`; raises as :meth:`register`.
+
+        Where entry points of it put folders on ``sys.path``, each ``call`` has modules of its own.
+        """
+        base = namespace(repository)
         with self._lock:
-            space = self.register(repository)
-            space.new_load()
+            if base in self._adding:
+                name = self._calls.get((base, call)) or self._unused(base, call)
+                self._own.add(name)
+                if call is not None:
+                    self._calls[base, call] = name
+                space = self._register(repository, name)
+            else:
+                space = self.register(repository)
+            if not space.loads:
+                space.before = frozenset(name for name in sys.modules if name.startswith(f"{space.name}."))
+            # what was imported without a load, as by an unpickling, is used by somebody as well
+            space.begun += 1 if space.begun or space.name not in sys.modules else 2
             space.loads += 1
             return space
 
-    def end(self, package: str, *, kept: bool) -> None:
-        """Take note that a load ends; modules that were retired go, if no other load and no model is left of them."""
+    def is_mixed(self, package: str, call: str | None) -> bool:
+        """Say whether a load must begin again, as others use the modules for which it has put folders on ``sys.path``.
+
+        From then on, and after any load that does so, each call of the repository has modules of its own.
+        """
+        base = base_of(package)
         with self._lock:
             space = self._spaces[package]
-            space.end_load()
+            if not space.has_added or package in self._own:
+                return False
+            self._adding.add(base)
+            if space.begun > 1:
+                space.forget_added()
+                return True
+            self._own.add(package)
+            if call is not None:
+                self._calls[base, call] = package
+            return False
+
+    def end(self, package: str, *, kept: bool) -> None:
+        """Take note that a load ends; modules that later loads do not use go, if no other load and no model is left."""
+        with self._lock:
+            space = self._spaces[package]
             space.loads -= 1
             space.kept |= kept
             if space.kept or space.loads or self._newest.get(base_of(package), package) == package:
                 return
             del self._spaces[package]
+            self._calls = {call: name for call, name in self._calls.items() if name != package}
             self._index()
         for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
             sys.modules.pop(name, None)

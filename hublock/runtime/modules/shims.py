@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from hublock.runtime.modules.ownership import installed
-from hublock.runtime.modules.sources import FILE
+from hublock.runtime.modules.sources import FILE, ROOT
+from hublock.runtime.repository import PACKAGE
 
 _TARGET, _SHIMS = "__hublock_target__", "__hublock_shims__"
 _BY_NAME = {
@@ -41,10 +42,10 @@ class View(Protocol):
         """Return the full name of the absolute module ``name``, or None."""
 
     def imported(self, name: str) -> str:
-        """Return the name in ``sys.modules`` of the module ``name``; raises KeyError if it is not imported."""
+        """Return the name in ``sys.modules`` of what the repository's code calls ``name``."""
 
-    def forget(self, name: str) -> bool:
-        """Look for a module anew when it is imported next; False if ``sys.modules`` is to forget it."""
+    def forget(self, name: str) -> None:
+        """Look for a module anew when it is imported next."""
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Answer ``importlib.import_module``."""
@@ -180,7 +181,7 @@ class Modules(MutableMapping[str, ModuleType]):
             target = name
         if target is not None:
             sys.modules[target] = module
-        else:
+        elif name not in sys.modules or sys.modules[name] is not module:
             self._view.extra[name] = module
             own = str(getattr(module, "__name__", ""))
             if own.startswith(f"{self._view.name}.{FILE}"):
@@ -188,19 +189,31 @@ class Modules(MutableMapping[str, ModuleType]):
 
     def __delitem__(self, name: str) -> None:
         """Forget one of the repository's own modules; the process keeps its own."""
-        if self._view.forget(name):
-            return
-        target = name if name.startswith(f"{self._view.name}.") else self._view.redirect(name)
-        if target is not None:
+        target = self._view.imported(name)
+        if name in self._view.extra:
+            del self._view.extra[name]
+        elif target.startswith(f"{self._view.name}."):
+            self._view.forget(name)
             del sys.modules[target]
-        elif self._view.extra.pop(name, None) is None and name not in sys.modules:
+        elif name not in sys.modules:
             raise KeyError(name)
 
+    def clear(self) -> None:
+        """Forget all of the repository's own modules."""
+        for name in [*self._own(), *self._view.extra]:
+            self.pop(name, None)
+
     def __iter__(self) -> Iterator[str]:
+        others = [name for name in list(sys.modules) if not f"{name}.".startswith(f"{PACKAGE}.")]
+        others = [name for name in others if not self._view.redirect(name)]
+        return iter(dict.fromkeys([*others, *self._own(), *self._view.extra]))
+
+    def _own(self) -> list[str]:
+        """Return the names by which the repository's code knows its modules."""
         prefix = f"{self._view.name}."
-        own = [name.removeprefix(prefix) for name in list(sys.modules) if name.startswith(prefix)]
-        others = [name for name in list(sys.modules) if not name.startswith(prefix) and not self._view.redirect(name)]
-        return iter(dict.fromkeys([*others, *own, *self._view.extra]))
+        names = [name.removeprefix(prefix) for name in list(sys.modules) if name.startswith(prefix)]
+        stock = [name.partition(".")[2] if name.startswith(ROOT) else name for name in names]
+        return [name for name in stock if name and not name.startswith(FILE)]
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -53,8 +53,10 @@ class Space:
         self._companions: dict[str, Path] = {}
         self._aliases: set[str] = set()
         self._rooted = False
-        self.loads = 0
-        """How many are under way."""
+        self.loads = self.begun = 0
+        """How many are under way, and how many have begun."""
+        self.before: frozenset[str] = frozenset()
+        """The modules that were imported when the first of those under way began."""
         self.kept = False
         """Whether a model is made of its classes."""
 
@@ -77,9 +79,9 @@ class Space:
         folders = self.sources.folders_of(package)
         if folders is not None and self._search.neighbour(top, folders):
             return f"{self.name}.{package}.{name}"
-        if not self.owns(top):
+        known = self._search.led_to
+        if top not in known and not self.owns(top):
             return None
-        known = self._search.names.added
         added = known[top] if top in known else self._search.added_for(top, self._search.top(top))
         return f"{self.name}.{name}" if added is None else f"{self.name}.{package_of(added)}.{name}"
 
@@ -137,39 +139,38 @@ class Space:
         """Take note that hubconf.py has been imported, which every process does first."""
         self._search.settle()
 
-    def new_load(self) -> None:
-        """Let the load that begins see what hubconf.py has left, and add to it alone."""
-        self._search.new_load()
+    @property
+    def has_added(self) -> bool:
+        """Whether an entry point has put folders of the tree on ``sys.path``."""
+        return self._search.has_added
+
+    def forget_added(self) -> None:
+        """Be as hubconf.py has left it, for those who use these modules."""
+        self._search.forget_added()
         while self._aliases:
             sys.modules.pop(self._aliases.pop(), None)
-
-    def end_load(self) -> None:
-        """Know the folders of the load that ends for as long as its model may import from them."""
-        self._search.end_load()
+        if self.loads == 1:
+            for name in [name for name in sys.modules if name.startswith(f"{self.name}.") and name not in self.before]:
+                del sys.modules[name]
 
     @property
     def path(self) -> list[str]:
         """The ``sys.path`` that the repository's code sees; it may put another list there."""
-        return self._search.names.path
+        return self._search.path
 
     @path.setter
     def path(self, path: list[str]) -> None:
-        self._search.names.path = path
+        self._search.path = path
 
     def imported(self, name: str) -> str:
-        """Return the full name below which the module ``name`` of the process's or the repository's is imported.
+        """Return the name in ``sys.modules`` of what the repository's code calls ``name``."""
+        return name if name.startswith(f"{self.name}.") else self.redirect(name) or name
 
-        Raises:
-            KeyError: it is in a folder that an entry point put on ``sys.path``, and this load has not imported it.
-        """
-        target = self.redirect(name) or name
-        if target.startswith(f"{self.name}.{ROOT}"):
-            self._search.names.added[name.partition(".")[0]]
-        return target
-
-    def forget(self, name: str) -> bool:
-        """Look for ``name`` anew when it is imported next; False if it is in no folder of an entry point."""
-        return self._search.names.added.pop(name, None) is not None
+    def forget(self, name: str) -> None:
+        """Look for ``name`` anew when it is imported next."""
+        self._search.led_to.pop(name, None)
+        if f"{self.name}.{name}" in self._aliases:
+            sys.modules.pop(f"{self.name}.{name}", None)
 
     def lists(self, path: str) -> bool:
         """Tell whether the tree lists a file at ``path``; a folder of the user's own is no such tree."""
@@ -227,12 +228,12 @@ class Space:
             return self._import_redirected(name, globals, locals, fromlist)
         top = name.partition(".")[0]
         if name in self.extra:
-            return self.extra[name] if fromlist else self.import_module(top)
+            return self._extra(name) if fromlist else self.import_module(top)
         importer = str((globals or {}).get("__name__") or self._caller())
         target, root = self.redirect(name, importer), self.redirect(top, importer)
         if target is not None and root is not None:
             leaf = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
-            self._bind(top, root, importer)
+            self._bind(top, root)
             return leaf if fromlist else importlib.import_module(root)
         found = builtins.__import__(name, globals, locals, fromlist or (), 0)
         return self._shims.get(name if fromlist else top) or found
@@ -252,7 +253,7 @@ class Space:
             return builtins.__import__(name, globals, locals, fromlist or (), 0)
         target = self.redirect(stock, importer) or name
         found = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
-        self._bind(stock, target, importer)
+        self._bind(stock, target)
         if fromlist:
             return found
         # `import a.b as c` takes b from what stands for a
@@ -266,22 +267,24 @@ class Space:
         """Answer ``importlib.import_module`` for the repository's modules."""
         absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
         if absolute in self.extra:
-            return self.extra[absolute]
+            return self._extra(absolute)
         target = self.redirect(absolute)
         found = importlib.import_module(target or absolute)
         if target is not None:
-            self._bind(absolute, target, self._caller())
+            self._bind(absolute, target)
         return self._shims.get(absolute) or found
 
-    def _bind(self, name: str, target: str, importer: str) -> None:
-        """Remember where ``name`` has led, as ``sys.modules`` does, whatever comes onto ``sys.path`` later.
-
-        What a module imports late from its own folder says nothing of the newest load.
-        """
-        if self._search.of_load() is None and importer.startswith(f"{self.name}.{ROOT}"):
-            return
+    def _bind(self, name: str, target: str) -> None:
+        """Remember where ``name`` has led, as ``sys.modules`` does, whatever comes onto ``sys.path`` later."""
         package = target.removeprefix(f"{self.name}.").partition(".")[0]
-        self._search.names.added.setdefault(name.partition(".")[0], self.sources.folders_of(package))
+        if not package.startswith(FILE):
+            self._search.led_to.setdefault(name.partition(".")[0], self.sources.folders_of(package))
+
+    def _extra(self, name: str) -> ModuleType:
+        found: ModuleType | None = self.extra[name]
+        if found is None:
+            raise ModuleNotFoundError(f"import of {name} halted; None in sys.modules", name=name)
+        return found
 
     def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
         """Answer ``importlib.util.find_spec`` for the repository's modules."""

@@ -64,6 +64,8 @@ class Scope:
     """What may be refused without a word."""
     packages: dict[str, str] = field(default_factory=dict)
     """Below which package this load finds the modules of a repository, by its namespace."""
+    call: str | None = None
+    """Tells equal calls of a repository from others; None for one that equals none."""
     disturbed: bool = False
     """A load that shares modules with it was refused, and they may keep what it fell back to."""
     as_locked: bool = True
@@ -149,6 +151,10 @@ class Scope:
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
         self.refusals.append(refusal)
+        if not self.loading:
+            # a thread of the repository's that an earlier load has started may work for a later one
+            for other in self._loading_the_same():
+                other.refusals.append(refusal)
         notes = self.notes if os.getpid() != self.process else parents_notes()
         if notes is not None:
             with outside():
@@ -166,6 +172,10 @@ class Scope:
         """Return the other loads under way that share imported modules with this one."""
         mine = set(self.packages.values())
         return [other for other in list(_under_way) if other is not self and mine & set(other.packages.values())]
+
+    def _loading_the_same(self) -> "list[Scope]":
+        names = {namespace(repository) for repository in self.repositories}
+        return [other for other in list(_under_way) if other is not self and names & set(other.packages)]
 
     @property
     def notes(self) -> Path:
