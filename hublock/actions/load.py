@@ -147,7 +147,7 @@ def _check_environment(match: Match, alike: Sequence[Model], lock: Lock, store: 
 def _check_asked(match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched) -> None:
     """Warn where code may have taken a file of its own, as from a cache in HOME, for one that the lock names."""
     read = done.users_files() if unasked else {}
-    missed = [url for digest, url in unasked.items() if digest not in read.values()]
+    missed = [name for digest, name in unasked.items() if digest not in {*read.values(), *done.given}]
     unknown = [path for path, digest in read.items() if digest is None]
     if missed and unknown:
         _warn_once(

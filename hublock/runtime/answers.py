@@ -198,8 +198,12 @@ class LockedAnswers:
         return File(path=path, digest=digest, size=size, pickle=pickle)
 
     def unasked(self, models: Iterable[Model]) -> dict[Digest, str]:
-        """Return the URLs of ``models`` whose bytes nobody in this process has asked for."""
-        return {file.digest: file.url for model in models for file in model.weights if file.digest not in _given}
+        """Return what ``models`` fetch, as a user knows it, whose bytes nobody in this process has asked for."""
+        files: dict[Digest, str] = {}
+        for model in models:
+            files |= {file.digest: file.url for file in model.weights}
+            files |= {file.digest: f"{file.file} of {file.repo} at Hugging Face" for file in model.hf}
+        return {digest: name for digest, name in files.items() if digest not in _given}
 
     def _unlocked(self, what: str) -> HublockError:
         entrypoints = " ".join(sorted({model.entrypoint for model in self._models})) or "ENTRYPOINT"

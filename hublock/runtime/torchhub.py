@@ -97,6 +97,8 @@ class Watched:
     hubconf: ModuleType
     refusals: tuple[Refusal, ...]
     """Everything that was refused and tolerated, in order."""
+    given: frozenset[Digest]
+    """Of the files that it was given, and of the user's own that it has loaded as checkpoints."""
     users_files: Callable[[], Mapping[str, Digest | None]]
     """Looks for files of the user's own that the load has read; None where its answers do not know the bytes."""
 
@@ -223,8 +225,13 @@ def _called(
         raise refused
     if _is_disturbed(scope):
         return None
-    look = partial(reads.users_files, scope)
-    return Watched(result=result, hubconf=hubconf, refusals=tuple(scope.refusals), users_files=look)
+    return Watched(
+        result=result,
+        hubconf=hubconf,
+        refusals=tuple(scope.refusals),
+        given=frozenset(scope.by_digest),
+        users_files=partial(reads.users_files, scope),
+    )
 
 
 def _call_of(entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:

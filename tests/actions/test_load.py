@@ -120,7 +120,7 @@ def net(cache, config):
         file.read()
     if not os.path.exists(cache):
         torch.hub.download_url_to_file("https://example.org/cached.npz", cache)
-    with open(cache, "rb") as file:
+    with open(cache, "r+b") as file:
         return file.read()
 """
 

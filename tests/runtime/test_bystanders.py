@@ -15,6 +15,7 @@ import torch.utils.model_zoo
 
 from hublock.runtime import torchhub
 from hublock.runtime.repository import MARKER
+from hublock.runtime.strict import frames
 from tests.runtime.answering import Shelf, ones
 from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.conftest import MakeRepository
@@ -324,3 +325,26 @@ class TestBystanders:
 
         assert torchhub.run(outer, "model", [callback], answers=shelf) == (3, True, "outer", [""])
         assert "SET_BY" not in os.environ
+
+    def test_a_file_that_a_bystander_opens_during_a_load_is_opened_at_once(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        repo = repository("""
+            def model(begun, go_on):
+                begun.set()
+                return go_on.wait(60)
+        """)
+        begun, go_on = threading.Event(), threading.Event()
+        frames._developed.cache_clear()
+        frames.is_others.cache_clear()
+        loader = threading.Thread(target=torchhub.run, args=[repo, "model", [begun, go_on]], kwargs={"answers": shelf})
+        loader.start()
+        try:
+            assert begun.wait(30)
+            opener = threading.Thread(target=(tmp_path / "mine").write_text, args=["mine"])
+            opener.start()
+            opener.join(20)
+            assert not opener.is_alive()
+        finally:
+            go_on.set()
+            loader.join()

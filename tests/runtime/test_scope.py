@@ -169,6 +169,9 @@ def test_an_editable_library_is_a_library_and_the_program_that_is_one_the_users(
         known.mkdir(parents=True)
         (known / "METADATA").write_text(f"Name: {folder.name}\nVersion: 1\n")
         (known / "direct_url.json").write_text(json.dumps(facts))
+    broken = tmp_path / "site" / "broken-1.dist-info"
+    broken.mkdir()
+    (broken / "direct_url.json").write_text("{")
     script = tmp_path / "program" / "train.py"
     script.write_text(IS_OTHERS)
 

@@ -5,6 +5,7 @@ import json
 import os
 import site
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,8 +95,10 @@ def _developed() -> tuple[str, ...]:
     own = [_STARTED_IN, *([_STARTED_IN / main] if main else [])]
     folders = []
     for distribution in importlib.metadata.distributions():
-        facts = json.loads(distribution.read_text("direct_url.json") or "{}")
-        folder = unquote(urlsplit(facts.get("url", "")).path)
-        if facts.get("dir_info", {}).get("editable") and not any(path.is_relative_to(folder) for path in own):
-            folders.append(f"{folder.rstrip('/')}/")
+        # what somebody has damaged tells nothing
+        with suppress(ValueError, AttributeError, TypeError):
+            facts = json.loads(distribution.read_text("direct_url.json") or "{}")
+            folder = unquote(urlsplit(facts.get("url", "")).path)
+            if facts.get("dir_info", {}).get("editable") and not any(path.is_relative_to(folder) for path in own):
+                folders.append(f"{folder.rstrip('/')}/")
     return tuple(folders)

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 from hublock.runtime.strict import reads, state
-from hublock.runtime.strict.scope import Scope, current, is_loading
+from hublock.runtime.strict.scope import Scope, current, loading
 
 PROGRAMS = frozenset(
     {"aria2c", "conda", "curl", "gdown", "git", "hf", "huggingface-cli", "mamba", "micromamba", "pip", "uv", "uvx"}
@@ -41,9 +41,10 @@ def install() -> None:
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     check = _CHECKS.get(event)
-    if check is None or (event == "open" and not is_loading()):
+    if check is None:
         return
-    scope = current()
+    # to look at frames may open files
+    scope = loading() if event == "open" else current()
     if scope is not None:
         check(scope, arguments)
 

@@ -9,16 +9,16 @@ from hublock.runtime.strict.frames import is_others
 from hublock.runtime.strict.placing import is_below
 from hublock.runtime.strict.scope import Scope
 
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-_SYSTEM = tuple(f"{os.sep}{name}{os.sep}" for name in ("dev", "etc", "proc", "sys", "usr"))
+_MAKES = os.O_CREAT | os.O_TRUNC
+_SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
 
 
 def note(scope: Scope, arguments: tuple[Any, ...]) -> None:
     """Take note of the audit event ``open``; C and Rust code that opens files by itself raises none."""
     path, _, flags = arguments
-    if scope.loading and isinstance(path, str | bytes):
+    if isinstance(path, str | bytes):
         file = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - links stay
-        (scope.written if flags & _WRITES else scope.read).add(file)
+        (scope.written if flags & _MAKES else scope.read).add(file)
 
 
 def users_files(scope: Scope) -> dict[str, Digest | None]:

@@ -226,9 +226,11 @@ _namespaces: dict[str, dict[str, Scope]] = {}
 _under_way: list[Scope] = []
 
 
-def is_loading() -> bool:
-    """Say whether any load of this process has not returned yet."""
-    return bool(_under_way)
+def loading() -> Scope | None:
+    """Return the load under way that calls, as far as its context tells; frames are not looked at."""
+    scope = _current.get()
+    scope = scope.scope if isinstance(scope, _Following) else scope
+    return scope if isinstance(scope, Scope) and scope.loading else None
 
 
 def current() -> Scope | None:
