@@ -339,6 +339,7 @@ def install() -> None:
             for function, answer in _answered():
                 swap(function, dispatching(answer))
             when_imported("torch.package.package_importer", _swap_package)
+            when_imported("torch._dynamo.symbolic_convert", isolation.let_trace)
             transports.install()
             huggingface.install()
             guard.install()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hublock.runtime import torchhub
 from hublock.runtime.isolation import Repository
@@ -374,3 +375,28 @@ def test_replacing_and_restoring_sys_modules_comes_to_an_end(tmp_path: Path, she
     """
     repository = make_repository(tmp_path, {"hubconf.py": hubconf, "layers.py": ""})
     assert torchhub.run(repository, "model", answers=shelf) is True
+
+
+@pytest.mark.parametrize("also_in_root", [False, True])
+def test_a_compiled_model_imports_what_it_does_when_it_is_not_compiled(
+    tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, *, also_in_root: bool
+) -> None:
+    hubconf = """
+        import os, sys, torch
+        class Net(torch.nn.Module):
+            def forward(self, x):
+                from layers import number
+                return x * number
+        def model(version):
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), version))
+            return Net()
+    """
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "layers.py").write_text("number = 99")
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    files = {"hubconf.py": hubconf, **SHARED, **({"layers.py": "number = 10"} if also_in_root else {})}
+    repository = make_repository(tmp_path / "tree", files)
+    for number in (1, 2):
+        net = torchhub.run(repository, "model", [f"v{number}"], answers=shelf)
+        compiled = torch.compile(net, backend="eager")
+        assert compiled(torch.ones(1)).item() == net(torch.ones(1)).item() == number  # type: ignore[no-untyped-call]

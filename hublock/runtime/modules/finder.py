@@ -1,5 +1,6 @@
 """The one meta-path finder: it answers for everything below ``hublock.repos`` and for nothing else."""
 
+import builtins
 import hashlib
 import importlib
 import importlib.machinery
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType
+from typing import Any
 from uuid import uuid4
 
 from hublock.errors import TreeMismatch
@@ -16,7 +18,7 @@ from hublock.runtime.modules.loading import TreeLoader
 from hublock.runtime.modules.ownership import OwnFinder, installed
 from hublock.runtime.modules.rewriting import compile_source
 from hublock.runtime.modules.space import Space
-from hublock.runtime.repository import PACKAGE, Repository, base_of, namespace
+from hublock.runtime.repository import MARKER, PACKAGE, Repository, base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.swap import Function, swap
 
@@ -249,6 +251,25 @@ def _as_their_caller(original: Function) -> Function:
 
     import_module.__code__ = import_module.__code__.replace(co_filename=original.__code__.co_filename)
     return import_module
+
+
+def let_trace(tracer: ModuleType) -> None:
+    """Keep ``torch.compile``, which imports what it traces by itself, from modules that the code would not get.
+
+    It then leaves such an import to the code.
+    """
+
+    def import_(name: str, *, globals: dict[str, Any] | None = None, level: int = 0, **rest: Any) -> ModuleType:
+        space = FINDER.space(str((globals or {}).get(MARKER)))
+        if space is not None and not level and space.target(name, globals) != name:
+            raise ImportError(f"{name} is found by the code itself", name=name)
+        return builtins.__import__(name, globals=globals, level=level, **rest)
+
+    vars(tracer)["__import__"] = import_
+    # nor shall it trace how we import
+    skip = getattr(sys.modules.get("torch._dynamo.trace_rules"), "add", None)
+    if skip is not None:
+        skip("hublock")
 
 
 def install() -> None:

@@ -246,12 +246,10 @@ class Space:
         fromlist: Sequence[str] | None,
     ) -> ModuleType:
         """Import what the compiler has redirected, which did not know the folders put on ``sys.path`` since."""
-        stock, importer = name.removeprefix(f"{self.name}."), str((globals or {}).get("__name__"))
-        if stock.startswith(ROOT):
-            stock = stock.partition(".")[2]
-        if not stock or stock.startswith(FILE):
+        stock = self._stock(name)
+        if not stock:
             return builtins.__import__(name, globals, locals, fromlist or (), 0)
-        target = self.redirect(stock, importer) or name
+        target = self.target(name, globals)
         found = builtins.__import__(target, globals, locals, fromlist or ("__name__",), 0)
         self._bind(stock, target)
         if fromlist:
@@ -262,6 +260,17 @@ class Space:
             setattr(holder, part, found)
             found = holder
         return found
+
+    def _stock(self, name: str) -> str:
+        """Return how the author calls the module with the full name ``name``; empty where it is named after a file."""
+        stock = name.removeprefix(f"{self.name}.")
+        if stock.startswith(ROOT):
+            stock = stock.partition(".")[2]
+        return "" if stock.startswith(FILE) else stock
+
+    def target(self, name: str, globals: Mapping[str, Any] | None) -> str:
+        """Return the full name of what an import of ``name`` in a module with these ``globals`` gives now."""
+        return self.redirect(self._stock(name), str((globals or {}).get("__name__"))) or name
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Answer ``importlib.import_module`` for the repository's modules."""
