@@ -5,25 +5,21 @@ by scope: in the user's own code the original runs.
 """
 
 import threading
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hublock.core.digest import Digest
-from hublock.errors import UnlockedDownload
 from hublock.runtime import isolation
 from hublock.runtime.answers import Answers, forget_checked
-from hublock.runtime.nested import FUNCTIONS, call_entrypoint, check_dependencies, import_hubconf
+from hublock.runtime.attempts import Watched, attempt
+from hublock.runtime.nested import FUNCTIONS, check_dependencies
 from hublock.runtime.repository import Repository
-from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, reads, state, transports
+from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope, answer_users, dispatching, is_adopted, private_folder
 from hublock.runtime.strict.started import start_process, start_thread, submit
 from hublock.runtime.strict.swap import Function, swap
@@ -89,20 +85,6 @@ def run(
     return watched.result
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Watched:
-    """What came of a run."""
-
-    result: Any
-    hubconf: ModuleType
-    refusals: tuple[Refusal, ...]
-    """Everything that was refused and tolerated, in order."""
-    given: frozenset[Digest]
-    """Of the files that it was given, and of the user's own that it has loaded as checkpoints."""
-    users_files: Callable[[], Mapping[str, Digest | None]]
-    """Looks for files of the user's own that the load has read; None where its answers do not know the bytes."""
-
-
 def watch(
     repository: Repository,
     entrypoint: str | None,
@@ -136,7 +118,7 @@ def watch(
     install()
     owner = f"{repository.id} {entrypoint or 'hubconf.py'}"
     scope = _scope(answers, hub_dir, owner=owner, cpu_only=cpu_only, mmap=mmap)
-    return _watch(scope, repository, entrypoint, args, kwargs or {}, tolerated, as_locked=as_locked)
+    return attempt(scope, repository, entrypoint, args, kwargs or {}, tolerated, as_locked=as_locked)
 
 
 def run_local(
@@ -160,104 +142,7 @@ def run_local(
     check_dependencies(repository)
     scope = _scope(answers, None, owner=f"./{repository.root.name} {entrypoint}", mmap=mmap)
     scope.own_folder = repository.root
-    return _watch(scope, repository, entrypoint, args, kwargs or {}, ()).result
-
-
-def _watch(
-    scope: Scope,
-    repository: Repository,
-    entrypoint: str | None,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    tolerated: Container[str],
-    *,
-    as_locked: bool = True,
-) -> Watched:
-    scope.tolerated, scope.as_locked, scope.call = tolerated, as_locked, _call_of(entrypoint, args, kwargs)
-    for _ in range(TRIES):
-        done = _once(scope, repository, entrypoint, args, kwargs)
-        if done is not None:
-            return done
-        scope.packages.clear()
-        scope.disturbed = False
-    message = f"{scope.owner} was loaded {TRIES} times beside loads that spoilt its modules"
-    raise UnlockedDownload(message, hint="load it again")
-
-
-TRIES = 5
-"""How often a load begins again whose modules another one may have spoilt."""
-
-
-def _once(
-    scope: Scope, repository: Repository, entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Watched | None:
-    """Load once; None if that must be done again with modules that no refused load has touched."""
-    done = None
-    with scope.entered():
-        try:
-            with state.kept(scope), scope.under_way():
-                done = _called(scope, repository, entrypoint, args, kwargs)
-        finally:
-            isolation.end(scope.packages.values(), kept=done is not None)
-    return done
-
-
-def _called(
-    scope: Scope, repository: Repository, entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Watched | None:
-    result = None
-    try:
-        hubconf = import_hubconf(scope, repository)
-        if entrypoint is not None:
-            result = call_entrypoint(scope, repository, entrypoint, args, kwargs)
-    except BaseException as error:
-        refused = scope.first_refusal()
-        if refused is not None:
-            _refuse(scope)
-        if isinstance(error, Exception) and refused is None and _is_disturbed(scope):
-            return None
-        if refused is None or refused is error or isinstance(error, KeyboardInterrupt):
-            raise
-        raise refused from error
-    refused = scope.first_refusal()
-    if refused is not None:
-        _refuse(scope)
-        raise refused
-    if _is_disturbed(scope):
-        return None
-    return Watched(
-        result=result,
-        hubconf=hubconf,
-        refusals=tuple(scope.refusals),
-        given=frozenset(scope.by_digest),
-        users_files=partial(reads.users_files, scope),
-    )
-
-
-def _call_of(entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """Return what tells a call from others; None where an argument is no plain value."""
-    plain = all(isinstance(value, str | bytes | int | float | None) for value in (*args, *kwargs.values()))
-    return repr((entrypoint, [*args], sorted(kwargs.items()))) if plain else None
-
-
-def _refuse(scope: Scope) -> None:
-    """Keep other loads from what a refused one may have left in its modules: a fallback, or half of a model."""
-    isolation.retire(scope.packages.values())
-    for repository in scope.repositories:
-        placing.forget_copy(repository.root)
-    for other in scope.beside():
-        other.disturbed = True
-
-
-def _is_disturbed(scope: Scope) -> bool:
-    """Say whether a load must begin again with other modules: those it had, other loads have changed or will."""
-    mixed = isolation.mixed(scope.packages.values(), scope.call)
-    for other in scope.beside() if mixed else ():
-        other.disturbed = True
-    if not mixed and not scope.disturbed and all(other.first_refusal() is None for other in scope.beside()):
-        return False
-    isolation.retire(scope.packages.values())
-    return True
+    return attempt(scope, repository, entrypoint, args, kwargs or {}, ()).result
 
 
 def admit(repository: Repository, *, answers: Answers) -> None:
