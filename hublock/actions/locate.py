@@ -1,7 +1,10 @@
 """Which lock and which store answer this process."""
 
+import site
 import sys
+import sysconfig
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from hublock.actions.project import LOCK, MANIFEST, PYPROJECT, find_lock, read_named_lock
@@ -20,8 +23,9 @@ def named_lock(path: Path) -> Path:
 def lock_file(environ: Mapping[str, str]) -> Path:
     """Return the lock that answers this process.
 
-    It is what ``HUBLOCK_PROJECT`` names, else the first ``hub.lock`` upward from the folder of
-    the main script, else (a notebook has none) upward from the current folder.
+    It is what ``HUBLOCK_PROJECT`` names, else the first ``hub.lock`` upward from the folder of the main script. Where
+    the user has no script of their own (in a notebook, or under an installed program such as pytest or uvicorn) the
+    search begins in the current folder.
 
     Raises:
         NotLocked: there is none; every folder tried is named.
@@ -30,7 +34,23 @@ def lock_file(environ: Mapping[str, str]) -> Path:
     if named is not None:
         return named_lock(named)
     script = getattr(sys.modules.get("__main__"), "__file__", None)
-    return find_lock(Path(script).absolute().parent if script else Path.cwd(), home(environ))
+    start = Path.cwd() if script is None or _is_installed(script) else Path(script).absolute().parent
+    return find_lock(start, home(environ))
+
+
+@cache
+def _is_installed(script: str) -> bool:
+    """Tell whether a main script is an installed program, which lies where its installer put it."""
+    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
+    kinds = ("scripts", "stdlib", "platstdlib", "purelib", "platlib")
+    # Debian keeps libraries in folders that no scheme names
+    folders = [sysconfig.get_path(kind, scheme) for kind in kinds for scheme in schemes] + site.getsitepackages()
+    installed = {Path(folder).resolve() for folder in folders}
+    # an installer may have linked the program into a folder on PATH
+    places = {Path(script).absolute().parent.resolve(), Path(script).resolve().parent}
+    return Path(sys.executable).parent.resolve() in places or any(
+        not installed.isdisjoint((place, *place.parents)) for place in places
+    )
 
 
 def read_lock(environ: Mapping[str, str]) -> Lock:

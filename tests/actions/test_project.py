@@ -1,10 +1,14 @@
 """Where a project is found, and how its files are replaced."""
 
 import os
+import sys
+import sysconfig
+import unittest
 from pathlib import Path
 
 import pytest
 
+from hublock.actions.locate import lock_file
 from hublock.actions.project import Project, find_lock, find_project, open_project, replace_file, upward
 from hublock.core.lockfile import Lock
 from hublock.errors import InputError, InvalidManifest, NotLocked, StoreError
@@ -44,6 +48,33 @@ def test_a_manifest_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"hub\.toml is not UTF-8 text \(byte 5\)"):
         Project.at(tmp_path).read_manifest()
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        Path(sys.executable).with_name("uvicorn"),
+        Path(sysconfig.get_path("purelib"), "pytest", "__main__.py"),
+        Path(unittest.__file__).with_name("__main__.py"),
+        Path(sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user")), "celery"),
+        Path(sysconfig.get_path("scripts"), "pytest.exe", "__main__.py"),
+    ],
+)
+def test_under_an_installed_program_the_lock_is_searched_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: Path
+) -> None:
+    for name in ("here", "script"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hub.lock").write_text("")
+    (tmp_path / "linked").symlink_to(main)
+    monkeypatch.chdir(tmp_path / "here")
+
+    def found(script: Path) -> Path:
+        monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+        return lock_file({"HOME": str(tmp_path)})
+
+    assert found(tmp_path / "script" / "train.py") == tmp_path / "script" / "hub.lock"
+    assert found(main) == found(tmp_path / "linked") == tmp_path / "here" / "hub.lock"
 
 
 def test_a_lock_that_anybody_may_have_planted_is_not_found(tmp_path: Path) -> None:
