@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 
 from hublock.actions.changing import changing
@@ -15,6 +16,7 @@ from hublock.actions.project import Project
 from hublock.actions.secrets import refuse_tokens
 from hublock.actions.trace import TraceOptions
 from hublock.core import fields
+from hublock.core.arguments import same
 from hublock.core.lockfile import Lock, Value
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
 from hublock.core.nearest import nearest
@@ -37,6 +39,8 @@ class Wish:
     tolerate: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
+    recorded: bool = False
+    """Whether a running program asks: what the lock has by now is left as it is, and a taken name gets a number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +76,10 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
             if offer is not None:
                 return Added(offer=offer, understood=understood)
         reference = _by_new_name(reference, wish, lock, project, context)
+        if wish.recorded:
+            if _is_locked(wish, reference, lock):
+                return Added()
+            wish = replace(wish, name=_free(entrypoints[0], manifest))
         wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest, project)
         done = build(
             replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
@@ -86,8 +94,10 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         return Added(locking=done, understood=understood)
 
 
-def add_weights(name: str, url: str, project: Project, context: Context, *, options: TraceOptions) -> Locking:
-    """Lock a file that a script loads by URL itself.
+def add_weights(
+    name: str, url: str, project: Project, context: Context, *, options: TraceOptions, recorded: bool = False
+) -> Locking:
+    """Lock a file that a script loads by URL itself; ``recorded`` is as that of a :class:`Wish`.
 
     Raises:
         InputError: the name is taken or none, or the URL is none, plain http, or holds a credential.
@@ -104,12 +114,16 @@ def add_weights(name: str, url: str, project: Project, context: Context, *, opti
         raise InputError(error.message, hint=error.hint) from None
     with changing(project, context):
         text = project.manifest_text()
-        manifest = project.read_manifest(text)
+        manifest, lock = project.read_manifest(text), project.read_lock()
+        if recorded:
+            if any(item.url == url for item in lock.weights):
+                return Locking(lock=lock, changed=False)
+            name = _free(name, manifest)
         _refuse_taken([name], manifest)
         wanted = WantedWeights(name=name, url=url)
         done = build(
             replace(manifest, weights=(*manifest.weights, wanted)),
-            project.read_lock(),
+            lock,
             context,
             base=project.folder,
             options=options,
@@ -153,6 +167,21 @@ def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:
     for index, name in enumerate(names):
         if name in manifest.names or name in names[:index]:
             raise InputError(f"the manifest already has a {name}", hint=f"--name {name}-2, or hublock remove {name}")
+
+
+def _free(name: str, manifest: Manifest) -> str:
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(free for free in chain([name], numbered) if free not in manifest.names)
+
+
+def _is_locked(wish: Wish, reference: Reference, lock: Lock) -> bool:
+    repo = lock.repo(str(reference))
+    return repo is not None and any(
+        model.entrypoint in wish.entrypoints
+        and same(list(wish.args), list(model.args))
+        and same(dict(wish.kwargs), dict(model.kwargs))
+        for model in repo.models
+    )
 
 
 def _text_by_now(names: Sequence[str], project: Project) -> str:

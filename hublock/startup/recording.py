@@ -93,18 +93,19 @@ def main() -> int:
     try:
         context = Context(settings=Settings.from_mapping(os.environ), progress=console)
         project = open_project(Path(os.environ["HUBLOCK_PROJECT"]))
-        taken = project.read_manifest(project.manifest_text()).names
         if "url" in wish:
-            name = _free(Path(wish["url"]).stem, taken)
-            add_weights(name, wish["url"], project, context, options=TraceOptions())
-            console.done("Locked", f"{name}: {wish['url']}")
+            url = wish["url"]
+            done = add_weights(Path(url).stem, url, project, context, options=TraceOptions(), recorded=True)
+            for item in done.lock.weights if done.changed else ():
+                if item.url == url:
+                    console.done("Locked", f"{item.name}: {url}")
             return 0
         asked = Wish(
             reference=wish["reference"],
             entrypoints=(wish["entrypoint"],),
-            name=_free(wish["entrypoint"], taken),
             args=tuple(wish["args"]),
             kwargs=wish["kwargs"],
+            recorded=True,
         )
         added = add_models(asked, project, context, options=TraceOptions())
     except HublockError as error:
@@ -113,10 +114,6 @@ def main() -> int:
     if added.locking:
         tracing.report(added.locking, console)
     return 0
-
-
-def _free(name: str, taken: tuple[str, ...]) -> str:
-    return next(free for free in (name, *(f"{name}-{number}" for number in range(2, 1000))) if free not in taken)
 
 
 if __name__ == "__main__":

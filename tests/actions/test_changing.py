@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hublock.actions.add import add_weights
+from hublock.actions.add import Wish, add_models, add_weights
 from hublock.actions.context import Context
 from hublock.actions.lock import lock_project
 from hublock.actions.project import Project
@@ -73,6 +74,39 @@ def test_two_commands_keep_what_the_other_wrote(forge: Forge, tmp_path: Path, pr
     assert sorted(project.read_manifest().names) == ["a", "b"]
     assert [item.name for item in project.read_lock().weights] == ["a", "b"]
     assert second.said[0] == f"waiting for another hublock that changes {project.folder}"
+
+
+def test_what_two_processes_of_a_program_ask_for_at_once_is_locked_once(
+    forge: Forge, tmp_path: Path, project: Project
+) -> None:
+    second = Waiting()
+    other = "https://example.org/other/a.pth"
+    forge.serve(other, b"other")
+
+    def ask(progress: Progress, *urls: str) -> None:
+        for url in urls:
+            add_weights("a", url, project, context(forge, tmp_path, progress), options=TraceOptions(), recorded=True)
+
+    thread = threading.Thread(target=ask, args=[second, SIGNED, other], name="second")
+
+    def meanwhile() -> None:
+        thread.start()
+        while thread.is_alive() and not second.waits.wait(0.05):
+            pass
+
+    ask(Meanwhile(meanwhile), SIGNED)
+    thread.join()
+
+    assert [(item.name, item.url) for item in project.read_lock().weights] == [("a", SIGNED), ("a-2", other)]
+
+
+def test_a_model_that_several_processes_ask_for_is_locked_once(forge: Forge, tmp_path: Path, project: Project) -> None:
+    forge.repo("a/net", {"hubconf.py": "def net(width=1): ..."})
+    wish = Wish(reference="a/net", entrypoints=("net",), urls=(PLAIN,), recorded=True)
+    for asked in (wish, wish, replace(wish, kwargs={"width": 1}), wish):
+        add_models(asked, project, context(forge, tmp_path, Progress()), options=TraceOptions())
+
+    assert project.read_manifest().names == ("net", "net-2")
 
 
 def test_what_a_user_writes_meanwhile_stays(forge: Forge, tmp_path: Path, project: Project) -> None:
