@@ -36,10 +36,22 @@ def activate() -> None:
 
         return fetch
 
+    def describing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def describe(github: str, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(github, *args, **kwargs)
+            except NotLocked:
+                raise NotLocked(
+                    f"{github} is not locked, and only loading a model adds to the lock",
+                    hint=f"hublock add {github} ENTRYPOINT",
+                ) from None
+
+        return describe
+
     instead: dict[str, Callable[..., Any]] = {
         "load": load,
-        "list": hub.list,
-        "help": hub.help,
+        "list": describing(hub.list),
+        "help": describing(hub.help),
         "download_url_to_file": fetching(hub.download_url_to_file),
         "load_state_dict_from_url": fetching(hub.load_state_dict_from_url),
     }

@@ -200,11 +200,22 @@ def test_what_a_script_asks_torch_hub_for_can_be_locked_by_running_it(served: Fo
 
 
 def test_a_script_that_asks_for_what_cannot_be_locked_is_stopped(served: Forge, run: Run, project: Path) -> None:
-    (project / "old.py").write_text("import torch\ntorch.hub.load('someone/nowhere', 'net')\n")
+    (project / "old.py").write_text("""\
+import torch
+try:
+    torch.hub.list("someone/net:v1")
+except Exception as error:
+    print(type(error).__name__, error)
+torch.hub.load("someone/nowhere", "net")
+""")
 
     done = run("lock", "--", "python", "old.py")
 
     assert done.code == 126
+    assert done.out == (
+        "NotLocked someone/net:v1 is not locked, and only loading a model adds to the lock\n"
+        "  hint: hublock add someone/net:v1 ENTRYPOINT\n"
+    )
     assert "error: github.com does not show someone/nowhere" in done.err
     assert "IncompleteTrace: someone/nowhere net could not be locked (exit code 2)" in done.err
 
