@@ -1,5 +1,6 @@
 """Wait until a program imports torch, then answer its torch.hub from the lock."""
 
+import atexit
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -8,7 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 
 ALLOW_LOCAL = "HUBLOCK_RUN_ALLOW_LOCAL"
 RECORD = "HUBLOCK_RUN_RECORD"
@@ -22,7 +23,8 @@ def begin() -> None:
     """Prepare this process; torch is not imported before the program imports it."""
     sys.meta_path.insert(0, _AfterTorch())
     if os.environ.get(PARENT) == str(os.getppid()):
-        sys.excepthook = _tell
+        # not sys.excepthook, in whose place programs put their own
+        atexit.register(_tell, Path(os.environ[STATUS]))
 
 
 class _AfterTorch(importlib.abc.MetaPathFinder):
@@ -75,10 +77,11 @@ class _Activating(importlib.abc.Loader):
             hub.activate(allow_local=os.environ.get(ALLOW_LOCAL) == "1")
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show an uncaught error as Python does; leave the exit code of one of hublock's own for `hublock run`."""
+def _tell(status: Path) -> None:
+    """Leave the exit code of an error of hublock's own that nothing caught for `hublock run`."""
     from hublock.errors import HublockError
 
-    sys.__excepthook__(kind, error, trace)
-    if isinstance(error, HublockError):
-        Path(os.environ[STATUS]).write_text(str(error.exit_code), encoding="ascii")
+    error, trace = getattr(sys, "last_value", None), getattr(sys, "last_traceback", None)
+    # who runs code for others, as pytest does, also keeps there what it caught: that did not go down the whole stack
+    if isinstance(error, HublockError) and trace is not None and trace.tb_frame.f_back is None:
+        status.write_text(str(error.exit_code), encoding="ascii")

@@ -66,6 +66,20 @@ def test_what_hublock_stops_is_told_from_what_the_script_returns(added: Done, ru
 
     (project / "fails.py").write_text("raise RuntimeError('mine')\n")
     assert run("run", "fails.py").code == 1
+    own = "import hublock, sys\nsys.excepthook = lambda *error: print('oops')\n"
+    (project / "hook.py").write_text(f"{own}hublock.list('someone/other')\n")
+    hooked = run("run", "hook.py")
+    assert (hooked.code, hooked.out) == (124, "oops\n")
+    (project / "caught.py").write_text(f"""{own}
+def test():
+    hublock.list("someone/other")
+try:
+    test()
+except hublock.HublockError as error:
+    sys.last_value, sys.last_traceback = error, error.__traceback__.tb_next
+sys.exit(1)
+""")
+    assert run("run", "caught.py").code == 1
     (project / "package").mkdir()
     (project / "package" / "__main__.py").write_text("import sys\nprint(sys.argv[1:])\n")
     assert run("run", "-m", "package", "-x").out == "['-x']\n"
