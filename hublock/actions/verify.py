@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,9 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
 
         findings += check_upstream(lock, context, base=project.folder, deep=checks.deep)
     if exit_code(finding.exit_code for finding in findings) in (0, 1):
-        findings += [found for name in to_load for found in _state_findings(name, to_load[name], lock, context)]
+        # where their inputs are, as when they were traced
+        with chdir(project.folder):
+            findings += [found for name in to_load for found in _state_findings(name, to_load[name], lock, context)]
     return replace(stored, findings=tuple(_placed(findings, project)))
 
 

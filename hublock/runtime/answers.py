@@ -207,9 +207,13 @@ class LockedAnswers:
 
     def _unlocked(self, what: str) -> HublockError:
         entrypoints = " ".join(sorted({model.entrypoint for model in self._models})) or "ENTRYPOINT"
+        names = [given.name for model in self._models for given in model.inputs]
+        missed = [name for name in names if name.rpartition("/")[2] == what.rpartition("/")[2]]
         return UnlockedDownload(
             f"{self._repo.id} asks for {without_login(what)}, which the lock does not list for {entrypoints}",
-            hint=f"hublock add {self._repo.id} {entrypoints} with the arguments of this call",
+            hint=f"run it from the folder that holds the input {missed[0]}"
+            if missed
+            else f"hublock add {self._repo.id} {entrypoints} with the arguments of this call",
         )
 
 

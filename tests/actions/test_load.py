@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from hublock.actions.context import Context
 from hublock.actions.load import Call, load
+from hublock.actions.project import Project
+from hublock.actions.verify import Checks, verify
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo, Weights
 from hublock.core.matching import match
 from hublock.core.tree import SourceFile
 from hublock.errors import EnvironmentMismatch, MissingDependency, UnlockedDownload
+from hublock.settings import Settings
 from hublock.store.store import Store
 
 HUBCONF = b"""
@@ -111,6 +115,21 @@ def test_what_the_locked_call_tolerates_excuses_no_file_of_another_call(tmp_path
     assert call("a/one:v1", "net") is None
     with pytest.raises(UnlockedDownload, match=r"other\.pth"):
         call("net", None, url="https://example.org/other.pth")
+
+
+def test_verify_loads_where_the_inputs_of_the_project_are(tmp_path: Path) -> None:
+    project, context = Project.at(tmp_path / "project"), Context(settings=Settings(cache=tmp_path / "store"))
+    project.folder.mkdir()
+    (project.folder / "best.txt").touch()
+    model = Model(name="reads", entrypoint="reads")
+    repo = stored(context.store, "a/reads", "def reads():\n    with open('best.txt') as file:\n        ...\n", model)
+    project.write_lock(Lock(repos=(repo,)))
+    before = Path.cwd()
+
+    found = verify(project, context, Checks(load=["reads"])).findings
+
+    assert [finding.rule for finding in found] == ["state-missing"]
+    assert Path.cwd() == before
 
 
 CACHES = """

@@ -229,6 +229,9 @@ def test_inputs_are_known_by_their_bytes_wherever_they_lie(store: Store, tmp_pat
     assert found.input(path) is None
     path.write_bytes(b"of another size")
     assert found.input(path) is None
+    with pytest.raises(UnlockedDownload) as caught:
+        found.fetch("https://example.org/v1/best.pt")
+    assert caught.value.hint == "run it from the folder that holds the input best.pt"
 
 
 def test_tree_checkpoints_have_the_verdict_of_the_lock(store: Store) -> None:
