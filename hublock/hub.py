@@ -77,7 +77,8 @@ def load(
         UnlockedDownload: the entry point asked for what the lock does not name.
         NotLocked: under ``verify="state"``, the lock has no fingerprint for these arguments.
         DigestMismatch: under ``verify="state"``, the result has another fingerprint.
-        ValueError: ``source`` is neither ``github`` nor ``local``, or ``verify`` is not ``state``.
+        ValueError: ``source`` is neither ``github`` nor ``local``, or ``verify`` is not ``state``, or a name is no
+            string.
     """
     if verify not in (None, "state"):
         raise ValueError(f'Unknown verify: {verify!r}. Allowed values: "state" | None.')
@@ -94,11 +95,11 @@ def _load(
     force_reload: bool,
     verify: Literal["state"] | None,
 ) -> Any:
+    repo_or_dir = os.fspath(repo_or_dir) if isinstance(repo_or_dir, os.PathLike) else repo_or_dir
+    _check_strings(repo_or_dir=repo_or_dir, source=source, **({} if model is None else {"model": model}))
     source = source.lower()
     if source not in ("github", "local"):
         raise ValueError(f'Unknown source: "{source}". Allowed values: "github" | "local".')
-    if not isinstance(model, str | None):
-        raise ValueError(f"the name of an entry point is a string, not {model!r}")
     file = locate.lock_file(os.environ)
     lock, store = read_named_lock(file), locate.store(os.environ)
     if force_reload:
@@ -109,12 +110,18 @@ def _load(
                 'source="local" needs the name of an entry point', hint='load(FOLDER, "ENTRYPOINT", source="local")'
             )
         return loading.load_folder(Path(repo_or_dir), model, args, kwargs, lock, store)
-    found = match(lock, os.fspath(repo_or_dir), model, file=str(file))
+    found = match(lock, repo_or_dir, model, file=str(file))
     call = loading.Call(match=found, args=args, kwargs=kwargs)
     result = loading.load(call, lock, store, mmap=Settings.from_mapping(os.environ).mmap)
     if verify == "state":
         loading.check_state(result, call)
     return result
+
+
+def _check_strings(**given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise ValueError(f"Invalid input: {name} should be a string, not {value!r}")
 
 
 def list(
@@ -129,7 +136,9 @@ def list(
     Raises:
         NotLocked: the lock does not have the repository.
         OfflineError: its tree is not in the store.
+        ValueError: ``github`` is no string.
     """
+    _check_strings(github=github)
     # interned as the names in dir() are, which torch.hub.list returns
     return [sys.intern(entry.name) for entry in _offer(github).entrypoints]
 
@@ -147,7 +156,9 @@ def help(
         NotLocked: the lock does not have the repository.
         OfflineError: its tree is not in the store.
         EntrypointNotFound: the repository has no such entry point.
+        ValueError: ``github`` or ``model`` is no string.
     """
+    _check_strings(github=github, model=model)
     from hublock.actions.offers import find_entrypoint
 
     return find_entrypoint(_offer(github), model).doc
@@ -218,7 +229,7 @@ def activated(*, allow_local: bool = False) -> Iterator[None]:
         MissingDependency: torch is not installed.
     """
     known = dict(os.environ)
-    with torchhub.activated(_instead(allow_local=allow_local)):
+    with torchhub.activated(instead(allow_local=allow_local)):
         told = _tell_children(allow_local=allow_local)
         try:
             yield
@@ -237,7 +248,7 @@ def activate(*, allow_local: bool = False) -> None:
     Raises:
         MissingDependency: torch is not installed.
     """
-    torchhub.activate(_instead(allow_local=allow_local))
+    torchhub.activate(instead(allow_local=allow_local))
     _tell_children(allow_local=allow_local)
 
 
@@ -258,7 +269,9 @@ def _tell_children(*, allow_local: bool) -> Mapping[str, str]:
     return told
 
 
-def _instead(*, allow_local: bool) -> dict[str, Callable[..., Any]]:
+def instead(*, allow_local: bool) -> dict[str, Callable[..., Any]]:
+    """Return the functions that answer in place of torch.hub's while the lock is activated."""
+
     # no option beside torch.hub's: an entry point may have a parameter of any other name
     def load_for_torch_hub(
         repo_or_dir: str,
@@ -268,6 +281,7 @@ def _instead(*, allow_local: bool) -> dict[str, Callable[..., Any]]:
         force_reload: bool = False,
         **kwargs: Any,
     ) -> Any:
+        _check_strings(model=model, source=source)
         if source.lower() == "local" and not allow_local:
             raise unvouched(repo_or_dir)
         for accepted in ("trust_repo", "verbose", "skip_validation"):
@@ -316,7 +330,9 @@ def modules(reference: str) -> Iterator[None]:
         NotLocked: the lock does not have the repository.
         OfflineError: its tree is not in the store.
         TreeMismatch: a file of it was changed.
+        ValueError: ``reference`` is no string.
     """
+    _check_strings(reference=reference)
     file = locate.lock_file(os.environ)
     lock = read_named_lock(file)
     repo = locked_repo(lock, reference, file=str(file))

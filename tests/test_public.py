@@ -1,8 +1,11 @@
 """The public names."""
 
+from collections.abc import Callable
+
 import pytest
 
 import hublock
+from hublock import hub
 
 
 def test_the_public_names_are_these() -> None:
@@ -22,6 +25,23 @@ def test_the_public_names_are_these() -> None:
         "use",
     ]
     assert dir(hublock) == sorted(hublock.__all__)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: hublock.help("someone/net", None),  # type: ignore[arg-type]
+        lambda: hublock.help(None, "net"),  # type: ignore[arg-type]
+        lambda: hublock.list(3),  # type: ignore[arg-type]
+        lambda: hublock.load("someone/net", "net", source=None),  # type: ignore[arg-type]
+        lambda: hublock.load(b"someone/net", "net"),  # type: ignore[arg-type]
+        lambda: hublock.load("someone/net", 3),  # type: ignore[arg-type]
+        lambda: hub.instead(allow_local=True)["load"]("someone/net", None),
+    ],
+)
+def test_a_name_that_is_no_string_is_a_value_error_as_in_torch_hub(call: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"^Invalid input: [a-z_]+ should be a string, not "):
+        call()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

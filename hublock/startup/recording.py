@@ -23,11 +23,14 @@ def activate() -> None:
     from hublock import hub
     from hublock.runtime import torchhub
 
+    answers = hub.instead(allow_local=False)
+
     def load(repo_or_dir: str, model: str, *args: Any, **kwargs: Any) -> Any:
         if str(kwargs.get("source")).lower() == "local":
             raise hub.unvouched(repo_or_dir)
         return _locked_first(
-            lambda: hub.load(repo_or_dir, model, *args, **kwargs), lambda: _wish(repo_or_dir, model, args, kwargs)
+            lambda: answers["load"](repo_or_dir, model, *args, **kwargs),
+            lambda: _wish(repo_or_dir, model, args, kwargs),
         )
 
     def fetching(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,10 +53,10 @@ def activate() -> None:
 
     instead: dict[str, Callable[..., Any]] = {
         "load": load,
-        "list": describing(hub.list),
-        "help": describing(hub.help),
-        "download_url_to_file": fetching(hub.download_url_to_file),
-        "load_state_dict_from_url": fetching(hub.load_state_dict_from_url),
+        "list": describing(answers["list"]),
+        "help": describing(answers["help"]),
+        "download_url_to_file": fetching(answers["download_url_to_file"]),
+        "load_state_dict_from_url": fetching(answers["load_state_dict_from_url"]),
     }
     torchhub.activate(instead)
 

@@ -236,6 +236,7 @@ def load(name: str, /, *args: Any, **options: Any) -> Any:
         (lambda side: side.hub.load(REF, "nothing"), None),
         (lambda side: side.hub.load(REF, "net", source="elsewhere"), ["ValueError"]),
         (lambda side: side.hub.load(REF, 3), ["ValueError"]),
+        (lambda side: side.hub.help(REF, None), ["ValueError"]),
         (lambda side: side.hub.help(REF, "nothing"), ["RuntimeError"]),
         (lambda side: side.hub.load(REF, "net"), ["TypeError"]),
     ],
