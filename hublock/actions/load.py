@@ -72,12 +72,17 @@ def check_state(result: object, call: Call) -> None:
 
     Raises:
         NotLocked: the lock has no fingerprint for this call: its arguments are not the locked ones, or the entry point
-            initialises at random.
+            initialises at random, or the result has no parameters.
         DigestMismatch: the fingerprint is another one.
     """
     match = call.match
     alike = [model for model in match.models if _called_as(model, call)]
     states = {model.state for model in alike if model.state}
+    if alike and not states and fingerprint(result) is None:
+        raise NotLocked(
+            f"{match.repo.id} {match.entrypoint} has no state to compare: what it returns holds no parameters",
+            hint='leave out --load, or verify="state"',
+        )
     if alike and not states:
         raise NotLocked(
             f"{match.repo.id} {match.entrypoint} is locked without a state: it initialises at random, "

@@ -128,7 +128,9 @@ def test_verify_loads_where_the_inputs_of_the_project_are(tmp_path: Path) -> Non
 
     found = verify(project, context, Checks(load=["reads"])).findings
 
-    assert [finding.rule for finding in found] == ["state-missing"]
+    assert [(finding.rule, finding.message) for finding in found] == [
+        ("state-missing", "a/reads reads has no state to compare: what it returns holds no parameters")
+    ]
     assert Path.cwd() == before
 
 
