@@ -1,7 +1,7 @@
 """Load a locked model: everything is checked before the first line of foreign code runs."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,11 +31,14 @@ class Call:
     kwargs: Mapping[str, object] | None = None
 
 
-def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
+def load(
+    call: Call, lock: Lock, store: Store, *, mmap: bool = False, warn: Callable[[str], None] | None = None
+) -> object:
     """Run a locked entry point and return what it returns.
 
     In this order: what it fetches begins to be hashed, the tree is compared with the lock, what must be installed is
     looked for; only then is anything imported. ``mmap`` maps checkpoints into memory where their format allows it.
+    ``warn`` is told what would else be a warning at the line that called ``hublock.load``.
 
     Raises:
         OfflineError: something is not in the store.
@@ -51,7 +54,8 @@ def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
     answers.check_sizes()
     repository = verified(match.repo, lock, store)
     alike = tuple(model for model in match.models if _called_as(model, call))
-    _check_environment(match, alike, lock, store, repository)
+    drift = _check_environment(match, alike, lock, store, repository)
+    _warn_once([f"{match.repo.id}: {sentence}" for sentence in drift], warn)
     args, kwargs = arguments(call, repository)
     done = torchhub.watch(
         repository,
@@ -63,7 +67,7 @@ def load(call: Call, lock: Lock, store: Store, *, mmap: bool = False) -> object:
         as_locked=bool(alike),
         mmap=mmap,
     )
-    _check_asked(match, answers.unasked(alike), done)
+    _warn_once(_check_asked(match, answers.unasked(alike), done), warn)
     return done.result
 
 
@@ -131,13 +135,15 @@ def verified(repo: Repo, lock: Lock, store: Store) -> Repository:
     return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
 
 
-def _check_environment(match: Match, alike: Sequence[Model], lock: Lock, store: Store, repository: Repository) -> None:
-    """Refuse, before any import, what cannot run here; warn of drift from the traced versions once.
+def _check_environment(
+    match: Match, alike: Sequence[Model], lock: Lock, store: Store, repository: Repository
+) -> Sequence[str]:
+    """Refuse, before any import, what cannot run here; return the drift from the traced versions.
 
     ``alike`` are the models with the arguments of this call: what they load from other repositories it will load too.
     """
     models = alike or ([match.named] if match.named else match.models)
-    drift = environment.check(
+    return environment.check(
         dependencies=[*match.repo.dependencies, *_of_nested(alike, lock, store)],
         requires=sorted({item for model in models for item in model.requires}),
         traced_with=sorted({item for model in models for item in model.traced_with}),
@@ -145,17 +151,15 @@ def _check_environment(match: Match, alike: Sequence[Model], lock: Lock, store: 
         trees_own=repository.listing.top_names,
         of=match.repo.id,
     )
-    for sentence in drift:
-        _warn_once(f"{match.repo.id}: {sentence}")
 
 
-def _check_asked(match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched) -> None:
-    """Warn where code may have taken a file of its own, as from a cache in HOME, for one that the lock names."""
+def _check_asked(match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched) -> Iterator[str]:
+    """Say where code may have taken a file of its own, as from a cache in HOME, for one that the lock names."""
     read = done.users_files() if unasked else {}
     missed = [name for digest, name in unasked.items() if digest not in {*read.values(), *done.given}]
     unknown = [path for path, digest in read.items() if digest is None]
     if missed and unknown:
-        _warn_once(
+        yield (
             f"{match.repo.id} {match.entrypoint} did not ask for {missed[0]}, which is locked, "
             f"but read {', '.join(unknown[:3])}, which nobody has checked"
         )
@@ -192,11 +196,16 @@ def arguments(call: Call, repository: Repository) -> tuple[list[object], dict[st
 _warned: set[str] = set()
 
 
-def _warn_once(sentence: str) -> None:
-    if sentence not in _warned:
+def _warn_once(sentences: Iterable[str], warn: Callable[[str], None] | None) -> None:
+    for sentence in sentences:
+        if sentence in _warned:
+            continue
         _warned.add(sentence)
-        # the line that called hublock.load
-        warnings.warn(sentence, stacklevel=6)
+        if warn is not None:
+            warn(sentence)
+        else:
+            # the line that called hublock.load
+            warnings.warn(sentence, stacklevel=5)
 
 
 def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:

@@ -138,8 +138,9 @@ def _state_findings(name: str, found: Match, lock: Lock, context: Context) -> It
     from hublock.actions import load as loading
 
     call = loading.Call(match=found)
+    load = partial(loading.load, call, lock, context.store, warn=context.progress.warn)
     try:
-        loading.check_state(_loaded(name, partial(loading.load, call, lock, context.store)), call)
+        loading.check_state(_loaded(name, load), call)
     except HublockError as error:
         rule = next((rule for kind, rule in _LOADING.items() if isinstance(error, kind)), None)
         if rule is None:

@@ -14,6 +14,7 @@ from hublock.actions.verify import Checks, verify
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo, Weights
 from hublock.core.matching import match
+from hublock.core.progress import Progress
 from hublock.core.tree import SourceFile
 from hublock.errors import EnvironmentMismatch, MissingDependency, UnlockedDownload
 from hublock.settings import Settings
@@ -117,11 +118,20 @@ def test_what_the_locked_call_tolerates_excuses_no_file_of_another_call(tmp_path
         call("net", None, url="https://example.org/other.pth")
 
 
-def test_verify_loads_where_the_inputs_of_the_project_are(tmp_path: Path) -> None:
-    project, context = Project.at(tmp_path / "project"), Context(settings=Settings(cache=tmp_path / "store"))
+def test_verify_loads_where_the_inputs_of_the_project_are_and_warns_as_other_commands(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    warned: list[str] = []
+
+    class Listening(Progress):
+        def warn(self, message: str) -> None:
+            warned.append(message)
+
+    settings = Settings(cache=tmp_path / "store")
+    project, context = Project.at(tmp_path / "project"), Context(settings=settings, progress=Listening())
     project.folder.mkdir()
     (project.folder / "best.txt").touch()
-    model = Model(name="reads", entrypoint="reads")
+    model = Model(name="reads", entrypoint="reads", traced_with=("torch==1.0",))
     repo = stored(context.store, "a/reads", "def reads():\n    with open('best.txt') as file:\n        ...\n", model)
     project.write_lock(Lock(repos=(repo,)))
     before = Path.cwd()
@@ -132,6 +142,8 @@ def test_verify_loads_where_the_inputs_of_the_project_are(tmp_path: Path) -> Non
         ("state-missing", "a/reads reads has no state to compare: what it returns holds no parameters")
     ]
     assert Path.cwd() == before
+    assert [message.partition(" is installed")[2] for message in warned] == [", the lock was traced with 1.0"]
+    assert not recwarn.list
 
 
 CACHES = """
