@@ -106,11 +106,15 @@ class Project:
         """Refuse early what could not be written after minutes of work.
 
         Raises:
-            StoreError: the folder, the manifest or the lock is read-only.
+            StoreError: the folder, the manifest or the lock is read-only, or not readable either.
         """
         for path in (self.folder, self.manifest, self.lock):
             if path.exists() and not os.access(path, os.W_OK):
-                raise StoreError(f"{path} is read-only", hint=f"chmod u+w {path}")
+                readable = os.access(path, os.R_OK)
+                raise StoreError(
+                    f"{path} {'is read-only' if readable else 'can neither be read nor written'}",
+                    hint=f"chmod u+{'w' if readable else 'rw'} {path}",
+                )
 
 
 def read_named_lock(path: Path) -> Lock:

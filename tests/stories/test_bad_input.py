@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.forge import Forge
-from tests.stories.conftest import HUBCONF, NET, Done, Run, state_dict
+from tests.stories.conftest import HUBCONF, NET, Done, Run, state_dict, told, without_privileges
 
 CONFLICT = """\
 version = 1
@@ -228,6 +228,16 @@ def test_refuses_a_read_only_project_before_any_work(added: Done, served: Forge,
 
     assert snapshot(project) == before
     assert len(served.requests) == asked
+
+
+def test_refuses_a_manifest_that_cannot_be_read(run: Run, project: Path) -> None:
+    (project / "hub.toml").touch(mode=0o000)
+
+    command = [*without_privileges(), sys.executable, "-m", "hublock", "lock"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+    shown = Done(told(done.stdout, project), told(done.stderr, project), done.returncode)
+    refused(shown, 7, "<project>/hub.toml can neither be read nor written", "chmod u+rw <project>/hub.toml")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.forge import Forge
-from tests.stories.conftest import Done, Run
+from tests.stories.conftest import Done, Run, without_privileges
 
 TRAIN = """\
 import os, subprocess, sys, torch, torch.distributed as dist, hublock
@@ -31,14 +31,6 @@ print(hublock.load("net", verify="state").layer.bias.tolist())
 """
 LOADED = 3.0
 """The sum of the biases of one model."""
-
-
-def without_privileges() -> list[str]:
-    """Return the command that makes mode bits count for root as well."""
-    if os.name != "posix" or os.geteuid() != 0:
-        return []
-    dropped = "-dac_override,-dac_read_search"
-    return ["setpriv", "--bounding-set", dropped, "--inh-caps", dropped]
 
 
 def make_read_only(folder: Path) -> None:
