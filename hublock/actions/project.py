@@ -49,7 +49,8 @@ class Project:
 
     def manifest_text(self) -> str:
         """Return the text of the manifest file, empty when there is none."""
-        return read_text(self.manifest) if self.manifest.exists() else ""
+        # an editor of Windows may have put a byte order mark first
+        return read_text(self.manifest).removeprefix("\ufeff") if self.manifest.exists() else ""
 
     def read_manifest(self, text: str | None = None) -> "Manifest":
         """Read the manifest, or ``text`` in its place.
@@ -64,7 +65,7 @@ class Project:
         if text is None:
             if not self.manifest.exists():
                 raise NotLocked(f"{self.folder} holds no {MANIFEST}", hint="hublock init")
-            text = read_text(self.manifest)
+            text = self.manifest_text()
         return parse_manifest(text, file=str(self.manifest), embedded=self.embedded)
 
     def read_lock(self) -> Lock:

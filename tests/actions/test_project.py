@@ -77,6 +77,14 @@ def test_under_an_installed_program_the_lock_is_searched_from_the_current_folder
     assert found(main) == found(tmp_path / "linked") == tmp_path / "here" / "hub.lock"
 
 
+def test_a_manifest_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "hub.toml").write_text('environment = "exact"\n', encoding="utf-8-sig")
+    project = Project.at(tmp_path)
+
+    assert project.read_manifest().environment == "exact"
+    assert project.manifest_text() == 'environment = "exact"\n'
+
+
 def test_a_lock_that_anybody_may_have_planted_is_not_found(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     mine = shared / "mine"
