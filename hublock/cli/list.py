@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hublock.cli.console import Console, size
 from hublock.cli.face import Face
+from hublock.errors import InputError
 
 if TYPE_CHECKING:
     from hublock.actions.offers import Offer
@@ -31,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
+    if arguments.reference is None and arguments.weights:
+        raise InputError("--weights needs a repository", hint="hublock list OWNER/REPO --weights")
     if arguments.reference is None:
         return _list_models(arguments, face)
     if arguments.weights:
