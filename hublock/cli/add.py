@@ -50,14 +50,14 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     if arguments.no_trace and not (arguments.url and arguments.entrypoints):
         raise InputError("--no-trace needs an entry point and its files", hint="add ENTRYPOINT --url URL")
     from hublock.actions.add import Wish, add_models
-    from hublock.core.arguments import parse_keyword, parse_word
+    from hublock.core.arguments import parse_keywords, parse_word
 
     wish = Wish(
         reference=arguments.reference,
         entrypoints=tuple(arguments.entrypoints),
         name=arguments.name,
         args=tuple(parse_word(text) for text in arguments.arg),
-        kwargs=dict(parse_keyword(text) for text in arguments.kwarg),
+        kwargs=parse_keywords(arguments.kwarg),
         allow_unreachable=arguments.allow_unreachable,
         tolerate=tuple(arguments.tolerate),
         inputs=tuple(arguments.input),

@@ -8,7 +8,7 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from hublock.errors import InputError
 
@@ -45,6 +45,21 @@ def parse_keyword(text: str) -> tuple[str, Value]:
     if not equals or not key.isidentifier():
         raise InputError(f"{text!r} is not a keyword argument", hint="write --kwarg NAME=VALUE or --kwarg NAME:=TEXT")
     return key, (encode(word) if forced else parse_word(word))
+
+
+def parse_keywords(texts: Iterable[str]) -> dict[str, Value]:
+    """Read every ``--kwarg``, each as :func:`parse_keyword` does.
+
+    Raises:
+        InputError: one of them is not a keyword argument, or two have the same name.
+    """
+    found: dict[str, Value] = {}
+    for text in texts:
+        key, value = parse_keyword(text)
+        if key in found:
+            raise InputError(f"--kwarg {key} is given twice", hint=f"write --kwarg {key}=VALUE once")
+        found[key] = value
+    return found
 
 
 def evaluate(value: Value, resolve_object: Callable[[str], object]) -> object:

@@ -262,6 +262,13 @@ def test_refuses_a_manifest_that_cannot_be_read(run: Run, project: Path) -> None
             "write --kwarg NAME=VALUE or --kwarg NAME:=TEXT",
         ),
         (
+            ("add", "someone/net", "net", "--kwarg", "width=1", "--kwarg", "width:=2"),
+            2,
+            "--kwarg width is given twice",
+            "write --kwarg width=VALUE once",
+        ),
+        (("list", "--weights"), 2, "--weights needs a repository", "hublock list OWNER/REPO --weights"),
+        (
             ("add", "someone/net", "net", "Net", "--name", "one"),
             2,
             "--name one cannot name 2 entry points",
