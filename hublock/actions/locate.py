@@ -1,8 +1,8 @@
 """Which lock and which store answer this process."""
 
+import os
 import site
 import sys
-import sysconfig
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -41,11 +41,10 @@ def lock_file(environ: Mapping[str, str]) -> Path:
 @cache
 def _is_installed(script: str) -> bool:
     """Tell whether a main script is an installed program, which lies where its installer put it."""
-    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
-    kinds = ("scripts", "stdlib", "platstdlib", "purelib", "platlib")
-    # Debian keeps libraries in folders that no scheme names
-    folders = [sysconfig.get_path(kind, scheme) for kind in kinds for scheme in schemes] + site.getsitepackages()
-    installed = {Path(folder).resolve() for folder in folders}
+    # sysconfig knows them too, but to ask it takes as long as to check a tree
+    folders = [Path(os.__file__).parent, *map(Path, site.getsitepackages()), Path(site.getusersitepackages())]
+    folders += [Path(base, name) for base in (sys.prefix, site.getuserbase()) for name in ("bin", "Scripts")]
+    installed = {folder.resolve() for folder in folders}
     # an installer may have linked the program into a folder on PATH
     places = {Path(script).absolute().parent.resolve(), Path(script).resolve().parent}
     return Path(sys.executable).parent.resolve() in places or any(
