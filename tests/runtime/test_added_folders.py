@@ -400,3 +400,27 @@ def test_a_compiled_model_imports_what_it_does_when_it_is_not_compiled(
         net = torchhub.run(repository, "model", [f"v{number}"], answers=shelf)
         compiled = torch.compile(net, backend="eager")
         assert compiled(torch.ones(1)).item() == net(torch.ones(1)).item() == number  # type: ignore[no-untyped-call]
+
+
+def test_a_vendored_package_is_not_the_installed_one_in_a_fresh_process_either(tmp_path: Path, shelf: Shelf) -> None:
+    hubconf = """
+        import os, sys
+        def model():
+            here = os.path.dirname(__file__)
+            sys.path[:0] = [os.path.join(here, "src"), os.path.join(here, "third")]
+            import net
+            return net.Net()
+    """
+    net = """
+        import tqdm
+        class Net:
+            word = tqdm.word
+            def late(self):
+                import tqdm
+                return tqdm.word
+    """
+    files = {"hubconf.py": hubconf, "src/net.py": net, "third/tqdm/__init__.py": "word = 'vendored'"}
+    repository = make_repository(tmp_path, files)
+    made = torchhub.run(repository, "model", answers=shelf)
+
+    assert in_a_fresh_process(repository, [made], "word") == ["vendored vendored"]
