@@ -23,9 +23,9 @@ class Stop:
         """End every transfer that watches."""
         with self._mutex:
             self._event.set()
-            calls = list(self._calls)
-        for call in calls:
-            call()
+            # none may come late: its thread could be waiting for something else by then
+            for call in self._calls:
+                call()
 
     def check(self) -> None:
         """End this transfer if it shall.

@@ -1,14 +1,16 @@
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from hublock.net.crew import FEW, make_calls
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from hublock.net.stopping import Stop
+from hublock.net.transport import HttpTransport
+from hublock.settings import Settings
 
 
 def test_what_calls_return_comes_in_their_order() -> None:
@@ -59,3 +61,26 @@ def test_after_a_failure_no_call_begins_and_those_under_way_may_be_ended() -> No
         make_calls(calls, most=FEW, on_failure=failed.set)
     assert failed.is_set()
     assert len(begun) < FEW + 1
+
+
+def test_who_has_left_is_not_given_up_any_more() -> None:
+    stop, inside, left, late = Stop(), threading.Event(), threading.Event(), []
+
+    class Slow(HttpTransport):
+        @contextmanager
+        def breakable(self) -> Iterator[Callable[[], None]]:
+            yield lambda: late.append(left.wait(0.1))
+            left.set()
+
+    def transfer() -> None:
+        with stop.ending(Slow(Settings(cache=Path("unused")))):
+            inside.set()
+            stop.sleep(30)
+
+    thread = threading.Thread(target=transfer)
+    thread.start()
+    assert inside.wait(30)
+    stop.set()
+    thread.join(30)
+    assert left.is_set()
+    assert late == [False]
