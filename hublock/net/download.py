@@ -128,11 +128,16 @@ class Downloader:
         return Fetched(url=wanted.url, digest=digest, size=size, path=self._store.place(digest))
 
     def _stored(self, wanted: Wanted, *, alone: bool = False) -> Fetched | None:
-        """Look in the store; what is damaged there is removed, by who is ``alone``: another may just have mended it."""
+        """Look in the store; what is damaged there is removed, by who is ``alone``: another may just have mended it.
+
+        Raises:
+            DigestMismatch: what is there is whole, and has another size than wanted.
+        """
         if wanted.digest is None or (path := self._store.blob(wanted.digest)) is None:
             return None
         try:
-            self._store.check_blob(wanted.digest, size=wanted.size, deep=False)
+            # not its size: a wrong one in one lock must not cost others a whole file
+            self._store.check_blob(wanted.digest, deep=False)
         except OfflineError:
             # who mends it has just removed it
             return None
@@ -141,7 +146,13 @@ class Downloader:
                 self._progress.warn(f"{error.message}; fetching it again")
                 self._store.discard(wanted.digest)
             return None
-        return Fetched(url=wanted.url, digest=wanted.digest, size=path.stat().st_size, path=path, came_from="store")
+        size = path.stat().st_size
+        if wanted.size not in (None, size):
+            raise DigestMismatch(
+                f"{redact(wanted.url)} is locked with {wanted.size} bytes, but {wanted.digest} has {size}",
+                hint="git restore hub.lock, then hublock sync",
+            )
+        return Fetched(url=wanted.url, digest=wanted.digest, size=size, path=path, came_from="store")
 
     def _mend(self, digest: Digest, size: int) -> None:
         """Make room for a file whose digest was learnt only now, if what the store has under its name is damaged."""

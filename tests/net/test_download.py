@@ -56,6 +56,15 @@ def test_a_damaged_file_of_the_store_is_fetched_again(bench: Bench) -> None:
     assert any("fetching it again" in line for line in bench.heard.lines)
 
 
+def test_a_whole_file_of_the_store_stays_though_a_lock_has_another_size_of_it(bench: Bench) -> None:
+    bench.forge.serve(URL, DATA)
+    path = bench.fetch(wanted()).path
+    with pytest.raises(DigestMismatch, match=f"^{URL} is locked with 7 bytes, but sha256:[0-9a-f]* has {len(DATA)}\n"):
+        bench.fetch(Wanted(url=URL, digest=sha256(DATA), size=7))
+    assert path.read_bytes() == DATA
+    assert len(bench.forge.requests) == 1
+
+
 CUTS = sorted({0, 1, len(DATA) // 2, len(DATA) - 1, *random.Random(3).sample(range(len(DATA)), 20)})
 
 
