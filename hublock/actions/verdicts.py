@@ -1,6 +1,7 @@
 """Whether what the lock says of pickles is what the stored bytes say: consent and loading depend on it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from hublock.actions.context import Context
@@ -13,11 +14,16 @@ from hublock.errors import IntegrityError
 
 
 def check_verdicts(lock: Lock, context: Context) -> Iterator[Finding]:
-    """Yield a finding for each verdict in ``lock`` that its file does not bear out; what is not stored is left out."""
+    """Yield a finding for each verdict in ``lock`` that its file does not bear out.
+
+    What is not stored, or cannot be read, is left out.
+    """
     for name, pickle, digest in _files(lock):
-        yield from _check(name, name, pickle, context.store.blob(digest))
+        with suppress(OSError):
+            yield from _check(name, name, pickle, context.store.blob(digest))
     for repo in lock.repos:
-        yield from _check_tree(repo, context)
+        with suppress(OSError):
+            yield from _check_tree(repo, context)
 
 
 def _files(lock: Lock) -> Iterator[tuple[str, Pickle, Digest]]:

@@ -29,6 +29,7 @@ from hublock.errors import (
     InvalidManifest,
     LoadError,
     NotLocked,
+    StoreError,
     UnlockedDownload,
 )
 
@@ -231,7 +232,7 @@ def _total(lock: Lock, context: Context) -> int:
 def _size(digest: Digest, context: Context) -> int:
     try:
         tree = context.store.tree(digest)
-    except IntegrityError:
+    except (IntegrityError, OSError):
         return 0
     return tree.listing.size if tree else 0
 
@@ -246,12 +247,15 @@ def _check_tree(name: str, digest: Digest, context: Context, *, deep: bool) -> t
     except IntegrityError as error:
         message = f"the stored tree of {name} is not the locked one: {error.message}"
         return Finding(rule="tree-damaged", subject=name, message=message, hint=error.hint or "hublock sync"), 0
+    except (StoreError, OSError) as error:
+        return _unreadable("tree-unreadable", name, error, context), 0
 
 
 def _check_file(name: str, digest: Digest, size: int, context: Context, *, deep: bool) -> Finding | None:
-    if context.store.blob(digest) is None:
-        return Finding(rule="file-missing", subject=name, message=f"{name} is not in the store", hint="hublock sync")
     try:
+        if context.store.blob(digest) is None:
+            message = f"{name} is not in the store"
+            return Finding(rule="file-missing", subject=name, message=message, hint="hublock sync")
         context.store.check_blob(digest, size=size, deep=deep)
     except IntegrityError as error:
         return Finding(
@@ -260,4 +264,12 @@ def _check_file(name: str, digest: Digest, size: int, context: Context, *, deep:
             message=f"the stored bytes of {name} are not the locked ones: {error.message}",
             hint=error.hint or "hublock sync",
         )
+    except (StoreError, OSError) as error:
+        return _unreadable("file-unreadable", name, error, context)
     return None
+
+
+def _unreadable(rule: Rule, name: str, error: StoreError | OSError, context: Context) -> Finding:
+    said = error.message if isinstance(error, StoreError) else f"{error.filename} cannot be read: {error.strerror}"
+    hint = f"chmod -R u+rwX {context.store.root}, or set HUBLOCK_CACHE_DIR to another folder"
+    return Finding(rule=rule, subject=name, message=f"{name} cannot be checked: {said}", hint=hint)

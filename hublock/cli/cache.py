@@ -100,6 +100,7 @@ def _list(_: argparse.Namespace, face: Face) -> int:
 
 def _verify(_: argparse.Namespace, face: Face) -> int:
     from hublock.actions.cache import check, everything
+    from hublock.core.findings import exit_code
 
     wrong = check(face.context)
     for error in wrong:
@@ -108,7 +109,7 @@ def _verify(_: argparse.Namespace, face: Face) -> int:
         held = [item for item in everything(face.context) if item.kind != "partial"]
         kinds = [counted(sum(item.kind == kind for item in held), kind) for kind in ("tree", "file")]
         face.console.done("Verified", f"{', '.join(kinds)}, {size(sum(item.size for item in held))}")
-    return wrong[0].exit_code if wrong else 0
+    return exit_code(error.exit_code for error in wrong)
 
 
 def _prune(arguments: argparse.Namespace, face: Face) -> int:

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from hublock.store.layout import Layout
 from tests.forge import Forge
 from tests.stories.conftest import PLAIN, Run
 from tests.stories.test_bad_input import snapshot
+from tests.stories.test_processes import without_privileges
 
 NET, BIG, BACKBONE = "https://example.org/net.pth", "https://example.org/big.pth", "https://example.org/backbone.bin"
 COMMIT = "cccccccccccccccccccccccccccccccccccccccc"
@@ -551,6 +554,25 @@ def test_tampering_is_caught(tampering: Tampering, scene: Scene, hub: Run) -> No
     assert tampering.hint in done.err, done
     assert (done.out, done.err.count("error: ")) == ("", done.err.count("   hint: ")), done
     assert snapshot(scene.project) == before
+
+
+def test_what_cannot_be_read_hides_nothing_else(scene: Scene) -> None:
+    def unprivileged(*words: str) -> str:
+        command = [*without_privileges(), sys.executable, "-m", "hublock", *words]
+        done = subprocess.run(command, cwd=scene.project, capture_output=True, text=True)
+        assert done.returncode == 3, done
+        assert f"{scene.blob} cannot be read: Permission denied" in done.stderr
+        assert "holds bytes of" in done.stderr
+        return done.stderr
+
+    scene.blob.chmod(0)
+    # of the two, the one that is found last
+    flip(scene.layout.blob(scene.lock.repos[0].models[0].inputs[0].digest), write)
+    unprivileged("cache", "verify")
+    scene.linked_tree.parent.parent.chmod(0)
+    said = unprivileged("verify", "--deep")
+    assert f"{NET} cannot be checked: " in said
+    assert "b/branch cannot be checked: " in said
 
 
 def test_what_nobody_touched_is_right_in_every_way(scene: Scene, hub: Run) -> None:
