@@ -206,7 +206,10 @@ def _differs(file: RemoteFile, context: Context, *, look: bool) -> bool:
         return False
     if found is not None or look:
         return found is not None
-    return not proven_same(file, context) and context.downloader().fetch(Wanted(url=file.url)).digest != file.digest
+    if proven_same(file, context) or context.downloader().fetch(Wanted(url=file.url)).digest == file.digest:
+        return False
+    # a mirror may have been the first to answer
+    return check_file(file, context, deep=True) is not None
 
 
 def _pinned(away: Collection[Move], snapshots: Mapping[str, Snapshot], context: Context) -> dict[str, Repo]:

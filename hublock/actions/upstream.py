@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hublock.actions.context import Context
@@ -17,6 +18,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
 from hublock.core.validators import claims
 from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
+from hublock.net.routes import passed_over
 from hublock.net.transport import Response
 
 MAX_ANSWER = 16 << 20
@@ -40,7 +42,7 @@ class RemoteFile:
 def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = False) -> list[Finding]:
     """Return every way in which the hosts no longer hold what ``lock`` names.
 
-    Sizes and the digests that hosts claim are compared; where a claim differs, and with ``deep`` always, the file is
+    Sizes and the digests that hosts claim are compared; where one differs, and with ``deep`` always, the file is
     fetched and hashed, and not kept. With ``deep``, the locked commits are fetched as well.
     """
     looks = at_once(lambda repo: look(repo, context, base=base), lock.repos, context)
@@ -91,10 +93,35 @@ def address(file: HuggingFaceFile) -> str:
 def check_file(file: RemoteFile, context: Context, *, deep: bool = False) -> Finding | None:
     """Say how the file at a URL differs from the locked one, if it does.
 
+    Where a mirror has it otherwise, or not at all, the next mirror and the origin are asked.
+
     Raises:
         TransferError: the host could not be reached, or refuses.
     """
-    with _head(file.url, context) as answer:
+    ways = context.transport.routes(file.url)
+    replaced: Finding | None = None
+    for number, way in enumerate(ways[:-1]):
+        try:
+            found = _check_route(file, context, number, deep=deep)
+        except TransferError as error:
+            reason = error.message
+        else:
+            if found is None:
+                return None
+            if found.rule == "upstream-file-replaced":
+                replaced = replace(found, message=found.message + way.by_mirror)
+            reason = found.message
+        context.progress.warn(passed_over(way, ways[number + 1], reason))
+    try:
+        return _check_route(file, context, len(ways) - 1, deep=deep)
+    except TransferError:
+        if replaced is None:
+            raise
+        return replaced
+
+
+def _check_route(file: RemoteFile, context: Context, route: int, *, deep: bool) -> Finding | None:
+    with _head(file.url, context, route) as answer:
         if answer.status in CONTENT_GONE:
             return _finding(
                 "upstream-file-gone",
@@ -104,16 +131,11 @@ def check_file(file: RemoteFile, context: Context, *, deep: bool = False) -> Fin
             )
         if answer.status >= 400:
             raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")
-        told = answer.headers.get("Content-Length", "")
-        size = int(told) if told.isdigit() else file.size
-        suspect = _claims_other(file, answer, context)
-    if size != file.size:
-        return _replaced(file, f"{size} bytes, not the locked {file.size}")
-    if deep or suspect:
-        found = _hash(file, context)
-        if found != file.digest:
-            return _replaced(file, f"bytes of {found}, not of the locked {file.digest}")
-    return None
+        suspect = _size(answer) not in (None, file.size) or _claims_other(file, answer, context)
+    served = _differing(file, context, route) if deep or suspect else None
+    if served is None:
+        return None
+    return _finding("upstream-file-replaced", file.url, f"{file.url} serves {served}", f"{UPDATE} {file.owner}")
 
 
 def proven_same(file: RemoteFile, context: Context) -> bool:
@@ -126,13 +148,18 @@ def proven_same(file: RemoteFile, context: Context) -> bool:
         return answer.status == 200 and claims(answer.headers).get("sha256") == file.digest.hex
 
 
-def _head(url: str, context: Context) -> Response:
-    answer = context.transport.open("HEAD", url)
+def _head(url: str, context: Context, route: int | None = None) -> Response:
+    answer = context.transport.open("HEAD", url, route=route)
     if answer.status not in HEAD_REFUSED:
         return answer
     answer.close()
     # some hosts answer GET alone; its body is left on the line
-    return context.transport.open("GET", url)
+    return context.transport.open("GET", url, route=route)
+
+
+def _size(answer: Response) -> int | None:
+    told = answer.headers.get("Content-Length", "")
+    return int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
 
 
 def _claims_other(file: RemoteFile, answer: Response, context: Context) -> bool:
@@ -147,18 +174,23 @@ def _claims_other(file: RemoteFile, answer: Response, context: Context) -> bool:
     return own.hexdigest() != told["md5"]
 
 
-def _hash(file: RemoteFile, context: Context) -> Digest:
+def _differing(file: RemoteFile, context: Context, route: int) -> str | None:
+    """Say what is served instead of the locked bytes, if something is; what answers HEAD need not know the file."""
     engine = hashlib.sha256()
-    with context.transport.open("GET", file.url) as answer:
+    with context.transport.open("GET", file.url, route=route) as answer:
         if answer.status != 200:
             raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")
+        size = _size(answer)
+        if size not in (None, file.size):
+            return f"{size} bytes, not the locked {file.size}"
         left = file.size
         for chunk in answer.chunks():
             engine.update(chunk)
             left -= len(chunk)
             if left < 0:
-                break
-    return Digest("sha256", engine.hexdigest())
+                return f"more than the locked {file.size} bytes"
+    found = Digest("sha256", engine.hexdigest())
+    return None if found == file.digest else f"bytes of {found}, not of the locked {file.digest}"
 
 
 def revision_commit(row: HuggingFaceFile, context: Context) -> str:
@@ -266,10 +298,6 @@ def of_failure(repo: Repo, error: HublockError) -> Finding:
         message = f"{repo.id} no longer names one commit: {error.message}"
         return _finding("upstream-tag-moved", repo.id, message, error.hint or f"{UPDATE} {repo.id}")
     return _unreachable(repo.id, error)
-
-
-def _replaced(file: RemoteFile, what: str) -> Finding:
-    return _finding("upstream-file-replaced", file.url, f"{file.url} serves {what}", f"{UPDATE} {file.owner}")
 
 
 def _unreachable(subject: str, error: HublockError) -> Finding:

@@ -575,6 +575,35 @@ def test_what_cannot_be_read_hides_nothing_else(scene: Scene) -> None:
     assert "b/branch cannot be checked: " in said
 
 
+def test_a_host_that_tells_another_size_than_it_serves_is_no_finding(scene: Scene, hub: Run) -> None:
+    # of HEAD alone
+    scene.forge.serve(NET, b"the weights of net", length=0, times=1)
+    done = hub("outdated")
+    assert (done.code, done.err) == (0, "hub.lock is up to date\n")
+
+
+def test_what_a_mirror_serves_otherwise_the_origin_is_asked_for(
+    forge: Forge, project: Path, store: Path, hub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
+    monkeypatch.delenv("HUBLOCK_MIRRORS", raising=False)
+    served = forge.serve(NET, b"the weights of net")
+    assert hub("add", "--url", f"{forge.url}example.org/net.pth", "--name", "net").code == 0
+    with Forge() as mirror:
+        monkeypatch.setenv("HUBLOCK_MIRRORS", f"{forge.url}={mirror.url}")
+        for data in (b"a page", b"THE WEIGHTS OF NET"):
+            mirror.serve(NET, data)
+            for words in (("verify", *ALL), ("outdated",), ("update", "net")):
+                done = hub(*words)
+                assert done.code == 0, (words, done)
+        assert f"warning: mirror {mirror.url}example.org/net.pth failed, asking the origin: " in hub("verify", *ALL).err
+        served.status = 503
+        done = hub("verify", *ALL)
+        assert done.code == 3
+        assert f"not of the locked sha256:<hex> by its mirror {mirror.url}example.org/net.pth\n" in done.err
+
+
 def test_what_nobody_touched_is_right_in_every_way(scene: Scene, hub: Run) -> None:
     hugging_face(scene)
     for words in ((), DEEP, UP, ALL, ("--against", "hub.lock")):
