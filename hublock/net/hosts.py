@@ -63,8 +63,10 @@ def archive_url(reference: Reference, commit: str) -> str | None:
     return f"{url}/archive/{commit}.zip"
 
 
-def fetch_archive(reference: Reference, commit: str, transport: Transport) -> Sequence[SourceFile]:
-    """Return the files of the zip archive that the host makes of ``commit``.
+def fetch_archive(
+    reference: Reference, commit: str, transport: Transport, *, route: int | None = None
+) -> Sequence[SourceFile]:
+    """Return the files of the zip archive that the host makes of ``commit``; ``route`` as in :meth:`Transport.open`.
 
     They prove nothing: use them only if they reproduce the digest of a lock. Hosts apply attributes (export-ignore,
     export-subst, eol) to archives, so the files of a few repositories differ from the commit's.
@@ -79,12 +81,15 @@ def fetch_archive(reference: Reference, commit: str, transport: Transport) -> Se
         raise TransferError(f"the host of {reference} offers no archives", lasting=True)
     with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
         path = Path(folder) / "archive.zip"
-        _download(url, path, transport)
-        return list(read_archive(path))
+        _download(url, path, transport, route)
+        try:
+            return list(read_archive(path))
+        except UnsafeArchive as error:
+            raise UnsafeArchive(f"{url}: {error.message}", hint=error.hint) from None
 
 
-def _download(url: str, path: Path, transport: Transport) -> None:
-    with transport.open("GET", url) as response, path.open("wb") as file:
+def _download(url: str, path: Path, transport: Transport, route: int | None) -> None:
+    with transport.open("GET", url, route=route) as response, path.open("wb") as file:
         if response.status in (401, 403, 404):
             raise RepositoryNotFound(
                 f"{url} is not shown to us (HTTP {response.status})", hint="check the name, or set GITHUB_TOKEN"
@@ -97,3 +102,7 @@ def _download(url: str, path: Path, transport: Transport) -> None:
             if size > MAX_ARCHIVE:
                 raise UnsafeArchive(f"{url} sends more than {MAX_ARCHIVE} bytes")
             file.write(chunk)
+    # as a host that limits visitors, or a network that wants a login, answers
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            raise TransferError(f"{url} answers with something that is no zip archive", hint="try later")

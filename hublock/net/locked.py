@@ -7,9 +7,10 @@ from hublock.core.digest import Digest
 from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile, digest_of
-from hublock.errors import RemoteError, RepositoryNotFound, TransferError, TreeMismatch
+from hublock.errors import RemoteError, RepositoryNotFound, TransferError, TreeMismatch, UnsafeArchive
 from hublock.net.git import open_remote
 from hublock.net.hosts import archive_url, fetch_archive
+from hublock.net.routes import passed_over
 from hublock.net.transport import Transport
 
 
@@ -31,8 +32,15 @@ def fetch_locked(
         remote = open_remote(reference, transport, base=base, progress=progress)
         files = remote.fetch(commit, progress=progress).files
     except (RepositoryNotFound, TransferError) as refused:
-        files, what = _archive(reference, commit, transport, refused, progress), archive_url(reference, commit)
-        advice = refused.hint
+        what, advice = archive_url(reference, commit), refused.hint
+        if what is None:
+            raise
+        progress.note(f"{refused.message}; trying the archive of the commit")
+        try:
+            files = _archive(reference, commit, digest, transport, progress)
+        except RemoteError as error:
+            refused.message += f"; and {error.message}"
+            raise refused from None
     else:
         what, advice = f"commit {commit} of {reference.location}", "hublock update moves the pin, if you trust it"
     found = digest_of(files)
@@ -42,10 +50,17 @@ def fetch_locked(
 
 
 def _archive(
-    reference: Reference, commit: str, transport: Transport, refused: RemoteError, progress: Progress
+    reference: Reference, commit: str, digest: Digest, transport: Transport, progress: Progress
 ) -> Sequence[SourceFile]:
-    progress.note(f"{refused.message}; trying the archive of the commit")
-    try:
-        return fetch_archive(reference, commit, transport)
-    except RemoteError:
-        raise refused from None
+    """Return the files of the archive; a mirror of it that has others than those of ``digest`` is passed over."""
+    ways = transport.routes(archive_url(reference, commit) or "")
+    for number, way in enumerate(ways[:-1]):
+        try:
+            files = fetch_archive(reference, commit, transport, route=number)
+            if digest_of(files) == digest:
+                return files
+            reason = "it has another tree than the locked one"
+        except (RemoteError, UnsafeArchive) as error:
+            reason = error.message
+        progress.warn(passed_over(way, ways[number + 1], reason))
+    return fetch_archive(reference, commit, transport, route=len(ways) - 1)

@@ -12,6 +12,7 @@ from hublock.errors import RefNotFound, RepositoryNotFound, TransferError, TreeM
 from hublock.net.hosts import archive_url, fetch_archive, git_url, moved
 from hublock.net.locked import fetch_locked
 from hublock.net.transport import HttpTransport
+from hublock.settings import Settings
 from tests.forge import Executable, Forge, ForgeRepo, Gitlink, Link
 from tests.net import packs
 from tests.net.archives import HUBCONF, archive, below
@@ -79,8 +80,10 @@ def repo(forge: Forge) -> ForgeRepo:
     return forge.repo("someone/model", FILES)
 
 
-def locked(forge: Forge, commit: str, digest: Digest, text: str = "someone/model") -> list[SourceFile]:
-    transport = HttpTransport(forge.settings())
+def locked(
+    forge: Forge, commit: str, digest: Digest, text: str = "someone/model", settings: Settings | None = None
+) -> list[SourceFile]:
+    transport = HttpTransport(settings or forge.settings())
     reference = Reference.parse(text)
     return list(fetch_locked(reference, commit, digest, transport, base=Path("/"), progress=Progress()))
 
@@ -144,6 +147,31 @@ def test_when_both_are_refused_git_is_named(forge: Forge, repo: ForgeRepo, refus
         locked(forge, commit, digest)
     assert caught.value.message.startswith("github.com ")
     assert "GITHUB_TOKEN" in (caught.value.hint or "")
+
+
+def test_a_web_page_in_place_of_the_archive_is_named_beside_what_git_said(forge: Forge, repo: ForgeRepo) -> None:
+    commit, digest = pin(forge)
+    repo.refuse = 429
+    url = f"https://codeload.github.com/someone/model/zip/{commit}"
+    forge.serve(url, b"<html>log in</html>")
+    with pytest.raises(TransferError) as caught:
+        locked(forge, commit, digest)
+    assert "429" in caught.value.message
+    assert caught.value.message.endswith(f"; and {url} answers with something that is no zip archive")
+
+
+def test_a_mirror_without_the_archive_is_passed_over(forge: Forge, repo: ForgeRepo) -> None:
+    commit, digest = pin(forge)
+    repo.refuse = 429
+    forge.serve(f"https://mirror.org/someone/model/zip/{commit}", b"<html>log in</html>")
+    forge.serve(f"https://other.org/someone/model/zip/{commit}", archive([HUBCONF]))
+    host = "https://codeload.github.com/"
+    first, second = (
+        f"{host}{path}={forge.url}{to}" for path, to in (("someone/", "mirror.org/someone/"), ("", "other.org/"))
+    )
+    settings = forge.settings(HUBLOCK_MIRRORS=f"{first} {second} {forge.mirrors}")
+    assert digest_of(locked(forge, commit, digest, settings=settings)) == digest
+    assert [len(forge.seen(name)) for name in ("mirror.org", "other.org", "codeload.github.com")] == [1, 1, 1]
 
 
 def test_a_host_without_archives_is_named_for_git(forge: Forge) -> None:
