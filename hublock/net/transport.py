@@ -1,8 +1,10 @@
 """HTTP as the rooms above need it: mirrors, redirects, credentials and time limits in one place, one kind of error."""
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import pairwise
 from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 from urllib.parse import unquote, urlsplit
@@ -156,37 +158,53 @@ class HttpTransport:
             TransferError: there was no answer, or asking is refused: plain http, too many redirects.
         """
         ways = self.routes(url)
-        for number in range(len(ways) - 1 if route is None else 0):
+        ask = partial(self._open, method, headers, body, ways)
+        return self._first_good(ways if route is None else ways[route : route + 1], ask)[1]
+
+    def _first_good(self, ways: Sequence[Route], ask: Callable[[Route], Response]) -> tuple[Route, Response]:
+        """Return the first good answer that ``ask`` gets by one of ``ways``, else the last one, and its way."""
+        for way, following in pairwise(ways):
             try:
-                response = self._open(method, url, headers, body, number)
+                response = ask(way)
             except TransferError as error:
                 reason = error.message
             else:
                 if response.status < 400:
-                    return response
+                    return way, response
                 # what a mirror does not have is not yet what there is not
                 response.close()
                 reason = f"it answers with status {response.status}"
-            self._progress.warn(passed_over(ways[number], ways[number + 1], reason))
-        return self._open(method, url, headers, body, len(ways) - 1 if route is None else route)
+            self._progress.warn(passed_over(way, following, reason))
+        return ways[-1], ask(ways[-1])
 
-    def _open(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, route: int) -> Response:
-        here = self.routes(url)[route]
-        check(here)
-        trusted = True
-        for _ in range(MAX_REDIRECTS + 1):
-            response = Response(self._ask(method, here, headers, body, trusted=trusted), here.origin)
-            if response.status not in REDIRECTS:
-                return response
+    def _open(
+        self, method: str, headers: Mapping[str, str], body: bytes | None, ways: Sequence[Route], way: Route
+    ) -> Response:
+        """Ask by one of ``ways``, and of where it redirects by ways as far from the first, or farther."""
+        here, trusted = way, True
+        response = self._answer(method, headers, body, here, trusted, here)
+        hops = 0
+        while response.status in REDIRECTS:
             response.close()
-            following = self._follow(here, response.status, response.headers.get("Location"), method, route)
-            check(following)
-            trusted = trusted and same_origin(here.owner, following.owner)
-            here = following
-        raise TransferError(f"{redact(url)} redirects more than {MAX_REDIRECTS} times", lasting=True)
+            if hops == MAX_REDIRECTS:
+                raise TransferError(f"{redact(way.origin)} redirects more than {MAX_REDIRECTS} times", lasting=True)
+            hops += 1
+            following = self._follow(here, response.status, response.headers.get("Location"), method, ways.index(way))
+            ask = partial(self._answer, method, headers, body, here, trusted)
+            there, response = self._first_good(following, ask)
+            here, trusted = there, trusted and same_origin(here.owner, there.owner)
+        return response
 
-    def _follow(self, here: Route, status: int, location: str | None, method: str, route: int) -> Route:
-        """Return where the redirect from ``here`` leads."""
+    def _answer(
+        self, method: str, headers: Mapping[str, str], body: bytes | None, before: Route, trusted: bool, way: Route
+    ) -> Response:
+        """Ask by ``way``, to which ``before`` led; credentials are for who is ``trusted`` and of the same origin."""
+        check(way)
+        trusted = trusted and same_origin(before.owner, way.owner)
+        return Response(self._ask(method, way, headers, body, trusted=trusted), way.origin)
+
+    def _follow(self, here: Route, status: int, location: str | None, method: str, route: int) -> Sequence[Route]:
+        """Return the ways to where the redirect from ``here`` leads."""
         if not location:
             raise TransferError(f"{redact(here.origin)} redirects ({status}) to nowhere", lasting=True)
         if method not in ("GET", "HEAD") and status not in (307, 308):
@@ -196,9 +214,9 @@ class HttpTransport:
         except ValueError:
             raise TransferError(f"{redact(here.origin)} redirects to something that is no URL", lasting=True) from None
         if here.rule and same_origin(here.url, target):
-            return Route(url=target, rule=here.rule)
+            return (Route(url=target, rule=here.rule),)
         ways = self.routes(target)
-        return ways[min(route, len(ways) - 1)]
+        return ways[min(route, len(ways) - 1) :]
 
     def _ask(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None, *, trusted: bool) -> Body:
         sent = {"Accept-Encoding": "identity", **headers}

@@ -51,6 +51,18 @@ def test_follows_a_redirect_to_another_host_through_the_mirrors(forge: Forge) ->
         assert response.url.startswith("https://objects.githubusercontent.com/")
 
 
+@pytest.mark.parametrize("dead", [True, False])
+def test_where_a_redirect_leads_the_origin_is_asked_if_a_mirror_fails(forge: Forge, dead: bool) -> None:
+    with Forge() as origin, Forge() as mirror:
+        forge.serve("https://a.org/x", redirect_to=f"{origin.url}b.org/x")
+        origin.serve("https://b.org/x", b"body")
+        mirrors = f"{forge.mirrors} {origin.url}={'http://127.0.0.1:9/' if dead else mirror.url}"
+        heard = Heard()
+        assert get(HttpTransport(forge.settings(HUBLOCK_MIRRORS=mirrors), progress=heard), "https://a.org/x") == b"body"
+    assert len(heard.lines) == 1
+    assert "/b.org/x failed, asking the origin: " in heard.lines[0]
+
+
 def test_a_whole_answer_leaves_the_connection_open_for_the_next() -> None:
     peers = set()
 
