@@ -10,7 +10,7 @@ from pathlib import Path
 from hublock.actions.consent import demand
 from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
-from hublock.actions.pin import Pinned, check_claim, fetch_pinned, pin, repository, scan_file
+from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, scan_file, warn_if_odd
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
@@ -147,7 +147,7 @@ class FetchingAnswers:
             fetched = self._context.downloader().fetch(wanted)
             check_prefix(url, fetched.digest, hash_prefix)
             if known is None:
-                check_claim(url, fetched.digest, self._context)
+                warn_if_odd(fetched, self._context)
             pickle = known.pickle if known else scan_file(fetched.path)
             self._demand_consent(url, pickle)
             self._weights[url] = Weights(url=url, digest=fetched.digest, size=fetched.size, pickle=pickle)

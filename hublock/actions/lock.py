@@ -11,7 +11,7 @@ from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.merge import recover
 from hublock.actions.offers import recall, remember
-from hublock.actions.pin import Pinned, check_claim, pin_once, scan_file
+from hublock.actions.pin import Pinned, pin_once, scan_file, warn_if_odd
 from hublock.actions.project import Project, read_text
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.actions.trace import TraceOptions, called, trace_model
@@ -214,7 +214,7 @@ def _named(
     fetched = context.downloader().fetch_all([Wanted(url=item.url, digest=digests.get(item.url)) for item in missing])
     found = []
     for item, got in zip(missing, fetched, strict=True):
-        check_claim(item.url, got.digest, context)
+        warn_if_odd(got, context)
         pickle = scan_file(got.path)
         agreed = demand(item, item.url, pickle, allow=allow_pickle)
         weights = NamedWeights(name=item.name, url=item.url, digest=got.digest, size=got.size, pickle=pickle)

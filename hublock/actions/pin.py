@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
-from hublock.core.digest import Digest
 from hublock.core.hubconf import Hubconf
 from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
 from hublock.core.pickles import scan
 from hublock.core.reference import Reference
 from hublock.errors import OfflineError, TreeMismatch
+from hublock.net.download import Fetched
 from hublock.net.git import Remote, Resolved, Snapshot, open_remote
 from hublock.net.locked import fetch_locked
 from hublock.runtime.repository import Repository
@@ -22,6 +22,9 @@ from hublock.store.store import StoredTree
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".t7", ".model", ".weights")
 """Endings of files in a tree that are looked at as checkpoints; one with another name is judged when it is loaded."""
 _CLAIMED = re.compile(r"-([0-9a-f]{8,64})\.[^/]*$")
+_BEGINNING = 256
+"""Bytes of a file that are looked at."""
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,11 +155,21 @@ def scan_file(path: Path) -> Pickle:
         return scan(file)
 
 
-def check_claim(url: str, digest: Digest, context: Context) -> None:
-    """Warn of a file whose name claims another digest (``…-1a2b3c4d.pth``, PyTorch Hub's convention)."""
+def warn_if_odd(fetched: Fetched, context: Context) -> None:
+    """Warn of a new file that is empty, a web page, or named for another digest than its own.
+
+    Names such as ``…-1a2b3c4d.pth`` claim a digest by PyTorch Hub's convention.
+    """
+    url = fetched.url
     claim = _CLAIMED.search(urlsplit(url).path)
-    if claim and not digest.hex.startswith(claim[1]):
-        context.progress.warn(f"{url} is named for {claim[1]} but hashes to {digest.hex[:16]}…")
+    if claim and not fetched.digest.hex.startswith(claim[1]):
+        context.progress.warn(f"{url} is named for {claim[1]} but hashes to {fetched.digest.hex[:16]}…")
+    with fetched.path.open("rb") as file:
+        beginning = file.read(_BEGINNING)
+    if not beginning:
+        context.progress.warn(f"{url} is empty, and locked as it is")
+    elif _PAGE.match(beginning):
+        context.progress.warn(f"{url} answers with a web page, which is locked as it is")
 
 
 def repository(repo: Repo, tree: StoredTree) -> Repository:

@@ -92,6 +92,28 @@ def test_a_file_whose_name_claims_other_bytes_is_told(forge: Forge, run: Run, na
     assert (done.code, claim in done.err) == (0, "0123abcd" in url), done
 
 
+@pytest.mark.parametrize(
+    ("data", "warning"),
+    [
+        (b"", "warning: https://example.org/own.bin is empty, and locked as it is\n"),
+        (
+            b"\n<!DOCTYPE html>\n<title>log in</title>",
+            "warning: https://example.org/own.bin answers with a web page, which is locked as it is\n",
+        ),
+        (b"<htmlx", ""),
+    ],
+    ids=["empty", "page", "neither"],
+)
+def test_a_file_that_is_hardly_meant_is_told(
+    forge: Forge, hub: Run, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, warning: str
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
+    forge.serve("https://example.org/own.bin", data)
+    done = hub("add", "--url", "https://example.org/own.bin", "--name", "own")
+    assert (done.code, done.err.partition("   Locked")[0]) == (0, warning)
+
+
 def test_removing_a_model_takes_it_out_of_both_files(added: Done, run: Run, project: Path) -> None:
     assert str(run("remove", "net")) == "exit 0\n--- stdout\n--- stderr\n  Removed net\n"
     assert (project / "hub.toml").read_text().strip() == ""
