@@ -58,7 +58,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
 
     Raises:
         InvalidReference: the reference follows none of the spellings.
-        InputError: a name is taken or none, or the reference means two things.
+        InputError: a name is taken or none, the reference means two things, or a declared URL is none.
         RefNotFound: the word behind the colon is neither ref nor entry point.
         EntrypointNotFound: the repository has no such entry point.
         HublockError: whatever locking raises; neither file was touched.
@@ -66,6 +66,8 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
     refuse_tokens(repr(wish), "what is to be added", context)
     if wish.name:
         _check_name(wish.name)
+    for url in wish.urls:
+        _check_url(url, context)
     with changing(project, context):
         text = project.manifest_text()
         manifest, lock = project.read_manifest(text), project.read_lock()
@@ -105,13 +107,8 @@ def add_weights(
         UnsafePickle: it is a pickle that names more than tensors.
         HublockError: whatever locking raises of models that were not locked yet.
     """
-    if not url.lower().startswith(("http://", "https://")):
-        raise InputError(f"{url!r} is not an http or https URL", hint="hublock add --url https://… --name NAME")
     _check_name(name)
-    try:
-        check(context.transport.routes(url)[0])
-    except TransferError as error:
-        raise InputError(error.message, hint=error.hint) from None
+    _check_url(url, context)
     with changing(project, context):
         text = project.manifest_text()
         manifest, lock = project.read_manifest(text), project.read_lock()
@@ -161,6 +158,18 @@ def _wanted(wish: Wish, repo: str, manifest: Manifest, project: Project) -> tupl
 
 def _check_name(name: str) -> None:
     fields.name(Cell(name, Source(file="--name", refusal=InputError, hint="hublock add … --name NAME")))
+
+
+def _check_url(url: str, context: Context) -> None:
+    """Refuse, before anybody is asked, a URL that is never fetched or that no lock can hold."""
+    hint = "hublock add … --url https://…, with %20 for a space"
+    if not url.lower().startswith(("http://", "https://")):
+        raise InputError(f"{url!r} is not an http or https URL", hint=hint)
+    fields.url(Cell(url, Source(file="--url", refusal=InputError, hint=hint)))
+    try:
+        check(context.transport.routes(url)[0])
+    except TransferError as error:
+        raise InputError(error.message, hint=error.hint or hint) from None
 
 
 def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:

@@ -282,7 +282,7 @@ def test_refuses_a_manifest_that_cannot_be_read(run: Run, project: Path) -> None
             ("add", "--url", "backbone.bin", "--name", "x"),
             2,
             "'backbone.bin' is not an http or https URL",
-            "hublock add --url https://… --name NAME",
+            "hublock add … --url https://…, with %20 for a space",
         ),
         (
             ("sync", "--from-bundle", "out.tar"),
@@ -293,8 +293,8 @@ def test_refuses_a_manifest_that_cannot_be_read(run: Run, project: Path) -> None
         (
             ("add", "--url", "https://me:secret@example.org/x", "--name", "x"),
             2,
-            "a URL at example.org holds a user name or password, which must not enter a lock",
-            "put the credentials into ~/.netrc",
+            "--url: the URL holds a user name or password",
+            "put credentials into ~/.netrc, never into a URL",
         ),
     ],
 )
@@ -310,6 +310,19 @@ def test_refuses_a_wrong_command(
     else:
         refused(done, code, sentence, hint)
     assert snapshot(project) == before
+
+
+@pytest.mark.parametrize(
+    "url", ["notaurl", "https://example.org/x y.pth", "https://example.org/x\n", "HTTPS://a.org/x"]
+)
+@pytest.mark.parametrize("words", [("--name", "x"), ("someone/net", "net", "--no-trace")], ids=["own", "model"])
+def test_a_url_that_no_lock_can_hold_is_refused_before_anybody_is_asked(
+    forge: Forge, project: Path, hub: Run, monkeypatch: pytest.MonkeyPatch, url: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(project)
+    done = hub("add", *words, "--url", url)
+    assert (done.code, done.err.splitlines()[-1]) == (2, "   hint: hublock add … --url https://…, with %20 for a space")
+    assert (forge.requests, snapshot(project)) == ([], {})
 
 
 def test_another_lock_is_no_project(added: Done, run: Run, project: Path) -> None:
