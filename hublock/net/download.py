@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlparse
 
 from hublock.core.digest import Digest
 from hublock.core.progress import Progress
@@ -163,7 +163,8 @@ class Downloader:
         """Copy the file from the other cache, if it is there under its own name and has the right bytes."""
         if self._adopt_from is None or wanted.digest is None:
             return None
-        candidate = self._adopt_from / (unquote(urlsplit(wanted.url).path).rpartition("/")[2] or "-")
+        # as torch.hub names it: not decoded, and without parameters (`;v=2`), which urlsplit would keep
+        candidate = self._adopt_from / (urlparse(wanted.url).path.rpartition("/")[2] or "-")
         with suppress(OSError, DigestMismatch):
             size = candidate.stat().st_size
             if wanted.size not in (None, size):

@@ -491,6 +491,12 @@ def test_a_file_of_another_cache_is_adopted_if_its_bytes_are_right(bench: Bench,
     assert not fetched.path.samefile(checkpoints / "net-1a2b3c4d.pth")
 
 
+def test_a_file_of_another_cache_has_the_name_that_torch_hub_gives_it(bench: Bench, tmp_path: Path) -> None:
+    url = "https://a.org/a%20b.pth;v=2?x=1"
+    (tmp_path / "a%20b.pth").write_bytes(DATA)
+    assert bench.fetch(Wanted(url=url, digest=sha256(DATA)), adopt_from=tmp_path).came_from == "cache"
+
+
 @pytest.mark.parametrize("content", [OTHER, DATA[:-1], b""])
 def test_a_wrong_file_of_another_cache_is_passed_over(bench: Bench, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "net-1a2b3c4d.pth").write_bytes(content)
