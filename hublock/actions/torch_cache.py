@@ -119,6 +119,7 @@ def _left_out(lock: Lock) -> Iterator[str]:
         for model in repo.models:
             yield from (f"{file.url} names no file" for file in model.weights if not _file_name(file.url))
             yield from (f"{file.file} of {file.repo} is Hugging Face's" for file in model.hf)
+    yield from (f"{file.url} names no file" for file in lock.weights if not _file_name(file.url))
 
 
 def _on_github(repo: Repo) -> bool:

@@ -85,12 +85,14 @@ def test_files_that_torch_hub_has_no_place_for_are_named(store: Store, tmp_path:
     lock = Lock(
         repos=(
             replace(repo(store, "a/one:v1"), models=(Model(name="a", entrypoint="a", weights=(bare,), hf=(file,)),)),
-        )
+        ),
+        weights=(named(store, "https://example.org/own/", b"own"),),
     )
 
     assert write_torch_cache(lock, store, tmp_path / "torch").left_out == (
         "https://example.org/files/ names no file",
         "a.bin of o/n is Hugging Face's",
+        "https://example.org/own/ names no file",
     )
 
 
