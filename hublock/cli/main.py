@@ -62,6 +62,8 @@ exit codes:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
+    from hublock import __version__
+
     parser = argparse.ArgumentParser(
         prog="hublock",
         description="The reproducibility lockfile for PyTorch Hub.",
@@ -69,7 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--version", action="version", version=f"hublock {__version__}", help="print the version and exit"
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--project", metavar="PATH", type=Path, help="the project folder (default: search upward)")
     volume = common.add_mutually_exclusive_group()
@@ -91,13 +95,6 @@ def build_parser() -> argparse.ArgumentParser:
         module.configure(command)
         command.set_defaults(run=module.run)
     return parser
-
-
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from hublock import __version__
-
-        parser.exit(message=f"hublock {__version__}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

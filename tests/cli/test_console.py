@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+import hublock
 from hublock.cli.console import Console, counted, size
+from hublock.cli.main import main
 from hublock.errors import StaleLock
 
 
@@ -107,3 +109,10 @@ def test_sizes_read_well(count: int, text: str) -> None:
 
 def test_counts_read_well() -> None:
     assert (counted(1, "file"), counted(0, "tree")) == ("1 file", "0 trees")
+
+
+def test_the_version_is_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr() == (f"hublock {hublock.__version__}\n", "")
