@@ -1,6 +1,7 @@
 """What a user set outside the project: a frozen value built from a mapping, never from the environment itself."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import starmap
@@ -10,6 +11,8 @@ from typing import Self
 from hublock.errors import InputError
 
 DEFAULT_JOBS = 8
+LONGEST_SHOWN = 20
+"""Characters of a wrong number that a message repeats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +49,7 @@ class Settings:
             cache=_expanded(cache, environ).absolute() if cache else _default_cache(),
             project=Path(project).absolute() if project else None,
             mirrors=tuple(sorted(merged.items(), key=lambda pair: (-len(pair[0]), pair[0]))),
-            jobs=_jobs(environ.get("HUBLOCK_JOBS")),
+            jobs=_jobs(environ.get("HUBLOCK_JOBS", "")),
             mmap=environ.get("HUBLOCK_MMAP", "1") != "0",
             torch_home=_torch_home(environ),
             tokens=_tokens(environ),
@@ -87,11 +90,22 @@ def _rule(source: str, target: str) -> tuple[str, str]:
     return f"{scheme}://{host}".lower() + slash + path, target
 
 
-def _jobs(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_JOBS
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise InputError(f"HUBLOCK_JOBS is {text!r}, not a whole number above 0", hint="export HUBLOCK_JOBS=8")
+def _jobs(text: str) -> int:
+    try:
+        return count(text) if text else DEFAULT_JOBS
+    except ValueError as error:
+        raise InputError(f"HUBLOCK_JOBS: {error}", hint="export HUBLOCK_JOBS=8") from None
+
+
+def count(text: str) -> int:
+    """Read how many downloads run at once.
+
+    Raises:
+        ValueError: the text is no such number.
+    """
+    if not re.fullmatch(r"0*[1-9][0-9]{0,3}", text):
+        shown = text if len(text) < LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+        raise ValueError(f"{shown!r} is not a whole number from 1 to 9999")
     return int(text)
 
 

@@ -25,8 +25,9 @@ def test_mirrors_are_read_longest_first_and_override_the_config_file() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("HUBLOCK_JOBS", "0", "HUBLOCK_JOBS is '0', not a whole number above 0"),
-        ("HUBLOCK_JOBS", "many", "HUBLOCK_JOBS is 'many', not a whole number above 0"),
+        ("HUBLOCK_JOBS", "0", "HUBLOCK_JOBS: '0' is not a whole number from 1 to 9999"),
+        ("HUBLOCK_JOBS", "many", "HUBLOCK_JOBS: 'many' is not a whole number from 1 to 9999"),
+        ("HUBLOCK_JOBS", "9" * 5000, f"HUBLOCK_JOBS: '{'9' * 20}…' is not a whole number from 1 to 9999"),
         ("HUBLOCK_MIRRORS", "https://a/", "HUBLOCK_MIRRORS holds 'https://a/', which is not FROM=TO"),
         (
             "HUBLOCK_MIRRORS",
@@ -41,6 +42,11 @@ def test_what_a_variable_cannot_hold_is_refused(name: str, value: str, message: 
 
     assert caught.value.message == message
     assert caught.value.hint
+
+
+def test_an_empty_number_of_jobs_is_none() -> None:
+    assert Settings.from_mapping({"HUBLOCK_JOBS": ""}).jobs == Settings.from_mapping({}).jobs == 8
+    assert Settings.from_mapping({"HUBLOCK_JOBS": "016"}).jobs == 16
 
 
 def test_tokens_belong_to_their_host_and_are_not_shown() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face
 from hublock.errors import NotLocked
+from hublock.settings import count
 
 if TYPE_CHECKING:
     from hublock.core.lockfile import Lock
@@ -40,9 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+    try:
+        return count(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(arguments: argparse.Namespace, face: Face) -> int:

@@ -82,7 +82,7 @@ def test_jobs_says_how_many_files_come_at_once(
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5", ""])
 def test_refuses_a_number_of_jobs_that_is_none(locked: Path, run: Run, jobs: str) -> None:
     done = run("sync", f"--jobs={jobs}")
-    assert (done.code, "is not a whole number above 0" in done.err) == (2, True)
+    assert (done.code, "is not a whole number from 1 to 9999" in done.err) == (2, True)
 
 
 def configure(clean_environment: Path, text: str) -> Path:
