@@ -159,11 +159,16 @@ def _configured_mirrors() -> dict[str, str]:
 
     path = Path(platformdirs.user_config_dir("hublock", appauthor=False)) / "config.toml"
     try:
-        mirrors = tomllib.loads(path.read_text(encoding="utf-8")).get("mirrors", {})
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}", hint=f"mend {path}") from None
+    mirrors = found.pop("mirrors", {})
+    if found:
+        raise InputError(
+            f"{path}: unknown key {next(iter(found))!r}", hint=f"write [mirrors] in {path}, and nothing else"
+        )
     if not isinstance(mirrors, dict) or not all(isinstance(value, str) for value in mirrors.values()):
         raise InputError(
             f"{path}: mirrors is not a table of URLs", hint='write "https://from/" = "https://to/" below it'

@@ -116,6 +116,7 @@ def test_the_environment_overrides_the_config_file(
     ("text", "said"),
     [
         ("[mirrors", "config.toml cannot be read"),
+        ('[mirror]\n"https://a/" = "https://b/"\n', "config.toml: unknown key 'mirror'"),
         ("mirrors = 3\n", "mirrors is not a table of URLs"),
         ("[mirrors]\na = 1\n", "mirrors is not a table of URLs"),
         ("mirrors = " + "[" * 5000, "config.toml cannot be read"),
