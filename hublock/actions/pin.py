@@ -21,7 +21,8 @@ from hublock.store.store import StoredTree
 
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".t7", ".model", ".weights")
 """Endings of files in a tree that are looked at as checkpoints; one with another name is judged when it is loaded."""
-_CLAIMED = re.compile(r"-([0-9a-f]{8,64})\.[^/]*$")
+_DATE = r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+_CLAIMED = re.compile(rf"-(?!{_DATE}[0-9]*\.)([0-9a-f]{{8,64}})\.[^/]*$")
 _BEGINNING = 256
 """Bytes of a file that are looked at."""
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
@@ -158,7 +159,7 @@ def scan_file(path: Path) -> Pickle:
 def warn_if_odd(fetched: Fetched, context: Context) -> None:
     """Warn of a new file that is empty, a web page, or named for another digest than its own.
 
-    Names such as ``…-1a2b3c4d.pth`` claim a digest by PyTorch Hub's convention.
+    Names such as ``…-1a2b3c4d.pth`` claim a digest by PyTorch Hub's convention; ``…-20240131.pth`` has a date instead.
     """
     url = fetched.url
     claim = _CLAIMED.search(urlsplit(url).path)
