@@ -6,7 +6,7 @@ from hublock.actions import moves
 from hublock.actions.context import Context
 from hublock.actions.moves import Move
 from hublock.actions.project import Project, read_named_lock
-from hublock.actions.upstream import check_files, of_failure
+from hublock.actions.upstream import check_files, of_failure, of_name
 from hublock.core.findings import Finding
 from hublock.errors import HublockError
 
@@ -17,7 +17,7 @@ class Outdated:
 
     moved: tuple[Move, ...]
     files: tuple[Finding, ...]
-    """Files with other bytes, and whatever is gone or could not be asked for."""
+    """Files with other bytes, and whatever is called otherwise, gone, or could not be asked for."""
 
 
 def outdated(project: Project, context: Context) -> Outdated:
@@ -30,7 +30,7 @@ def outdated(project: Project, context: Context) -> Outdated:
     lock = read_named_lock(project.lock)
     looks = moves.at_once(lambda repo: moves.look(repo, context, base=project.folder), lock.repos, context)
     away = tuple(seen for seen in looks if isinstance(seen, Move) and seen.trend != "same")
-    failed = [
-        of_failure(repo, seen) for repo, seen in zip(lock.repos, looks, strict=True) if isinstance(seen, HublockError)
-    ]
-    return Outdated(moved=away, files=(*failed, *check_files(lock, context)))
+    told: list[Finding] = []
+    for repo, seen in zip(lock.repos, looks, strict=True):
+        told += [of_failure(repo, seen)] if isinstance(seen, HublockError) else of_name(repo, seen)
+    return Outdated(moved=away, files=(*told, *check_files(lock, context)))

@@ -232,16 +232,21 @@ def _of_repo(repo: Repo, seen: Move | HublockError) -> Iterator[Finding]:
     if isinstance(seen, HublockError):
         yield of_failure(repo, seen)
         return
-    if seen.resolved.moved is not None:
-        name = str(seen.resolved.moved)
-        message = f"{repo.id} is called {name} by now, and its old name can be taken by anybody"
-        yield _finding("upstream-renamed", repo.id, message, f"write {name} in the manifest, then hublock lock")
+    yield from of_name(repo, seen)
     if seen.trend == "same":
         return
     if seen.resolved.ref != repo.ref:
         yield from _of_other_ref(repo, seen)
         return
     yield _moved(repo, seen)
+
+
+def of_name(repo: Repo, seen: Move) -> Iterator[Finding]:
+    """Say how a repository is called by now, if it is called otherwise."""
+    if seen.resolved.moved is not None:
+        name = str(seen.resolved.moved)
+        message = f"{repo.id} is called {name} by now, and its old name can be taken by anybody"
+        yield _finding("upstream-renamed", repo.id, message, f"write {name} in the manifest, then hublock lock")
 
 
 def _tree(repo: Repo, context: Context, base: Path) -> Finding | None:

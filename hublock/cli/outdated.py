@@ -19,6 +19,8 @@ WORDS = {
     "rewritten": "rewritten: the locked commit is not in its history",
     "retagged": "the tag was moved",
 }
+UPDATED = ("upstream-file-replaced", "upstream-revision-moved")
+"""Findings whose hint is an update as well."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,8 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
             face.console.data(finding.message)
         if not (found.moved or found.files):
             face.console.say(f"{face.project.lock.name} is up to date")
-        hints = ["hublock update NAME --dry-run"] if found.moved else [finding.hint for finding in found.files]
+        hints = ["hublock update NAME --dry-run"] if found.moved else []
+        hints += [finding.hint for finding in found.files if not (found.moved and finding.rule in UPDATED)]
         for hint in dict.fromkeys(hints):
             face.console.hint(hint)
     # a file with other bytes is news here, and an integrity failure only to who verifies

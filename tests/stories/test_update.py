@@ -291,6 +291,19 @@ def test_outdated_lists_the_rest_where_one_repository_is_gone(tagged: ForgeRepo,
     assert done.code == 2
     assert re.search(r"^b/branch .* 1 commit behind$", done.out, re.MULTILINE)
     assert "\na/tagged:v1 is gone: github.com does not show a/tagged" in done.out
+    assert re.fullmatch(r"   hint: hublock update NAME --dry-run\n   hint: check the name.*\n", done.err)
+
+
+def test_outdated_lists_what_is_called_otherwise_by_now(pinned: Forge, branch: ForgeRepo, hub: Run) -> None:
+    pinned.adopt("b/new", branch.path)
+    branch.renamed_to = "b/new"
+
+    done = hub("outdated")
+
+    assert (done.code, done.out) == (
+        1, "b/branch is called b/new by now, and its old name can be taken by anybody\n"
+    )  # fmt: skip
+    assert done.err.endswith("   hint: write b/new in the manifest, then hublock lock\n")
 
 
 def test_a_traced_model_is_traced_again_where_it_moves(added: Done, served: Forge, run: Run, project: Path) -> None:
