@@ -51,7 +51,7 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
         InputError: there is another file at ``path``, or no folder for it.
         OfflineError: something is not in the store; all of it is named.
         IntegrityError: something in the store is not what the lock says.
-        StoreError: ``path`` cannot be written.
+        StoreError: ``path`` cannot be written, or the store not be read.
     """
     if path.exists() and not (path.is_file() and bundle.may_replace(path)):
         raise InputError(f"{path} is no bundle, so it is not replaced by one", hint="hublock bundle ANOTHER.tar")
@@ -158,10 +158,17 @@ def _tree_file(path: Path, mode: str) -> bytes:
 def _add_file(file: BinaryIO, item: LockedFile, context: Context) -> int:
     path = context.store.blob(item.digest)
     assert path is not None
-    with path.open("rb", buffering=0) as stored:
-        pieces = iter(lambda: stored.read(CHUNK), b"")
-        _add(file, bundle.blob_name(item.digest), item.size, _hashed(pieces, item, str(path), hint="hublock sync"))
+    _add(file, bundle.blob_name(item.digest), item.size, _hashed(_pieces(path), item, str(path), hint="hublock sync"))
     return item.size
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb", buffering=0) as stored:
+            while piece := stored.read(CHUNK):
+                yield piece
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}", hint="hublock sync") from error
 
 
 def _hashed(pieces: Iterable[bytes], item: LockedFile, place: str, *, hint: str) -> Iterator[bytes]:

@@ -271,3 +271,17 @@ def test_a_bundle_repairs_a_damaged_store(filled: Path, elsewhere: Path, run: Ru
     assert run("verify", "--deep", cwd=elsewhere, **there(tmp_path)).code == 3
     assert run("sync", "--from-bundle", str(filled), cwd=elsewhere, **there(tmp_path)).code == 0
     assert run("verify", "--deep", cwd=elsewhere, **there(tmp_path)).code == 0
+
+
+def test_a_stored_file_that_cannot_be_read_is_named_and_not_the_bundle(
+    filled: Path, project: Path, store: Path, hub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
+    [blob] = [path for path in store.glob("v1/blobs/sha256/*/*") if path.stat().st_size == 8000]
+    blob.unlink()
+    # which reads as a broken disk does
+    blob.symlink_to("/proc/self/mem")
+    done = hub("bundle", "more.tar")
+    assert (done.code, "error: <store>/v1/blobs/" in done.err, " cannot be read: " in done.err) == (7, True, True)
+    assert not (project / "more.tar").exists()
