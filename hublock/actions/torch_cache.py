@@ -76,8 +76,9 @@ def write_torch_cache(lock: Lock, store: Store, torch_home: Path) -> Written:
             kept += [(item.name, _put_file(item, store, hub / "checkpoints" / item.name)) for item in files]
             _trust(hub / "trusted_list", [_owner_and_name(repo) for repo in lock.repos if _on_github(repo)])
     except OSError as error:
+        # of a copy that fails, `filename` is its source
         raise StoreError(
-            f"{error.filename or hub} cannot be written: {error.strerror}",
+            f"{error.filename2 or error.filename or hub} cannot be written: {error.strerror}",
             hint="set TORCH_HOME to a folder you can write",
         ) from error
     return Written(

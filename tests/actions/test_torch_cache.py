@@ -1,3 +1,4 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -219,3 +220,19 @@ def test_a_cache_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -
     with pytest.raises(StoreError, match=r"torch.* cannot be written") as caught:
         write_torch_cache(Lock(), store, tmp_path / "torch")
     assert "TORCH_HOME" in str(caught.value.hint)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a limit of POSIX stands for a full disk")
+def test_a_full_cache_is_named_and_not_what_is_copied_there(store: Store, tmp_path: Path) -> None:
+    import resource
+
+    lock = Lock(weights=(named(store, URL, bytes(100_000)),))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(StoreError) as caught:
+            write_torch_cache(lock, store, tmp_path / "torch")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.message.startswith(f"{tmp_path}/torch/hub/checkpoints/net-1a2b.pth.")
+    assert caught.value.message.endswith(" cannot be written: File too large")
