@@ -20,9 +20,8 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Lock, parse_lock
 from hublock.store.layout import Layout
 from tests.forge import Forge
-from tests.stories.conftest import PLAIN, Run
+from tests.stories.conftest import PLAIN, Run, without_privileges
 from tests.stories.test_bad_input import snapshot
-from tests.stories.test_processes import without_privileges
 
 NET, BIG, BACKBONE = "https://example.org/net.pth", "https://example.org/big.pth", "https://example.org/backbone.bin"
 COMMIT = "cccccccccccccccccccccccccccccccccccccccc"
