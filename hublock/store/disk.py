@@ -134,8 +134,14 @@ def own_name(path: Path) -> Path:
 
 @cache
 def host_name() -> str:
-    """Return eight hex digits that stand for this machine in file names."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """Return eight hex digits that stand, in file names, for where process numbers mean what they mean here.
+
+    That is this machine, and in a container no other one that calls itself the same (pid_namespaces(7)).
+    """
+    numbers = ""
+    with suppress(OSError):
+        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
 
 
 def inherited_mode(folder: Path) -> int:

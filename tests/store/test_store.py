@@ -435,6 +435,17 @@ def test_leftovers_of_killed_writers_go(store: Store) -> None:
     assert leftovers(store) == []
 
 
+def test_what_another_container_of_the_same_name_writes_is_not_taken_for_left_behind(store: Store) -> None:
+    # process numbers mean other processes there: this one is unknown here, and may be alive
+    other = [sys.executable, "-c", "from hublock.store.disk import host_name; print(host_name(), end='')"]
+    contained = subprocess.run(["unshare", "-rfp", *other], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folder = store.root / "v1" / "partial" / f"tree-{contained}-999999999-0"
+    folder.mkdir(parents=True)
+
+    Store(store.root).add_blob(b"y")
+    assert leftovers(store) == [folder.name]
+
+
 READ_ONLY = """
 mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 1
 DROPPED=-dac_override,-dac_read_search
