@@ -249,7 +249,7 @@ def test_what_is_declared_may_be_consented_to(forge: Forge, run: Run, project: P
 
     refused = run(*declare)
     assert refused.code == 6
-    assert "hint: hublock add someone/net net --allow-pickle, if you trust its author" in refused.err
+    assert "hint: hublock add someone/net net … --allow-pickle, if you trust its author" in refused.err
     agreed = run(*declare, "--allow-pickle")
 
     assert agreed.code == 0, agreed
