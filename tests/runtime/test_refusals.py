@@ -585,7 +585,6 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         "start",
         [
-            "p = spawn.Process(target=job); p.start(); p.join()",
             "ProcessPoolExecutor(1, spawn).submit(job).result()",
             "p = multiprocessing.get_context('forkserver').Process(target=job); p.start(); p.join()",
         ],

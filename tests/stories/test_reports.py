@@ -134,36 +134,15 @@ def test_against_another_lock_names_every_difference(pinned: Forge, project: Pat
     assert (missing.code, "there is no lock at nowhere.lock" in missing.err) == (4, True)
 
 
-def test_a_model_that_fails_to_load_proves_nothing(served: Forge, project: Path, run: Run, tmp_path: Path) -> None:
-    hubconf = f"""
-dependencies = ["torch"]
-import os, sys, torch
-def net():
-    print("what it prints is no finding")
-    if os.path.exists({str(tmp_path / "fails")!r}):
-        sys.exit(0)
-    return torch.nn.Linear(1, 1)
-"""
-    served.repo("someone/fails", {"hubconf.py": hubconf})
-    assert run("add", "someone/fails", "net", "--no-confirm").code == 0
-    (tmp_path / "fails").touch()
-
-    done = run("verify", "--load", "net", "--format", "json")
-
-    (finding,) = json.loads(done.out)["findings"]
-    assert (done.code, finding["rule"]) == (6, "load-failed")
-    assert finding["message"].startswith("net could not be loaded: its own code raised ")
-    assert finding["hint"] == "hublock lock --retrace net shows where"
-
-
-def test_a_model_that_fails_to_load_hides_nothing_that_is_found_of_others(
+def test_a_model_that_fails_to_load_proves_nothing_and_hides_nothing_that_is_found_of_others(
     added: object, served: Forge, project: Path, run: Run, tmp_path: Path
 ) -> None:
     hubconf = f"""
-import os, torch
+import os, sys, torch
 def broken(pretrained=False):
+    print("what it prints is no finding")
     if os.path.exists({str(tmp_path / "fails")!r}):
-        raise KeyError("boom")
+        sys.exit(0)
     return torch.nn.Linear(1, 1)
 def random():
     return torch.nn.Linear(1, 1)
@@ -181,6 +160,9 @@ def random():
 
     found = {finding["subject"]: finding["rule"] for finding in json.loads(done.out)["findings"]}
     assert (done.code, found) == (3, {"broken": "load-failed", "random": "state-missing", "net": "state-differs"})
+    failed = next(finding for finding in json.loads(done.out)["findings"] if finding["subject"] == "broken")
+    assert failed["message"].startswith("broken could not be loaded: its own code raised SystemExit")
+    assert failed["hint"] == "hublock lock --retrace broken shows where"
     done = run("verify", "--load", "net", "--load", "nets", "--format", "json")
     assert (done.code, done.out) == (4, "")
     assert "hub.lock has no model nets; did you mean net?" in done.err
