@@ -69,6 +69,7 @@ def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_pa
         ("from sys import modules; from models import yolo", "modules[yolo.__name__].NAME"),
         ("import importlib.util as u", "(u.find_spec('models.none'), u.find_spec('models.yolo').name[-11:])"),
         ("import pkgutil, models", "sorted(m.name for m in pkgutil.iter_modules(models.__path__))"),
+        ("import pkgutil as p, models", "sorted(m.name for m in p.walk_packages(models.__path__, 'models.'))"),
         ("import pkgutil", "pkgutil.get_data('models', 'data.txt')"),
         ("import pkgutil", "pkgutil.resolve_name('models:NAME')"),
         ("import importlib.resources as r", "r.files('models').joinpath('data.txt').read_text()"),
@@ -103,6 +104,9 @@ def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, valu
         "modules[yolo.__name__].NAME": "models.yolo", "bare.inner.NAME": "bare.inner",
         "(u.find_spec('models.none'), u.find_spec('models.yolo').name[-11:])": (None, "models.yolo"),
         "sorted(m.name for m in pkgutil.iter_modules(models.__path__))": ["deep", "yolo"],
+        "sorted(m.name for m in p.walk_packages(models.__path__, 'models.'))": [
+            "models.deep", "models.deep.leaf", "models.yolo",
+        ],
         "pkgutil.get_data('models', 'data.txt')": b"data",
         "pkgutil.resolve_name('models:NAME')": "models",
         "r.files('models').joinpath('data.txt').read_text()": "data",

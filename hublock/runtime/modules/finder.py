@@ -129,7 +129,7 @@ class Finder(OwnFinder):
             else:
                 space = self.register(repository)
             if not space.loads:
-                space.before = frozenset(name for name in sys.modules if name.startswith(f"{space.name}."))
+                space.before = frozenset(name for name in list(sys.modules) if name.startswith(f"{space.name}."))
             # what was imported without a load, as by an unpickling, is used by somebody as well
             space.begun += 1 if space.begun or space.name not in sys.modules else 2
             space.loads += 1
@@ -165,7 +165,7 @@ class Finder(OwnFinder):
             del self._spaces[package]
             self._calls = {call: name for call, name in self._calls.items() if name != package}
             self._index()
-        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        for name in [name for name in list(sys.modules) if name == package or name.startswith(f"{package}.")]:
             sys.modules.pop(name, None)
 
     def named(self, package: str) -> Space:

@@ -134,6 +134,8 @@ class Shims:
                 for function in functions
                 if hasattr(sys.modules[name], function)
             }
+        renamed = self._makers["pkgutil"]
+        self._makers["pkgutil"] = lambda: {**renamed(), "walk_packages": _walker(view)}
 
     def get(self, name: str) -> ModuleType | None:
         """Return the stand-in for the imported module ``name``, if it has one."""
@@ -233,6 +235,23 @@ def _first_renamed(function: Callable[..., Any], view: View) -> Callable[..., An
         return function(name, *args, **kwargs)
 
     return renamed
+
+
+def _walker(view: View) -> Callable[..., Iterator[Any]]:
+    def walk_packages(path: Any = None, prefix: str = "", onerror: Any = None) -> Iterator[Any]:
+        for found in sys.modules["pkgutil"].iter_modules(path, prefix):
+            yield found
+            try:
+                below = getattr(view.import_module(found.name), "__path__", ()) if found.ispkg else ()
+            except Exception as error:
+                if onerror is not None:
+                    onerror(found.name)
+                elif not isinstance(error, ImportError):
+                    raise
+            else:
+                yield from walk_packages(list(below), f"{found.name}.", onerror) if found.ispkg else ()
+
+    return walk_packages
 
 
 def _source_file_loader(view: View) -> type[importlib.machinery.SourceFileLoader]:

@@ -150,7 +150,8 @@ class Space:
         while self._aliases:
             sys.modules.pop(self._aliases.pop(), None)
         if self.loads == 1:
-            for name in [name for name in sys.modules if name.startswith(f"{self.name}.") and name not in self.before]:
+            names = [name for name in list(sys.modules) if name.startswith(f"{self.name}.")]
+            for name in [name for name in names if name not in self.before]:
                 del sys.modules[name]
 
     @property
@@ -183,7 +184,7 @@ class Space:
         What was imported below a package goes with it.
         """
         old, new = module.__name__, f"{self.name}.{module_of(self.sources.inside(path) or '')}"
-        for name in [name for name in sys.modules if f"{name}.".startswith(f"{old}.")]:
+        for name in [name for name in list(sys.modules) if f"{name}.".startswith(f"{old}.")]:
             self.extra[name] = sys.modules[f"{new}{name.removeprefix(old)}"] = taken = sys.modules.pop(name)
             _rename(taken, f"{new}{name.removeprefix(old)}")
 
