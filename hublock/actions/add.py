@@ -16,9 +16,9 @@ from hublock.actions.project import Project
 from hublock.actions.secrets import refuse_tokens
 from hublock.actions.trace import TraceOptions
 from hublock.core import fields
-from hublock.core.arguments import same
 from hublock.core.lockfile import Lock, Value
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
+from hublock.core.matching import same_arguments
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
 from hublock.core.tables import Cell, Source
@@ -186,10 +186,7 @@ def _free(name: str, manifest: Manifest) -> str:
 def _is_locked(wish: Wish, reference: Reference, lock: Lock) -> bool:
     repo = lock.repo(str(reference))
     return repo is not None and any(
-        model.entrypoint in wish.entrypoints
-        and same(list(wish.args), list(model.args))
-        and same(dict(wish.kwargs), dict(model.kwargs))
-        for model in repo.models
+        model.entrypoint in wish.entrypoints and same_arguments(wish.args, wish.kwargs, model) for model in repo.models
     )
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hublock.core.arguments import encode, evaluate, same
+from hublock.core.arguments import encode, evaluate
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo, Weights
-from hublock.core.matching import Match
+from hublock.core.matching import Match, same_arguments
 from hublock.errors import DigestMismatch, InputError, NotLocked, OfflineError
 from hublock.runtime import environment, torchhub
 from hublock.runtime.answers import LockedAnswers
@@ -117,7 +117,7 @@ def _called_as(model: Model, call: Call) -> bool:
         return False
     if named is not None:
         args, kwargs = args + list(named.args[len(args) :]), {**named.kwargs, **kwargs}
-    return same(list(model.args), args) and same(dict(model.kwargs), kwargs)
+    return same_arguments(args, kwargs, model)
 
 
 def verified(repo: Repo, lock: Lock, store: Store) -> Repository:

@@ -1,6 +1,5 @@
 """Which lock and which store answer this process."""
 
-import os
 import site
 import sys
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from hublock.actions.project import LOCK, MANIFEST, PYPROJECT, find_lock, read_named_lock
 from hublock.core.lockfile import Lock
+from hublock.runtime.strict.frames import library_folders
 from hublock.settings import Settings, home
 from hublock.store.store import Store
 
@@ -41,8 +41,7 @@ def lock_file(environ: Mapping[str, str]) -> Path:
 @cache
 def _is_installed(script: str) -> bool:
     """Tell whether a main script is an installed program, which lies where its installer put it."""
-    # sysconfig knows them too, but to ask it takes as long as to check a tree
-    folders = [Path(os.__file__).parent, *map(Path, site.getsitepackages()), Path(site.getusersitepackages())]
+    folders = [Path(folder) for folder in library_folders()]
     folders += [Path(base, name) for base in (sys.prefix, site.getuserbase()) for name in ("bin", "Scripts")]
     installed = {folder.resolve() for folder in folders}
     # an installer may have linked the program into a folder on PATH

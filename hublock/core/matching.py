@@ -1,8 +1,10 @@
 """Which locked model a call means."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hublock.core.lockfile import Lock, Model, Repo
+from hublock.core.arguments import same
+from hublock.core.lockfile import Lock, Model, Repo, Value
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
 from hublock.errors import InputError, InvalidReference, NotLocked
@@ -18,6 +20,11 @@ class Match:
     """Every locked model of that entry point: together they bound what the call may fetch."""
     named: Model | None = None
     """The one model the call named, whose arguments are the defaults."""
+
+
+def same_arguments(args: Sequence[Value], kwargs: Mapping[str, Value], model: Model) -> bool:
+    """Say whether arguments are those of ``model``, to the type."""
+    return same(list(args), list(model.args)) and same(dict(kwargs), dict(model.kwargs))
 
 
 def match(lock: Lock, repo_or_name: str, entrypoint: str | None, *, file: str) -> Match:

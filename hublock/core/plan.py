@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from hublock.core.arguments import same as same_value
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights
+from hublock.core.matching import same_arguments
 from hublock.core.reference import same as same_reference
 
 
@@ -70,7 +70,7 @@ def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None, unreachab
         return f"is locked from {repo.id}, the manifest wants {wanted.repo}"
     if wanted.entrypoint != model.entrypoint:
         return f"is locked with entry point {model.entrypoint}, the manifest wants {wanted.entrypoint}"
-    if not _same_arguments(wanted, model):
+    if not same_arguments(wanted.args, wanted.kwargs, model):
         return "is locked with other arguments"
     if repo.allow_unreachable and _key(repo.id) not in unreachable:
         return "is locked at an unreachable commit, which the manifest no longer allows"
@@ -90,10 +90,6 @@ def _lacks(wanted: WantedWeights, found: NamedWeights | None) -> str | None:
         return "are not locked yet"
     missing = sorted({*found.pickle} - {*wanted.allow_pickle}) if isinstance(found.pickle, tuple) else []
     return f"need consent to the pickle globals {', '.join(missing)}" if missing else None
-
-
-def _same_arguments(wanted: WantedModel, model: Model) -> bool:
-    return same_value(list(wanted.args), list(model.args)) and same_value(dict(wanted.kwargs), dict(model.kwargs))
 
 
 def unconsented(model: Model, consent: Collection[str]) -> tuple[str, ...]:

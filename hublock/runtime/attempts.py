@@ -73,7 +73,7 @@ TRIES = 5
 def _once(
     scope: Scope, repository: Repository, entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Watched | None:
-    """Load once; None if that must be done again with modules that no refused load has touched."""
+    """Load once; None if that must be done again with modules that no other load has spoilt."""
     done = None
     with scope.entered():
         try:

@@ -79,9 +79,17 @@ def is_others(file: str) -> bool:
     return any(file.startswith(folders()) for folders in (_libraries, _developed))
 
 
+def library_folders() -> list[str]:
+    """Return the folders of the standard library and of what is installed.
+
+    sysconfig knows them too, but to ask it takes as long as to check a tree.
+    """
+    return [os.path.dirname(os.__file__), *site.getsitepackages(), site.getusersitepackages()]  # noqa: PTH120
+
+
 def _libraries() -> tuple[str, ...]:
     """Return the folders of what is installed, and of repositories."""
-    folders = [os.path.dirname(os.__file__), *site.getsitepackages(), site.getusersitepackages()]  # noqa: PTH120
+    folders = library_folders()
     for name in ("hublock", "torch"):
         file = getattr(sys.modules.get(name), "__file__", None)
         folders += [os.path.dirname(file)] if file else []  # noqa: PTH120

@@ -67,7 +67,7 @@ class Scope:
     call: str | None = None
     """Tells equal calls of a repository from others; None for one that equals none."""
     disturbed: bool = False
-    """A load that shares modules with it was refused, and they may keep what it fell back to."""
+    """A load that shares modules with it was refused, or put folders on their ``sys.path``."""
     as_locked: bool = True
     """Whether its arguments are those of a locked call; else what the locked calls could do without, it may need."""
 
@@ -175,7 +175,7 @@ class Scope:
 
     def _loading_the_same(self) -> "list[Scope]":
         names = {namespace(repository) for repository in self.repositories}
-        return [other for other in list(_under_way) if other is not self and names & set(other.packages)]
+        return [other for other in list(_under_way) if names & set(other.packages)]
 
     @property
     def notes(self) -> Path:
