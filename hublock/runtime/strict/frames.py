@@ -76,7 +76,7 @@ def _is_users(frame: "FrameType") -> bool:
 def is_others(file: str) -> bool:
     """Say whether a file is a library's or a repository's."""
     # what is developed is looked for last: that reads a file of every distribution
-    return any(file.startswith(folders()) for folders in (_libraries, _developed))
+    return any(file.startswith(folders()) for folders in (libraries, _developed))
 
 
 def library_folders() -> list[str]:
@@ -87,7 +87,7 @@ def library_folders() -> list[str]:
     return [os.path.dirname(os.__file__), *site.getsitepackages(), site.getusersitepackages()]  # noqa: PTH120
 
 
-def _libraries() -> tuple[str, ...]:
+def libraries() -> tuple[str, ...]:
     """Return the folders of what is installed, and of repositories."""
     folders = library_folders()
     for name in ("hublock", "torch"):
