@@ -9,7 +9,7 @@ from hublock.core.arguments import encode, evaluate
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo, Weights
 from hublock.core.matching import Match, same_arguments
-from hublock.errors import DigestMismatch, InputError, NotLocked, OfflineError
+from hublock.errors import DigestMismatch, InputError, NotLocked, OfflineError, UnlockedDownload
 from hublock.runtime import environment, torchhub
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.fingerprint import fingerprint
@@ -67,6 +67,7 @@ def load(
         as_locked=bool(alike),
         mmap=mmap,
     )
+    _check_kept(call, answers.fetched_by(alike or match.models), done)
     _warn_once(_check_asked(match, answers.unasked(alike), done), warn)
     return done.result
 
@@ -151,6 +152,28 @@ def _check_environment(
         trees_own=repository.listing.top_names,
         of=match.repo.id,
     )
+
+
+def _check_kept(call: Call, files: Mapping[Digest, str], done: torchhub.Watched) -> None:
+    """Prove a result for which not all was asked that is locked, once an installed library has been refused something.
+
+    The library may have kept what it took instead, in an ``lru_cache`` or a global, from which nobody can free it.
+
+    Raises:
+        UnlockedDownload: it has not the locked state, or the lock has none.
+    """
+    missed = [name for digest, name in files.items() if digest not in done.given]
+    if not missed or not torchhub.by_library:
+        return
+    try:
+        check_state(done.result, call)
+    except (NotLocked, DigestMismatch) as error:
+        library, what = next(iter(torchhub.by_library.items()))
+        raise UnlockedDownload(
+            f"{call.match.repo.id} {call.match.entrypoint} did not ask for {missed[0]}, which is locked: "
+            f"{library} was refused {what} before and may have kept what it took instead",
+            hint="load it in a new process",
+        ) from error
 
 
 def _check_asked(match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched) -> Iterator[str]:

@@ -1,5 +1,9 @@
 """What a locked call may do, and what is proven of its result."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -185,3 +189,93 @@ def test_a_file_of_the_users_own_in_place_of_a_locked_one_is_told(
                 f"but read {cache}, {config}, which nobody has checked"
             )
         assert not recwarn.list
+
+
+ZOO = """
+import functools, torch
+@functools.lru_cache
+def make(url, seed):
+    torch.manual_seed(seed)
+    model = torch.nn.Linear(2, 2)
+    try:
+        model.load_state_dict(torch.hub.load_state_dict_from_url(url))
+    except Exception:
+        pass
+    return model
+"""
+KEEPS = """
+import sys
+from pathlib import Path
+import torch
+from hublock.actions.load import Call, load
+from hublock.core.lockfile import Lock, Model, Weights
+from hublock.core.matching import match
+from hublock.errors import HublockError
+from hublock.runtime.fingerprint import fingerprint
+from hublock.store.store import Store
+from tests.actions.test_load import stored
+
+work, late = Path(sys.argv[1]), torch.nn.Linear(2, 2)
+store, url = Store(work / "store"), "https://example.org/late.pth"
+torch.save(late.state_dict(), work / "late.pth")
+digest = store.add_blob((work / "late.pth").read_bytes())
+weights = Weights(url=url, digest=digest, size=(work / "late.pth").stat().st_size, pickle="tensors")
+state = fingerprint(late)
+torch.manual_seed(3)
+other = fingerprint(torch.nn.Linear(2, 2))
+models = [
+    Model(name=f"net{seed}", entrypoint="net", args=(seed,), weights=(weights,), state=proof)
+    for seed, proof in enumerate([None, state, state, other])
+]
+repo = stored(store, "a/net", f"import zoo\\ndef net(seed): return zoo.make({url!r}, seed)", *models)
+lock, blob = Lock(repos=(repo,)), store.blob(digest)
+blob.rename(work / "away")
+
+def told(seed, name=None):
+    found = match(lock, name or "a/net", None if name else "net", file="hub.lock")
+    try:
+        return fingerprint(load(Call(match=found, args=() if name else (seed,)), lock, store))
+    except HublockError as error:
+        return f"{type(error).__name__}: {error.message}, {error.hint}"
+
+for seed in (0, 1, 3):
+    print(told(seed).partition(":")[0])
+(work / "away").rename(blob)
+print(told(0))
+print(told(1, "net1").partition(" did not ask")[0])
+print(told(3) == other)
+print(told(2) == state)
+print(told(9) == state)
+print(told(0).partition(" did not ask")[0])
+"""
+
+
+def test_what_an_installed_library_kept_when_it_was_refused_is_not_returned_by_a_later_load(tmp_path: Path) -> None:
+    library, known = tmp_path / "zoo-1", tmp_path / "site" / "zoo-1.dist-info"
+    library.mkdir()
+    (library / "zoo.py").write_text(ZOO)
+    known.mkdir(parents=True)
+    (known / "METADATA").write_text("Name: zoo\nVersion: 1\n")
+    (known / "direct_url.json").write_text(json.dumps({"url": library.as_uri(), "dir_info": {"editable": True}}))
+    root = Path(__file__).parents[2]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [library, tmp_path / "site", root]))}
+
+    words = [sys.executable, "-c", KEEPS, str(tmp_path)]
+    done = subprocess.run(words, cwd=root, env=environ, capture_output=True, text=True, check=False)
+
+    assert done.stderr == ""
+    kept = (
+        "UnlockedDownload: a/net net did not ask for https://example.org/late.pth, which is locked: zoo was refused "
+        "https://example.org/late.pth before and may have kept what it took instead, load it in a new process"
+    )
+    assert done.stdout.splitlines() == [
+        "OfflineError",
+        "OfflineError",
+        "OfflineError",
+        kept,
+        "UnlockedDownload: a/net net",
+        "True",
+        "True",
+        "True",
+        "UnlockedDownload: a/net net",
+    ]

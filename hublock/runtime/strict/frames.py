@@ -56,6 +56,21 @@ def innermost_namespace() -> str | None:
     return None
 
 
+def calling_library() -> str | None:
+    """Return the installed package that calls on behalf of a repository; None where its own code calls."""
+    for frame in _frames():
+        if MARKER in frame.f_globals or _is_users(frame):
+            return None
+        name = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if name not in _THAT_KEEP_NOTHING and name not in sys.stdlib_module_names:
+            return name
+    return None
+
+
+_THAT_KEEP_NOTHING = ("hublock", "torch", "huggingface_hub", "requests", "urllib3")
+"""They fetch for others, and pass on what they do not get."""
+
+
 def _frames() -> "Iterator[FrameType]":
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -24,6 +24,10 @@ class Refusal:
     """The address of the file that the code would have loaded, if it was one."""
 
 
+by_library: dict[str, str] = {}
+"""What installed libraries were refused in this process, by their names: one may keep what it took instead."""
+
+
 def write_down(refusal: Refusal, notes: Path) -> None:
     """Append a refusal to ``notes``; nobody waits for it where their folder is gone."""
     error = refusal.error

@@ -22,9 +22,9 @@ from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import Repository, base_of, namespace
-from hublock.runtime.strict.frames import innermost_namespace, remember_tree
+from hublock.runtime.strict.frames import calling_library, innermost_namespace, remember_tree
 from hublock.runtime.strict.placing import passing_folder
-from hublock.runtime.strict.refusals import Refusal, parents_notes, take, write_down
+from hublock.runtime.strict.refusals import Refusal, by_library, parents_notes, take, write_down
 from hublock.runtime.strict.swap import Function
 
 T = TypeVar("T")
@@ -151,6 +151,9 @@ class Scope:
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
         self.refusals.append(refusal)
+        library = calling_library()
+        if library is not None:
+            by_library.setdefault(library, refusal.file or refusal.what)
         if not self.loading:
             # a thread of the repository's that an earlier load has started may work for a later one
             for other in self._loading_the_same():
