@@ -1,5 +1,7 @@
 """One load of an entry point: run, held to what was refused, and begun again where other loads have spoilt it."""
 
+import random
+import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +11,7 @@ from typing import Any
 from hublock.core.digest import Digest
 from hublock.errors import UnlockedDownload
 from hublock.runtime import isolation
-from hublock.runtime.nested import call_entrypoint, import_hubconf
+from hublock.runtime.nested import LOOK, call_entrypoint, call_of, import_hubconf
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict import placing, reads, state
 from hublock.runtime.strict.refusals import Refusal
@@ -55,8 +57,11 @@ def attempt(
         UnlockedDownload: something was refused, or other loads spoilt its modules again and again.
         Exception: as ``torchhub.run``.
     """
-    scope.tolerated, scope.as_locked, scope.call = tolerated, as_locked, _call_of(entrypoint, args, kwargs)
-    for _ in range(TRIES):
+    scope.tolerated, scope.as_locked = tolerated, as_locked
+    begin_again = _random_state()
+    for number in range(TRIES):
+        if number:
+            begin_again()
         done = _once(scope, repository, entrypoint, args, kwargs)
         if done is not None:
             return done
@@ -89,9 +94,9 @@ def _called(
 ) -> Watched | None:
     result = None
     try:
-        hubconf = import_hubconf(scope, repository)
+        hubconf = import_hubconf(scope, repository, LOOK if entrypoint is None else call_of(entrypoint, args, kwargs))
         if entrypoint is not None:
-            result = call_entrypoint(scope, repository, entrypoint, args, kwargs)
+            result = call_entrypoint(repository, hubconf, entrypoint, args, kwargs)
     except BaseException as error:
         refused = scope.first_refusal()
         if refused is not None:
@@ -116,10 +121,20 @@ def _called(
     )
 
 
-def _call_of(entrypoint: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """Return what tells a call from others; None where an argument is no plain value."""
-    plain = all(isinstance(value, str | bytes | int | float | None) for value in (*args, *kwargs.values()))
-    return repr((entrypoint, [*args], sorted(kwargs.items()))) if plain else None
+def _random_state() -> Callable[[], None]:
+    """Return what gives another try the random numbers that the first one had."""
+    import torch
+
+    state, pythons, numpy = torch.get_rng_state(), random.getstate(), sys.modules.get("numpy.random")
+    numpys = numpy.get_state() if numpy is not None else None
+
+    def put_back() -> None:
+        torch.set_rng_state(state)
+        random.setstate(pythons)
+        if numpy is not None:
+            numpy.set_state(numpys)
+
+    return put_back
 
 
 def _refuse(scope: Scope) -> None:
@@ -133,7 +148,7 @@ def _refuse(scope: Scope) -> None:
 
 def _is_disturbed(scope: Scope) -> bool:
     """Say whether a load must begin again with other modules: those it had, other loads have changed or will."""
-    mixed = isolation.mixed(scope.packages.values(), scope.call)
+    mixed = isolation.mixed((package, call) for (_, call), package in scope.packages.items())
     for other in scope.beside() if mixed else ():
         other.disturbed = True
     if not mixed and not scope.disturbed and all(other.first_refusal() is None for other in scope.beside()):

@@ -51,9 +51,12 @@ def end(packages: Iterable[str], *, kept: bool) -> None:
         FINDER.end(package, kept=kept)
 
 
-def mixed(packages: Iterable[str], call: str | None) -> list[str]:
-    """Return those of ``packages`` in which a load, which must begin again, put folders on others' ``sys.path``."""
-    return [package for package in packages if FINDER.is_mixed(package, call)]
+def mixed(calls: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the packages in which a load, which must begin again, put folders on others' ``sys.path``.
+
+    ``calls`` are all packages that it uses, each with its call.
+    """
+    return [package for package, call in calls if FINDER.is_mixed(package, call)]
 
 
 def import_hubconf(repository: Repository, package: str | None = None) -> ModuleType:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 from hublock.runtime import environment
-from hublock.runtime.repository import Repository, namespace
+from hublock.runtime.repository import MARKER, Repository, namespace
 from hublock.runtime.strict import downloads, local, placing
 from hublock.runtime.strict.objects import filled
 from hublock.runtime.strict.scope import Scope
@@ -13,30 +15,48 @@ from hublock.runtime.strict.swap import Function
 
 
 def call_entrypoint(
-    scope: Scope, repository: Repository, entrypoint: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    repository: Repository, hubconf: ModuleType, entrypoint: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
-    """Call an entry point inside ``scope``.
+    """Call an entry point of a hubconf.py that ``import_hubconf`` has returned.
 
     Raises:
         EntrypointNotFound: hubconf.py has no such entry point.
     """
     from hublock.runtime import entrypoints
 
-    found: Function = entrypoints.find(import_hubconf(scope, repository), entrypoint, repository.id)
-    package = scope.packages[namespace(repository)]
+    found: Function = entrypoints.find(hubconf, entrypoint, repository.id)
+    package = vars(hubconf)[MARKER]
     return found(*filled(list(args), package), **filled(dict(kwargs), package))
 
 
-def import_hubconf(scope: Scope, repository: Repository) -> Any:
-    """Import the hubconf.py of a repository, whose code belongs to ``scope`` from then on."""
+def call_of(entrypoint: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return what tells a call from others; where an argument is no plain value, it equals none."""
+    plain = _is_plain([*args, kwargs])
+    return repr((entrypoint, [*args], sorted(kwargs.items()))) if plain else uuid4().hex
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) is dict:
+        return _is_plain([*value, *value.values()])
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))  # type: ignore[call-overload]
+    return isinstance(value, str | bytes | int | float | None)
+
+
+def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleType:
+    """Import the hubconf.py of a repository, whose code belongs to ``scope`` from then on, for one ``call`` of it."""
     from hublock.runtime import isolation
 
-    name = namespace(repository)
-    if name not in scope.packages:
+    used = namespace(repository), call
+    if used not in scope.packages:
         scope.adopt(repository)
-        scope.packages[name] = isolation.begin(repository, scope.call)
+        scope.packages[used] = isolation.begin(repository, call)
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
-    return isolation.import_hubconf(repository, scope.packages[name])
+    return isolation.import_hubconf(repository, scope.packages[used])
+
+
+LOOK = "look"
+"""Stands for the call of whoever only looks into hubconf.py."""
 
 
 def _load(
@@ -51,7 +71,9 @@ def _load(
 ) -> Any:
     for accepted in ("trust_repo", "force_reload", "verbose", "skip_validation"):
         kwargs.pop(accepted, None)
-    return call_entrypoint(scope, _nested(scope, repo_or_dir, source), model, args, kwargs)
+    repository = _nested(scope, repo_or_dir, source)
+    hubconf = import_hubconf(scope, repository, call_of(model, args, kwargs))
+    return call_entrypoint(repository, hubconf, model, args, kwargs)
 
 
 def _nested(scope: Scope, repo_or_dir: str, source: str = "github") -> Repository:
@@ -81,7 +103,7 @@ def check_dependencies(repository: Repository) -> None:
 
 
 def _list(scope: Scope, _original: Function, github: str, *_rest: Any, **_options: Any) -> list[str]:
-    hubconf = import_hubconf(scope, _nested(scope, github))
+    hubconf = import_hubconf(scope, _nested(scope, github), LOOK)
     return [name for name in dir(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")]
 
 
@@ -89,7 +111,7 @@ def _help(scope: Scope, _original: Function, github: str, model: str, *_rest: An
     from hublock.runtime import entrypoints
 
     repository = _nested(scope, github)
-    found: Callable[..., Any] = entrypoints.find(import_hubconf(scope, repository), model, repository.id)
+    found: Callable[..., Any] = entrypoints.find(import_hubconf(scope, repository, LOOK), model, repository.id)
     return found.__doc__
 
 

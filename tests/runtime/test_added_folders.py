@@ -1,5 +1,6 @@
 """Folders that an entry point puts on ``sys.path`` while it runs: each load has its own, in any process."""
 
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from hublock.runtime import torchhub
-from hublock.runtime.isolation import Repository
+from hublock.runtime.isolation import Repository, namespace
 from tests.runtime.answering import Shelf
 from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.trees import make_repository
@@ -424,3 +425,94 @@ def test_a_vendored_package_is_not_the_installed_one_in_a_fresh_process_either(t
     made = torchhub.run(repository, "model", answers=shelf)
 
     assert in_a_fresh_process(repository, [made], "word") == ["vendored vendored"]
+
+
+def test_what_a_process_loads_first_changes_no_name(tmp_path: Path, shelf: Shelf) -> None:
+    names = []
+    for order in ("one two", "two one"):
+        repository = _with_roots(tmp_path / order, "insert")
+        nets = {name: torchhub.run(repository, name, answers=shelf) for name in order.split()}
+        names.append({name: type(net).__module__.removeprefix(namespace(repository)) for name, net in nets.items()})
+
+    # so what two processes have saved, each the first of its loads, is told apart by one that has both
+    assert names[0] == names[1]
+    assert len({module.partition(".")[0] for module in names[0].values()}) == 2
+
+
+def test_a_repository_that_is_loaded_within_others_gives_each_call_its_own_code(tmp_path: Path, shelf: Shelf) -> None:
+    hubconf = """
+        import os, sys
+        def net(version="v2"):
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), version))
+            import layers
+            return layers.number
+    """
+    inner = make_repository(tmp_path / "inner", {"hubconf.py": hubconf, **SHARED})
+    shelf.repos["inner"] = inner
+    loads = [f'torch.hub.load("inner", "net", {version!r})' for version in ("v1", "v2")]
+    both, two = (
+        make_repository(tmp_path / name, {"hubconf.py": f"import torch\ndef net():\n    return {result}"})
+        for name, result in (("both", f"[{', '.join(loads)}]"), ("two", loads[1]))
+    )
+
+    assert torchhub.run(both, "net", answers=shelf) == [1, 2]
+    assert torchhub.run(two, "net", answers=shelf) == 2
+    assert torchhub.run(inner, "net", ["v1"], answers=shelf) == 1
+
+
+@pytest.mark.parametrize("order", ["v1 v2", "v2 v1"])
+def test_folders_of_hubconf_that_an_entry_point_puts_first_come_first(tmp_path: Path, shelf: Shelf, order: str) -> None:
+    hubconf = """
+        import os, sys
+        here = os.path.dirname(__file__)
+        sys.path += [os.path.join(here, "v1"), os.path.join(here, "v2")]
+        def model(version):
+            sys.path.remove(os.path.join(here, version))
+            sys.path.insert(0, os.path.join(here, version))
+            from net import Net
+            return Net()
+    """
+    net = "from layers import number\nclass Net:\n    number = number\n    def late(self):\n"
+    net += "        import layers\n        return layers.number"
+    repository = make_repository(tmp_path, {"hubconf.py": hubconf, "v1/net.py": net, "v2/net.py": net, **SHARED})
+    nets = [torchhub.run(repository, "model", [version], answers=shelf) for version in order.split()]
+
+    assert [f"v{net.number}" for net in nets] == [f"v{net.late()}" for net in nets] == order.split()
+    assert in_a_fresh_process(repository, nets, "number") == [f"{net.number} {net.number}" for net in nets]
+
+
+def test_a_load_that_must_begin_again_has_the_same_random_numbers_and_leaves_no_module_behind(
+    tmp_path: Path, shelf: Shelf
+) -> None:
+    hubconf = """
+        import random, torch
+        def early():
+            import models
+            def late():
+                from models import sub
+                return sub.number
+            return late
+        def fast():
+            numbers = random.random(), torch.rand(1).item()
+            import faster
+            from models import sub
+            return *numbers, sub.number
+    """
+    files = {
+        "hubconf.py": hubconf,
+        "faster.py": "import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'v1'))",
+        "models/__init__.py": "",
+        "models/sub.py": "from layers import number",
+        "layers.py": "number = 0",
+    }
+    results = []
+    for number, early in enumerate((False, True)):
+        repository = make_repository(tmp_path / str(number), {**files, **SHARED, "layers.py": "number = 0"})
+        late = torchhub.run(repository, "early", answers=shelf) if early else None
+        random.seed(0)
+        torch.manual_seed(0)
+        results.append(torchhub.run(repository, "fast", answers=shelf))
+        assert late is None or late() == 0
+
+    assert results[0] == results[1]
+    assert results[0][2] == 1

@@ -275,7 +275,9 @@ def test_a_folder_reached_through_a_link_elsewhere_is_the_trees(tmp_path: Path) 
     link = tmp_path / "owner_repo_main"
     link.symlink_to(tmp_path / "tree")
 
-    assert import_hubconf(repository).model(str(link)) == (f"{namespace(repository)}.__root_src__.inner", "TreeLoader")
+    hubconf = import_hubconf(repository)
+
+    assert hubconf.model(str(link)) == (hubconf.__name__.replace("hubconf", "__root_src__.inner"), "TreeLoader")
 
 
 def test_assignments_to_sys_path_stay_with_the_repository_and_other_ones_reach_sys(tmp_path: Path) -> None:

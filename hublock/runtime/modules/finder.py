@@ -38,7 +38,7 @@ class Finder(OwnFinder):
         self._newest: dict[str, str] = {}
         self._retired: set[str] = set()
         self._adding: set[str] = set()
-        """Repositories whose entry points put folders of theirs on ``sys.path``."""
+        """Repositories whose functions may put folders of theirs on ``sys.path``."""
         self._own: set[str] = set()
         """The packages of loads of those."""
         self._calls: dict[tuple[str, str | None], str] = {}
@@ -116,18 +116,19 @@ class Finder(OwnFinder):
     def begin(self, repository: Repository, call: str | None = None) -> Space:
         """Serve ``repository`` to a new load, until :meth:`end`; raises as :meth:`register`.
 
-        Where entry points of it put folders on ``sys.path``, each ``call`` has modules of its own.
+        Where functions of it put folders on ``sys.path``, each ``call`` has modules of its own, in any process.
         """
         base = namespace(repository)
         with self._lock:
+            space = self.register(repository)
+            if space.may_add_folders:
+                self._adding.add(base)
             if base in self._adding:
                 name = self._calls.get((base, call)) or self._unused(base, call)
                 self._own.add(name)
                 if call is not None:
                     self._calls[base, call] = name
                 space = self._register(repository, name)
-            else:
-                space = self.register(repository)
             if not space.loads:
                 space.before = frozenset(name for name in list(sys.modules) if name.startswith(f"{space.name}."))
             # what was imported without a load, as by an unpickling, is used by somebody as well
@@ -135,7 +136,7 @@ class Finder(OwnFinder):
             space.loads += 1
             return space
 
-    def is_mixed(self, package: str, call: str | None) -> bool:
+    def is_mixed(self, package: str, call: str) -> bool:
         """Say whether a load must begin again, as others use the modules for which it has put folders on ``sys.path``.
 
         From then on, and after any load that does so, each call of the repository has modules of its own.
@@ -150,8 +151,7 @@ class Finder(OwnFinder):
                 space.forget_added()
                 return True
             self._own.add(package)
-            if call is not None:
-                self._calls[base, call] = package
+            self._calls[base, call] = package
             return False
 
     def end(self, package: str, *, kept: bool) -> None:

@@ -12,6 +12,8 @@ from types import CodeType
 _INNER_IMPORT = re.compile(rb"^(?!from\b|import\b).*?\b(?:from|import)\b([^\n;#(]*)", re.MULTILINE)
 _TOP = re.compile(rb"(?<![\w.])[A-Za-z_]\w*")
 
+_SEARCH_PATH = re.compile(rb"\bsys\.path\b|\baddsitedir\b")
+
 Redirect = Callable[[str], str | None]
 """Absolute module name -> the full name under which this tree serves it; None if it is not the tree's."""
 
@@ -29,6 +31,22 @@ def compile_source(source: bytes, filename: str, redirect: Redirect) -> CodeType
         rewrite(parsed, redirect)
     code: CodeType = compile(parsed, filename, "exec", dont_inherit=True)
     return code
+
+
+def adds_folders(source: bytes) -> bool:
+    """Tell whether a function in ``source`` may put folders on ``sys.path``, as it names that."""
+    if not _SEARCH_PATH.search(source):
+        return False
+    try:
+        functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+    except (SyntaxError, ValueError):
+        return False
+    return any(
+        _SEARCH_PATH.fullmatch(ast.unparse(node).encode())
+        for outer in functions
+        for node in ast.walk(outer)
+        if isinstance(node, ast.Attribute | ast.Name)
+    )
 
 
 def _may_import_its_own(source: bytes, redirect: Redirect) -> bool:

@@ -33,9 +33,8 @@ class Search:
 
     @property
     def has_added(self) -> bool:
-        """Whether an entry point has put folders of the tree on ``sys.path`` that hubconf.py has not."""
-        lasting = self._lasting
-        return lasting is not None and (not set(lasting).issuperset(self.roots()) or any(self.led_to.values()))
+        """Whether an entry point has put folders of the tree on ``sys.path``, or before others there."""
+        return bool(self._added()) or any(self.led_to.values())
 
     def forget_added(self) -> None:
         """Look along ``sys.path`` as hubconf.py has left it."""
@@ -44,6 +43,18 @@ class Search:
     def roots(self) -> list[str]:
         """Return the folders of the tree that are on ``sys.path``, in that order, and its root."""
         return list(dict.fromkeys([*self.on_path(), ""]))
+
+    def _added(self) -> list[str]:
+        """Return the folders on ``sys.path`` that hubconf.py has not put there, or not before all that they precede."""
+        path, lasting = self.roots(), self._lasting
+        if lasting is None or path == lasting:
+            return []
+        before = {folder: set(lasting[:number]) for number, folder in enumerate(lasting)}
+        return [
+            folder
+            for number, folder in enumerate(path)
+            if folder not in before or not before[folder].isdisjoint(path[number + 1 :])
+        ]
 
     def on_path(self) -> list[str]:
         """Return the folders of the tree that are on ``sys.path``."""
@@ -100,7 +111,7 @@ class Search:
 
     def add(self, folders: Sequence[str]) -> None:
         """Put ``folders`` on ``sys.path``, around those of hubconf.py, unless they are there."""
-        known = self.roots()
+        known = self._added()
         before = folders[: folders.index("")] if "" in folders else folders
         self.path[:0] = [self._sources.on_disk(folder) for folder in before if folder not in known]
         self.path += [self._sources.on_disk(folder) for folder in folders[len(before) :] if folder not in known]
@@ -113,13 +124,13 @@ class Search:
         if self._lasting is None or not found or found[0].kind == "folder" or stock.startswith(ROOT):
             return None
         parents = stock.split(".")[:-1]
-        added = [root for root in self.roots() if root not in self._lasting]
-        root = next((root for root in added if posixpath.join(root, *parents) == found[0].folder), None)
+        root = next((root for root in self._added() if posixpath.join(root, *parents) == found[0].folder), None)
         return self._order() if root is not None and (not parents or self._is_bare(root, parents)) else None
 
     def _order(self) -> tuple[str, ...]:
         """Return the added folders in their order on ``sys.path``, an empty one for all those of hubconf.py."""
-        order = list(dict.fromkeys("" if folder in (self._lasting or ()) else folder for folder in self.on_path()))
+        added = self._added()
+        order = list(dict.fromkeys(folder if folder in added else "" for folder in self.on_path()))
         return tuple(order[:-1] if order[-1] == "" else order)
 
     def _is_bare(self, root: str, parents: Sequence[str]) -> bool:

@@ -25,6 +25,7 @@ from hublock.runtime.modules.loading import (
     spec_for,
 )
 from hublock.runtime.modules.ownership import RESERVED
+from hublock.runtime.modules.rewriting import adds_folders
 from hublock.runtime.modules.search import Search
 from hublock.runtime.modules.shims import Shims
 from hublock.runtime.modules.sources import FILE, ROOT, Found, Sources, module_of, package_of
@@ -53,6 +54,8 @@ class Space:
         self._companions: dict[str, Path] = {}
         self._aliases: set[str] = set()
         self._rooted = False
+        self.adds = False
+        """Whether a function of what was imported names ``sys.path``."""
         self.loads = self.begun = 0
         """How many are under way, and how many have begun."""
         self.before: frozenset[str] = frozenset()
@@ -140,6 +143,13 @@ class Space:
         self._search.settle()
 
     @property
+    def may_add_folders(self) -> bool:
+        """Whether a function, as far as its module was looked at, may put folders of the tree on ``sys.path``."""
+        if not self.adds and "hubconf.py" in self.sources.repository.listing.by_path:
+            self.adds = adds_folders(self.sources.read("hubconf.py"))
+        return self.adds
+
+    @property
     def has_added(self) -> bool:
         """Whether an entry point has put folders of the tree on ``sys.path``."""
         return self._search.has_added
@@ -152,7 +162,9 @@ class Space:
         if self.loads == 1:
             names = [name for name in list(sys.modules) if name.startswith(f"{self.name}.")]
             for name in [name for name in names if name not in self.before]:
-                del sys.modules[name]
+                module, (parent, _, leaf) = sys.modules.pop(name), name.rpartition(".")
+                if vars(sys.modules.get(parent, module)).get(leaf) is module:
+                    delattr(sys.modules[parent], leaf)
 
     @property
     def path(self) -> list[str]:

@@ -295,7 +295,7 @@ def _by_stock_names(scope: Scope, pickle_module: Any) -> Any:
     marker = innermost_namespace()
     asking = [repository for repository in scope.repositories if namespace(repository) == base_of(marker or "")]
     repository = (asking or scope.repositories)[0]
-    package = scope.packages.get(namespace(repository))
+    package = scope.package_of(repository)
 
     class StockNames(pickle.Unpickler):
         def find_class(self, module_name: str, name: str, /) -> Any:

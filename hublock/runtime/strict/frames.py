@@ -62,7 +62,8 @@ def calling_library() -> str | None:
         if MARKER in frame.f_globals or _is_users(frame):
             return None
         name = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if name not in _THAT_KEEP_NOTHING and name not in sys.stdlib_module_names:
+        generated = frame.f_code.co_filename.startswith("<")
+        if not generated and name not in _THAT_KEEP_NOTHING and name not in sys.stdlib_module_names:
             return name
     return None
 

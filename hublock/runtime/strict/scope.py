@@ -62,10 +62,8 @@ class Scope:
     """Files that it opened to write them."""
     tolerated: Container[str] = ()
     """What may be refused without a word."""
-    packages: dict[str, str] = field(default_factory=dict)
-    """Below which package this load finds the modules of a repository, by its namespace."""
-    call: str | None = None
-    """Tells equal calls of a repository from others; None for one that equals none."""
+    packages: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Below which package this load finds the modules of a repository, by its namespace and the call of it."""
     disturbed: bool = False
     """A load that shares modules with it was refused, or put folders on their ``sys.path``."""
     as_locked: bool = True
@@ -178,7 +176,12 @@ class Scope:
 
     def _loading_the_same(self) -> "list[Scope]":
         names = {namespace(repository) for repository in self.repositories}
-        return [other for other in list(_under_way) if names & set(other.packages)]
+        return [other for other in list(_under_way) if names & {name for name, _ in other.packages}]
+
+    def package_of(self, repository: Repository) -> str | None:
+        """Return the package below which this load has imported ``repository`` last."""
+        mine = [package for (name, _), package in self.packages.items() if name == namespace(repository)]
+        return mine[-1] if mine else None
 
     @property
     def notes(self) -> Path:
