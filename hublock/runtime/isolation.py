@@ -22,7 +22,7 @@ from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, n
 
 __all__ = [
     "MARKER", "PACKAGE", "Lookup", "Repository", "begin", "end", "explained", "find_class", "import_hubconf",
-    "install", "let_trace", "mixed", "namespace", "namespace_of", "retire", "stock_names", "take_in",
+    "install", "let_trace", "mixed", "namespace", "namespace_of", "retire", "served", "stock_names", "take_in",
 ]  # fmt: skip
 
 
@@ -57,6 +57,11 @@ def mixed(calls: Iterable[tuple[str, str]]) -> list[str]:
     ``calls`` are all packages that it uses, each with its call.
     """
     return [package for package, call in calls if FINDER.is_mixed(package, call)]
+
+
+def served(package: str) -> Repository:
+    """Return the repository whose modules are below ``package``."""
+    return FINDER.named(package).sources.repository
 
 
 def import_hubconf(repository: Repository, package: str | None = None) -> ModuleType:

@@ -1,3 +1,5 @@
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,11 @@ class TestNested:
 
         assert torchhub.run(repo, "model", [""], answers=shelf) == "the tree's own"
         assert torchhub.run(repo, "model", ["part"], answers=shelf) == "part"
+        # a second store that holds the same tree
+        shutil.copytree(repo.root, tmp_path / "again")
+        again = replace(repo, root=tmp_path / "again")
+        assert torchhub.run(again, "model", [""], answers=shelf) == "the tree's own"
+        assert torchhub.run(again, "model", ["part"], answers=shelf) == "part"
         with pytest.raises(UnlockedDownload, match="evil, a folder that is not in its tree"):
             torchhub.run(repo, "model", [str(tmp_path / "evil")], answers=shelf)
 

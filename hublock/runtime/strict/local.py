@@ -42,8 +42,11 @@ def inside(scope: Scope, folder: Path) -> Repository:
     Raises:
         UnlockedDownload: the folder is not in a tree of this load.
     """
+    from hublock.runtime import isolation
+
     wanted = Path(os.path.realpath(folder))
-    for known in list(scope.repositories):
+    # of a tree that two stores hold, the modules stay those of the first
+    for known in [*scope.repositories, *map(isolation.served, scope.packages.values())]:
         root = Path(os.path.realpath(known.root))
         if wanted == root:
             return known
