@@ -201,6 +201,7 @@ LYING = """\
 import gc, os
 def net():
     from hublock.runtime.tracing.wire import Channel
+    gc.unfreeze()
     line = next(found for found in gc.get_objects() if type(found) is Channel)
     said = {
         "state": None, "traced_with": ["\\ud800"], "isolation": "guard", "entrypoints": [], "dependencies": [],
