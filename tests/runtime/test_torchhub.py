@@ -82,6 +82,24 @@ class TestDoorsForHub:
             missing = torchhub.resolve_object(repo, "kinds.blocks.Missing")
             torchhub.run(repo, "model", [dtype], {"block": missing}, answers=shelf)
 
+    def test_lists_and_dicts_stay_the_callers_own(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("""
+            class Block:
+                pass
+            def model(taps, *, info):
+                taps[0].append(1)
+                info["width"] = 2
+                return info["block"] is Block
+        """)
+        taps: list[list[int]] = [[]]
+        info: dict[str, object] = {"block": None}
+
+        assert not torchhub.run(repo, "model", [taps], {"info": info}, answers=shelf)
+        assert (taps, info) == ([[1]], {"block": None, "width": 2})
+        info["block"] = torchhub.resolve_object(repo, "hubconf.Block")
+        assert torchhub.run(repo, "model", [taps], {"info": info}, answers=shelf)
+        assert taps == [[1, 1]]
+
     def test_watching_tells_what_was_refused_and_tolerated(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
             import torch

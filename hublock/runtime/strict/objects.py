@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_not
 from typing import Any
 
 from hublock.errors import InputError
@@ -52,12 +53,17 @@ def _split_module(repository: Repository, name: str) -> tuple[str, tuple[str, ..
 
 
 def filled(value: Any, package: str) -> Any:
-    """Put the objects of the tree, whose modules are below ``package``, into arguments; runs foreign code."""
+    """Put the objects of the tree, whose modules are below ``package``, into arguments; runs foreign code.
+
+    What holds none is the caller's own list or dict, which the code may fill.
+    """
     if isinstance(value, _TreeObject):
         module = importlib.import_module(f"{package}.{value.module}")
         return _attribute(module, ".".join([value.module, *value.attributes]), value.attributes)
     if type(value) in (list, tuple):
-        return type(value)(filled(item, package) for item in value)
+        items = [filled(item, package) for item in value]
+        return type(value)(items) if any(map(is_not, items, value)) else value
     if type(value) is dict:
-        return {key: filled(item, package) for key, item in value.items()}
+        items = filled(list(value.values()), package)
+        return dict(zip(value, items, strict=True)) if any(map(is_not, items, value.values())) else value
     return value
