@@ -61,6 +61,9 @@ def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_pa
         ("from models.deep import *", "NAME"),
         ("m = __import__('models.yolo')", "m.yolo.NAME"),
         ("m = __import__('models.yolo', fromlist=['NAME'])", "m.NAME"),
+        ("m = __import__('models.yolo', globals(), locals(), [], 0)", "m.yolo.NAME"),
+        ("import builtins; m = builtins.__import__('models.yolo')", "m.yolo.NAME"),
+        ("import importlib; m = importlib.__import__('models.yolo')", "m.yolo.NAME"),
         ("import importlib; m = importlib.import_module('models.yolo')", "m.NAME"),
         ("from importlib import import_module as i; m = i('.yolo', 'models')", "m.NAME"),
         ("from importlib import import_module as i; m = i('.yolo', __package__ + '.models')", "m.NAME"),
@@ -206,6 +209,15 @@ def test_names_of_the_standard_library_that_torch_leaves_alone_are_the_trees(tmp
     files = {"hubconf.py": "import test, profile", "test.py": "mine = 1", "profile/__init__.py": "mine = 2"}
     hubconf = import_hubconf(make_repository(tmp_path, files))
     assert (hubconf.test.mine, hubconf.profile.mine) == (1, 2)
+
+
+def test_code_in_c_that_a_repository_calls_finds_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "sched", raising=False)
+    hubconf = "import _pickle\nfound = _pickle.loads(b'csched\\nscheduler\\n.')"
+    found = import_hubconf(make_repository(tmp_path, {"hubconf.py": hubconf, "sched.py": ""})).found
+    assert found is importlib.import_module("sched").scheduler
 
 
 def test_a_bare_folder_never_hides_an_installed_package(tmp_path: Path) -> None:

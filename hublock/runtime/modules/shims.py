@@ -47,6 +47,9 @@ class View(Protocol):
     def forget(self, name: str) -> None:
         """Look for a module anew when it is imported next."""
 
+    def import_(self, name: str) -> ModuleType:
+        """Answer ``__import__``, which has more parameters."""
+
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Answer ``importlib.import_module``."""
 
@@ -120,7 +123,8 @@ class Shims:
         self._made: dict[str, Shim] = {}
         self._makers: dict[str, Callable[[], dict[str, Any]]] = {
             "sys": lambda: {"_view": view, "modules": Modules(view)},
-            "importlib": lambda: {"import_module": view.import_module},
+            "builtins": lambda: {"__import__": view.import_},
+            "importlib": lambda: {"import_module": view.import_module, "__import__": view.import_},
             "importlib.util": self._util,
             "importlib.machinery": lambda: {
                 "SourceFileLoader": _source_file_loader(view),

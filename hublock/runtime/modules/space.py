@@ -234,8 +234,9 @@ class Space:
         The compiler has redirected the names it knew; here arrive names computed at run time, names below folders put
         on ``sys.path`` since, and modules that have a stand-in.
         """
-        # PyImport_Import passes an empty list, drops our answer and reads the real sys.modules
-        if level or (isinstance(fromlist, list) and not fromlist):
+        # PyImport_Import, which C code calls, drops our answer and reads the real sys.modules
+        by_c = fromlist == [] and locals is globals and "__import__" not in sys._getframe(1).f_code.co_names
+        if level or by_c:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
         if name.startswith(f"{self.name}."):
             return self._import_redirected(name, globals, locals, fromlist)
