@@ -19,6 +19,7 @@ from hublock.runtime.modules.ownership import OwnFinder, installed
 from hublock.runtime.modules.rewriting import compile_source
 from hublock.runtime.modules.space import Space
 from hublock.runtime.repository import MARKER, PACKAGE, Repository, base_of, namespace
+from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.swap import Function, swap
 
@@ -242,15 +243,28 @@ def _as_their_caller(original: Function) -> Function:
     """Let a library that is given a module's name by a repository find it as the repository does."""
 
     def import_module(name: str, package: str | None = None) -> ModuleType:
-        calling = innermost_namespace() if package is None and not name.startswith(".") else None
-        space = FINDER.space(calling) if calling else None
-        if space is not None and not installed(name.partition(".")[0]):
-            name = space.redirect(name) or name
-        found: ModuleType = original(name, package)
+        found: ModuleType = original(_redirected(name) if package is None else name, package)
         return found
 
     import_module.__code__ = import_module.__code__.replace(co_filename=original.__code__.co_filename)
     return import_module
+
+
+def _swap_locate(pydoc: ModuleType) -> None:
+    swap(pydoc.locate, lambda original: lambda path, *rest, **named: original(_redirected(path), *rest, **named))
+
+
+def _swap_resolve(config: ModuleType) -> None:
+    resolve = config.BaseConfigurator.resolve
+    swap(resolve, lambda original: lambda configurator, s: original(configurator, _redirected(s)))
+
+
+def _redirected(name: str) -> str:
+    """Return the full name of what the repository that calls means by the absolute ``name``; else that itself."""
+    calling = innermost_namespace() if not name.startswith(".") else None
+    space = FINDER.space(calling) if calling else None
+    own = space.redirect(name) if space is not None and not installed(name.partition(".")[0]) else None
+    return own or name
 
 
 def let_trace(tracer: ModuleType) -> None:
@@ -277,5 +291,7 @@ def install() -> None:
     swap(importlib.machinery.SourceFileLoader.get_code, _held_to_listing)
     swap(importlib.machinery.SourceFileLoader.exec_module, _prepared)
     swap(importlib.import_module, _as_their_caller)
+    when_imported("pydoc", _swap_locate)
+    when_imported("logging.config", _swap_resolve)
     if not sys.meta_path or sys.meta_path[0] is not FINDER:
         sys.meta_path[:] = [FINDER, *(finder for finder in sys.meta_path if finder is not FINDER)]

@@ -137,6 +137,9 @@ class RepositoryLoader(FolderLoader):
     def exec_module(self, module: ModuleType) -> None:
         """Run hubconf.py, if there is one."""
         super().exec_module(module)
+        # libraries go from attribute to attribute, also while hubconf.py runs
+        parent, _, leaf = module.__name__.rpartition(".")
+        setattr(sys.modules[parent], leaf, module)
         self.owner.begin()
         if "hubconf.py" in self.owner.sources.repository.listing.by_path:
             importlib.import_module(f"{module.__name__}.hubconf")
