@@ -118,7 +118,8 @@ def retire(packages: Iterable[str]) -> None:
 def explained(repository: Repository, error: Exception) -> MissingDependency | None:
     """Return what to say instead of ``error``, raised by the repository's code, if an installation would help."""
     if isinstance(error, ModuleNotFoundError):
-        return undeclared(error, repository.id)
+        top = (error.name or "").partition(".")[0]
+        return None if FINDER.register(repository).owns(top) else undeclared(error, repository.id)
     return missing_half(repository, error)
 
 

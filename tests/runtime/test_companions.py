@@ -137,3 +137,4 @@ def test_names_a_package_that_the_hubconf_does_not_declare(tmp_path: Path) -> No
     said = explained(repository, raised.value)
     assert said is not None and said.hint == "pip install no_such_package"
     assert explained(repository, ValueError("no")) is None
+    assert explained(repository, ModuleNotFoundError("…", name="late")) is None

@@ -157,10 +157,10 @@ def _arguments(job: Mapping[str, Any], repository: Repository) -> tuple[list[Any
 
 def _failure(error: BaseException, repository: Repository) -> Message:
     """Tell of an exception of foreign code: its class, its first line, and where in the tree it came from."""
-    from hublock.runtime import environment
+    from hublock.runtime import isolation
 
     if isinstance(error, ModuleNotFoundError):
-        missing = environment.undeclared(error, repository.id)
+        missing = isolation.explained(repository, error)
         if missing is not None:
             return {"error": write_error(missing)}
     lines = str(error).strip().splitlines()
