@@ -79,6 +79,8 @@ def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_pa
         ("import pkgutil", "pkgutil.resolve_name('models:NAME')"),
         ("import importlib.resources as r", "r.files('models').joinpath('data.txt').read_text()"),
         ("import importlib.resources", "importlib.resources.files('bare').joinpath('data.txt').read_text()"),
+        ("import importlib.resources as r", "r.files('data').joinpath('data.txt').read_text()"),
+        ("import importlib.resources as r", "r.files('models.more').joinpath('data.txt').read_text()"),
         ("import bare.inner", "bare.inner.NAME"),
         ("exec('from models import yolo')", "yolo.NAME"),
         ("import importlib, models.yolo; m = importlib.reload(models.yolo)", "m.NAME"),
@@ -95,6 +97,8 @@ def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, valu
         "utils.py": "NAME = 'utils'",
         "bare/inner.py": "NAME = 'bare.inner'",
         "bare/data.txt": "bare data",
+        "data/data.txt": "only data",
+        "models/more/data.txt": "more data",
     }
     if where == "function" and ("*" in statement or "exec" in statement):
         statement = f"g = globals(); exec({statement!r}, g); NAME = g.get('NAME'); yolo = g.get('yolo')"
@@ -116,6 +120,8 @@ def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, valu
         "pkgutil.resolve_name('models:NAME')": "models",
         "r.files('models').joinpath('data.txt').read_text()": "data",
         "importlib.resources.files('bare').joinpath('data.txt').read_text()": "bare data",
+        "r.files('data').joinpath('data.txt').read_text()": "only data",
+        "r.files('models.more').joinpath('data.txt').read_text()": "more data",
         "NAME": "models.yolo.leaf",
     }  # fmt: skip
     assert import_hubconf(make_repository(tmp_path, {**files, "hubconf.py": hubconf})).result == expected[value]

@@ -56,6 +56,9 @@ class View(Protocol):
     def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
         """Answer ``importlib.util.find_spec``."""
 
+    def data_folder(self, name: str) -> ModuleType | None:
+        """Return a package that stands for a folder of the tree without source, if ``name`` is one."""
+
     def find_class(self, module: str, name: str) -> Any:
         """Answer ``pickle.Unpickler.find_class``."""
 
@@ -235,7 +238,8 @@ def _first_renamed(function: Callable[..., Any], view: View) -> Callable[..., An
         if isinstance(name, str):
             # pkgutil.resolve_name also takes module:object
             module, colon, rest = name.partition(":")
-            name = f"{view.redirect(module) or module}{colon}{rest}"
+            folder = view.data_folder(module) if function.__module__.startswith("importlib.resources") else None
+            name = folder or f"{view.redirect(module) or module}{colon}{rest}"
         return function(name, *args, **kwargs)
 
     return renamed

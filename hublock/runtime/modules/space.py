@@ -24,7 +24,7 @@ from hublock.runtime.modules.loading import (
     repository_spec,
     spec_for,
 )
-from hublock.runtime.modules.ownership import RESERVED
+from hublock.runtime.modules.ownership import RESERVED, installed
 from hublock.runtime.modules.rewriting import adds_folders
 from hublock.runtime.modules.search import Search
 from hublock.runtime.modules.shims import Shims
@@ -320,6 +320,15 @@ class Space:
             if error.name == target and target.startswith(f"{self.name}."):
                 return None
             raise
+
+    def data_folder(self, name: str) -> ModuleType | None:
+        """Return a package that stands for the folder ``name``, which holds data and no source; None if none does."""
+        folder = name.removeprefix(f"{self.name}.").replace(".", "/")
+        top = folder.partition("/")[0]
+        files = [path for path in self.sources.repository.listing.by_path if path.startswith(f"{folder}/")]
+        if not files or any(path.endswith(".py") for path in files) or (installed(top) and not self.owns(top)):
+            return None
+        return importlib.util.module_from_spec(folders_spec(name, [folder], self))
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle means by ``name`` of the stock module ``module``."""
