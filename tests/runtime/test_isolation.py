@@ -55,6 +55,7 @@ def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_pa
         ("import models.deep.leaf", "models.deep.leaf.NAME"),
         ("import models.yolo as m", "m.NAME"),
         ("import models.yolo, utils, os.path as p", "(models.yolo.NAME, utils.NAME, p.sep)"),
+        ("import models.late as late", "late"),
         ("from models import yolo", "yolo.NAME"),
         ("from models import yolo as y, NAME", "(y.NAME, NAME)"),
         ("from models.deep.leaf import NAME", "NAME"),
@@ -89,7 +90,8 @@ def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_pa
 @pytest.mark.parametrize("where", ["module", "function"])
 def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, value: str, where: str) -> None:
     files = {
-        "models/__init__.py": "NAME = 'models'",
+        "models/__init__.py": "NAME = 'models'\nfrom .late import late",
+        "models/late.py": "late = 'the attribute'",
         "models/yolo.py": "NAME = 'models.yolo'",
         "models/data.txt": "data",
         "models/deep/__init__.py": "from .leaf import NAME",
@@ -112,9 +114,9 @@ def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, valu
         "yolo.NAME": "models.yolo", "('models.yolo' in sys.modules, sys.modules['models'].NAME)": (True, "models"),
         "modules[yolo.__name__].NAME": "models.yolo", "bare.inner.NAME": "bare.inner",
         "(u.find_spec('models.none'), u.find_spec('models.yolo').name[-11:])": (None, "models.yolo"),
-        "sorted(m.name for m in pkgutil.iter_modules(models.__path__))": ["deep", "yolo"],
+        "sorted(m.name for m in pkgutil.iter_modules(models.__path__))": ["deep", "late", "yolo"],
         "sorted(m.name for m in p.walk_packages(models.__path__, 'models.'))": [
-            "models.deep", "models.deep.leaf", "models.yolo",
+            "models.deep", "models.deep.leaf", "models.late", "models.yolo",
         ],
         "pkgutil.get_data('models', 'data.txt')": b"data",
         "pkgutil.resolve_name('models:NAME')": "models",
@@ -123,6 +125,7 @@ def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, valu
         "r.files('data').joinpath('data.txt').read_text()": "only data",
         "r.files('models.more').joinpath('data.txt').read_text()": "more data",
         "NAME": "models.yolo.leaf",
+        "late": "the attribute",
     }  # fmt: skip
     assert import_hubconf(make_repository(tmp_path, {**files, "hubconf.py": hubconf})).result == expected[value]
 

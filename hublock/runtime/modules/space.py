@@ -268,8 +268,10 @@ class Space:
         self._bind(stock, target)
         if fromlist:
             return found
-        # `import a.b as c` takes b from what stands for a
-        for part in reversed(name.split(".")[1:]):
+        # `import a.b as c` takes the attribute b of a, which need not be the module
+        below = stock.count(".")
+        found = sys.modules[target.rsplit(".", below)[0]]
+        for part in reversed(name.rsplit(".", below)[0].split(".")[1:]):
             holder = ModuleType(part)
             setattr(holder, part, found)
             found = holder
