@@ -280,6 +280,15 @@ def test_folders_put_on_sys_path_are_roots_of_this_repository_alone(tmp_path: Pa
     assert hubconf.helper.core.__name__ == f"{namespace(repository)}.lib.core"
 
 
+def test_entries_of_sys_path_that_are_no_strings_lead_nowhere(tmp_path: Path) -> None:
+    files = {
+        "hubconf.py": "import pathlib, sys\nsys.path.insert(0, pathlib.Path(__file__).parent / 'old')\nimport layers",
+        "layers.py": "number = 1",
+        "old/layers.py": "number = 2",
+    }
+    assert import_hubconf(make_repository(tmp_path, files)).layers.number == 1
+
+
 def test_a_folder_reached_through_a_link_elsewhere_is_the_trees(tmp_path: Path) -> None:
     repository = make_repository(
         tmp_path / "tree",

@@ -62,8 +62,8 @@ class Search:
 
     def _entries(self) -> list[str]:
         # code may go into its own folder and name others from there
-        entries = [entry for entry in self.path if entry and isinstance(entry, str | os.PathLike)]
-        return [str(entry) if os.path.isabs(entry) else os.path.abspath(entry) for entry in entries]  # noqa: PTH100, PTH117
+        entries = [entry for entry in self.path if entry and isinstance(entry, str)]
+        return [entry if os.path.isabs(entry) else os.path.abspath(entry) for entry in entries]  # noqa: PTH100, PTH117
 
     def _folder(self, entry: str) -> str | None:
         if entry not in self._folders:
