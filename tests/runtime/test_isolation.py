@@ -289,6 +289,19 @@ def test_entries_of_sys_path_that_are_no_strings_lead_nowhere(tmp_path: Path) ->
     assert import_hubconf(make_repository(tmp_path, files)).layers.number == 1
 
 
+def test_an_empty_entry_of_sys_path_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "hubconf.py": "import os, sys\nos.chdir(os.path.dirname(__file__) + '/old')\nsys.path.insert(0, '')\n"
+        "import layers\nos.chdir('..')\nos.mkdir('gone')\nos.chdir('gone')\nos.rmdir('../gone')\nimport other",
+        "layers.py": "number = 1",
+        "other.py": "number = 3",
+        "old/layers.py": "number = 2",
+    }
+    hubconf = import_hubconf(make_repository(tmp_path, files))
+    assert (hubconf.layers.number, hubconf.other.number) == (2, 3)
+
+
 def test_a_folder_reached_through_a_link_elsewhere_is_the_trees(tmp_path: Path) -> None:
     repository = make_repository(
         tmp_path / "tree",

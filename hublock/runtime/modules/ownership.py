@@ -4,6 +4,8 @@ import importlib.machinery
 import sys
 from pathlib import Path
 
+from hublock.runtime.strict.frames import here
+
 FREE = frozenset(
     {"chunk", "cmd", "code", "crypt", "pipes", "profile", "resource", "sched", "secrets", "statistics", "trace", "wave"}
 )
@@ -41,4 +43,4 @@ def _beside_the_script(spec: importlib.machinery.ModuleSpec) -> bool:
         return False
     place = Path(spec.origin).parents[1 if spec.submodule_search_locations else 0].resolve()
     script = getattr(sys.modules.get("__main__"), "__file__", None)
-    return place == Path.cwd() or (isinstance(script, str) and place == Path(script).resolve().parent)
+    return place == here() or (isinstance(script, str) and place == Path(script).resolve().parent)

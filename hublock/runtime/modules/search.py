@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from hublock.runtime.modules.ownership import installed
 from hublock.runtime.modules.sources import ROOT, Found, Sources
+from hublock.runtime.strict.frames import here
 
 
 class Search:
@@ -61,9 +62,9 @@ class Search:
         return [folder for entry in self._entries() if (folder := self._folder(entry)) is not None]
 
     def _entries(self) -> list[str]:
-        # code may go into its own folder and name others from there
-        entries = [entry for entry in self.path if entry and isinstance(entry, str)]
-        return [entry if os.path.isabs(entry) else os.path.abspath(entry) for entry in entries]  # noqa: PTH100, PTH117
+        # code may go into its own folder and name others, or with an empty entry that one, from there
+        entries = [entry for entry in self.path if isinstance(entry, str)]  # type: ignore[redundant-expr]
+        return [entry if os.path.isabs(entry) else str(here() / entry) for entry in entries]  # noqa: PTH117
 
     def _folder(self, entry: str) -> str | None:
         if entry not in self._folders:

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 _trees: set[str] = set()
 
 
-def _here() -> Path:
+def here() -> Path:
+    """Return the current folder; that of the whole disk where it was removed."""
     try:
         return Path.cwd()
     except OSError:
-        # it was removed
         return Path(os.sep)
 
 
-_STARTED_IN = _here()
+_STARTED_IN = here()
 """Where the program was when this was imported, wherever it goes."""
 
 
