@@ -427,6 +427,34 @@ def test_a_missing_module_is_an_import_error_that_names_it_as_the_author_does(tm
     assert "cannot import name 'none'" in hubconf.second
 
 
+def test_a_relative_import_does_not_leave_a_top_level_package(tmp_path: Path) -> None:
+    files = {
+        "hubconf.py": "try:\n    from .layers import NAME\nexcept ModuleNotFoundError as error:\n"
+        "    said = str(error)\nimport models.deep.net as net",
+        "models/__init__.py": "",
+        "models/deep/net.py": """
+            import importlib
+            from ..own import NAME as own
+            try:
+                from ...layers import NAME
+            except ImportError as error:
+                from fallback import NAME
+                said = str(error)
+            try:
+                importlib.import_module("...layers", __package__)
+            except ImportError as error:
+                again = str(error)
+        """,
+        "models/own.py": "NAME = 'own'",
+        "layers.py": "NAME = 'layers'",
+        "fallback.py": "NAME = 'fallback'",
+    }
+    hubconf = import_hubconf(make_repository(tmp_path, files))
+    assert hubconf.said == "attempted relative import with no known parent package"
+    assert (hubconf.net.own, hubconf.net.NAME) == ("own", "fallback")
+    assert hubconf.net.said == hubconf.net.again == "attempted relative import beyond top-level package"
+
+
 def test_source_encodings_and_line_ends_are_honoured(tmp_path: Path) -> None:
     hubconf = import_hubconf(
         make_repository(

@@ -234,6 +234,8 @@ class Space:
         The compiler has redirected the names it knew; here arrive names computed at run time, names below folders put
         on ``sys.path`` since, and modules that have a stand-in.
         """
+        if level:
+            self._check_level(str((globals or {}).get("__package__")), level)
         # PyImport_Import, which C code calls, drops our answer and reads the real sys.modules
         by_c = fromlist == [] and locals is globals and "__import__" not in sys._getframe(1).f_code.co_names
         if level or by_c:
@@ -251,6 +253,17 @@ class Space:
             return leaf if fromlist else importlib.import_module(root)
         found = builtins.__import__(name, globals, locals, fromlist or (), 0)
         return self._shims.get(name if fromlist else top) or found
+
+    def _check_level(self, package: str, level: int) -> None:
+        """Refuse a relative import that leaves what is a top-level package for the author."""
+        if not f"{package}.".startswith(f"{self.name}.") or package.startswith(f"{self.name}.{FILE}"):
+            return
+        depth = self._stock(f"{package}.").count(".")
+        if level > depth > 0:
+            raise ImportError("attempted relative import beyond top-level package")
+        if level > depth:
+            # of the kind that hubconf.py gets under torch.hub
+            raise ModuleNotFoundError("attempted relative import with no known parent package")
 
     def _import_redirected(
         self,
@@ -290,7 +303,7 @@ class Space:
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Answer ``importlib.import_module`` for the repository's modules."""
-        absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
+        absolute = self._absolute(name, package)
         if absolute in self.extra:
             return self._extra(absolute)
         target = self.redirect(absolute)
@@ -298,6 +311,10 @@ class Space:
         if target is not None:
             self._bind(absolute, target)
         return self._shims.get(absolute) or found
+
+    def _absolute(self, name: str, package: str | None) -> str:
+        self._check_level(package or "", len(name) - len(name.lstrip(".")))
+        return importlib.util.resolve_name(name, package) if name.startswith(".") else name
 
     def _bind(self, name: str, target: str) -> None:
         """Remember where ``name`` has led, as ``sys.modules`` does, whatever comes onto ``sys.path`` later."""
@@ -313,7 +330,7 @@ class Space:
 
     def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
         """Answer ``importlib.util.find_spec`` for the repository's modules."""
-        absolute = importlib.util.resolve_name(name, package) if name.startswith(".") else name
+        absolute = self._absolute(name, package)
         target = self.redirect(absolute) or absolute
         try:
             return importlib.util.find_spec(target)
