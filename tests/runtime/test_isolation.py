@@ -455,6 +455,19 @@ def test_a_relative_import_does_not_leave_a_top_level_package(tmp_path: Path) ->
     assert hubconf.net.said == hubconf.net.again == "attempted relative import beyond top-level package"
 
 
+def test_new_builtins_are_known_to_every_module_of_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("made_here", "_"):
+        monkeypatch.setattr(f"builtins.{name}", None, raising=False)
+    files = {
+        "hubconf.py": "import gettext, builtins, early\ngettext.install('nowhere')\nimport late\n"
+        "builtins.made_here = 1",
+        "early.py": "def late(): return made_here",
+        "late.py": "text = _('as it is')",
+    }
+    hubconf = import_hubconf(make_repository(tmp_path, files))
+    assert (hubconf.early.late(), hubconf.late.text) == (1, "as it is")
+
+
 def test_source_encodings_and_line_ends_are_honoured(tmp_path: Path) -> None:
     hubconf = import_hubconf(
         make_repository(

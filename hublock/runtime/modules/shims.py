@@ -35,6 +35,7 @@ class View(Protocol):
     """What the stand-ins need of a repository; ``runtime.space.Space`` is it."""
 
     name: str
+    builtins: dict[str, Any]
     extra: dict[str, ModuleType]
     path: list[str]
 
@@ -117,6 +118,16 @@ class _System(Shim):
             super().__setattr__(name, value)
 
 
+class _Builtins(Shim):
+    """``builtins``, whose new names the repository's modules know at once: theirs is another dict."""
+
+    _view: View
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self._view.builtins[name] = value
+
+
 class Shims:
     """The stand-ins of one repository, made when first asked for."""
 
@@ -126,7 +137,7 @@ class Shims:
         self._made: dict[str, Shim] = {}
         self._makers: dict[str, Callable[[], dict[str, Any]]] = {
             "sys": lambda: {"_view": view, "modules": Modules(view)},
-            "builtins": lambda: {"__import__": view.import_},
+            "builtins": lambda: {"_view": view, "__import__": view.import_},
             "importlib": lambda: {"import_module": view.import_module, "__import__": view.import_},
             "importlib.util": self._util,
             "importlib.machinery": lambda: {
@@ -150,7 +161,7 @@ class Shims:
 
     def __getitem__(self, name: str) -> Shim:
         if name not in self._made:
-            shim = _System(name) if name == "sys" else Shim(name)
+            shim = {"sys": _System, "builtins": _Builtins}.get(name, Shim)(name)
             replaced = self._makers[name]()
             vars(shim).update(replaced, **{_SHIMS: self, _TARGET: sys.modules[name]})
             self._made.setdefault(name, shim)

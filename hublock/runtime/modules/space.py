@@ -50,7 +50,7 @@ class Space:
         """What the repository's code put into ``sys.modules`` under names that are not its own."""
         self._shims = Shims(self)
         self._search = Search(self.sources, [str(repository.root), *sys.path])
-        self._builtins = {**vars(builtins), "__import__": self.import_}
+        self.builtins: dict[str, Any] = {"__import__": self.import_}
         self._companions: dict[str, Path] = {}
         self._aliases: set[str] = set()
         self._rooted = False
@@ -219,7 +219,8 @@ class Space:
         if hasattr(module, "__path__") and module.__name__.startswith(f"{self.name}.{FILE}"):
             # a fresh process knows no other name of it; most are called as their folders are
             self.extra.setdefault(Path(module.__path__[0]).name, module)
-        vars(module)["__builtins__"] = self._builtins
+        self.builtins |= {name: value for name, value in vars(builtins).items() if name != "__import__"}
+        vars(module)["__builtins__"] = self.builtins
 
     def import_(
         self,
