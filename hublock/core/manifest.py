@@ -1,5 +1,6 @@
 """The manifest: what the project wants. ``hub.toml``, or ``[tool.hublock]`` in ``pyproject.toml``."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -181,12 +182,12 @@ def _sorted(manifest: Manifest) -> Manifest:
 
 
 def _rest(text: str, embedded: bool) -> str:
-    """Return everything that is not ours, in one comparable text."""
+    """Return everything that is not ours, in one comparable text: the order of tables means nothing in TOML."""
     if not embedded:
         return ""
     whole = tomllib.loads(text)
     whole.setdefault("tool", {}).pop("hublock", None)
-    return repr(whole)
+    return json.dumps(whole, sort_keys=True, default=repr)
 
 
 def _models(cell: Cell) -> tuple[WantedModel, ...]:

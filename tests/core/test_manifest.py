@@ -262,6 +262,12 @@ def test_edits_every_layout_of_a_pyproject_and_keeps_the_rest(text: str) -> None
     assert rest(removed) == rest(text)
 
 
+@pytest.mark.parametrize("rest", ['[project]\nname = "p"\n', '[project]\nname = "p"\n\n[tool.ruff]\nx = 1\n'])
+def test_removes_the_table_that_begins_a_pyproject(rest: str) -> None:
+    text = f'[tool.hublock.models.a]\nrepo = "o/r"\n\n{rest}'
+    assert edit_manifest(text, embedded=True, remove="a") == rest
+
+
 def test_only_lf_ends_a_line() -> None:
     text = '[models.a]\nrepo = "o/r"\nargs = ["\u2028\x85\x0b"]\n\n[models.b]\nrepo = "o/r"\n'.replace("\x0b", "\u2029")
     assert edits.splice(text, ("models", "a"), None) == '[models.b]\nrepo = "o/r"\n'
