@@ -90,9 +90,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         for model in wanted:
             agreed = tuple(sorted({*model.allow_pickle, *done.consent.get(model.name, ())}))
             text = edit_manifest(text, embedded=project.embedded, add=replace(model, allow_pickle=agreed))
-        # the lock first: whoever is killed between the two may type the same command again
-        done = replace(done, changed=project.write_lock(done.lock))
-        project.write_manifest(text)
+        done = replace(done, changed=project.write_both(text, done.lock))
         return Added(locking=done, understood=understood)
 
 
@@ -127,9 +125,8 @@ def add_weights(
         )
         text = _text_by_now([name], project)
         wanted = replace(wanted, allow_pickle=done.consent.get(name, ()))
-        done = replace(done, changed=project.write_lock(done.lock))
-        project.write_manifest(edit_manifest(text, embedded=project.embedded, add=wanted))
-        return done
+        text = edit_manifest(text, embedded=project.embedded, add=wanted)
+        return replace(done, changed=project.write_both(text, done.lock))
 
 
 def _wanted(wish: Wish, repo: str, manifest: Manifest, project: Project) -> tuple[WantedModel, ...]:

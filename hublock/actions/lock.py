@@ -124,13 +124,11 @@ def build(
     lock = assemble(manifest, repos=pool.values(), models=models, weights=weights.values())
     _check_recordable(lock)
     refuse_tokens(repr(lock), "the new lock", context)
-    kept = {model.name for repo in lock.repos for model in repo.models} | {item.name for item in lock.weights}
-    before = [model.name for repo in old.repos for model in repo.models] + [item.name for item in old.weights]
     return Locking(
         lock=lock,
         changed=lock != old,
         models=tuple(locked),
-        dropped=tuple(name for name in before if name not in kept),
+        dropped=tuple(name for name in old.names if name not in lock.names),
         consent={name: names for name, names in consent.items() if names},
     )
 

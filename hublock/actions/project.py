@@ -5,13 +5,13 @@ import os
 import stat
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hublock.core.lockfile import Lock, parse_lock
-from hublock.errors import InputError, InvalidLock, InvalidManifest, NotLocked, StaleLock, StoreError
+from hublock.errors import HublockError, InputError, InvalidLock, InvalidManifest, NotLocked, StaleLock, StoreError
 from hublock.store.disk import own_name, sync_folder
 from hublock.store.incoming import clear_leavings
 
@@ -81,8 +81,29 @@ class Project:
         """Return the error for a lock that does not answer the manifest, for these ``reasons``."""
         return StaleLock(f"{self.lock} does not answer the manifest: {'; '.join(reasons)}", hint="hublock lock")
 
+    def write_both(self, text: str, lock: Lock, *, less: bool = False) -> bool:
+        """Replace manifest and lock, both or neither; return whether the lock's bytes changed.
+
+        Whoever is killed between the two leaves a lock that answers the manifest, and more: so the lock goes first,
+        unless it is to hold ``less``.
+
+        Raises:
+            StoreError: one of them cannot be written; both are as before.
+        """
+        with _unless_it_fails(self.manifest if less else self.lock):
+            if less:
+                self.write_manifest(text)
+            changed = self.write_lock(lock)
+            if not less:
+                self.write_manifest(text)
+            return changed
+
     def write_manifest(self, text: str) -> None:
-        """Replace the manifest by ``text``, wholly or not at all."""
+        """Replace the manifest by ``text``, wholly or not at all.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
         replace_file(self.manifest, text)
 
     def write_lock(self, lock: Lock) -> bool:
@@ -109,7 +130,9 @@ class Project:
         Raises:
             StoreError: the folder, the manifest or the lock is read-only, or not readable either.
         """
-        for path in (self.folder, self.manifest, self.lock):
+        # where one is a link, it is replaced in the folder that it leads to
+        homes = [Path(os.path.realpath(path)).parent for path in (self.manifest, self.lock)]
+        for path in (self.folder, *homes, self.manifest, self.lock):
             if path.exists() and not os.access(path, os.W_OK):
                 readable = os.access(path, os.R_OK)
                 raise StoreError(
@@ -237,6 +260,22 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror}", hint=f"chmod u+r {path}") from None
 
 
+@contextmanager
+def _unless_it_fails(path: Path) -> Iterator[None]:
+    """Let ``path`` be replaced, and put it back where what follows fails."""
+    old = read_text(path) if path.exists() else None
+    try:
+        yield
+    except BaseException:
+        # what failed is told, and not what else did
+        with suppress(OSError, HublockError):
+            if old is None:
+                Path(os.path.realpath(path)).unlink(missing_ok=True)
+            elif read_text(path) != old:
+                replace_file(path, old)
+        raise
+
+
 def replace_file(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` in one step: written beside, flushed to disk, renamed.
 
@@ -257,8 +296,11 @@ def replace_file(path: Path, text: str) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = f"free some space for {path.parent}" if full else f"chmod u+w {path.parent}"
+        hint = f"chmod u+w {path.parent}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = f"free some space for {path.parent}"
+        if error.errno == errno.EBUSY:
+            hint = f"mount the folder that holds {path.name}, not the file alone: it is replaced by renaming"
         raise StoreError(f"{path} cannot be written: {error.strerror}", hint=hint) from None
     finally:
         with suppress(OSError):

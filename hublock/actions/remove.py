@@ -14,16 +14,17 @@ from hublock.errors import InputError
 
 
 def remove(name: str, project: Project, context: Context) -> Locking:
-    """Remove the model or the weights called ``name``; what else is locked stays as it is.
+    """Remove the model or the weights called ``name`` from both files, or from neither; what else is locked stays.
 
     Raises:
-        InputError: the manifest has nothing of that name.
+        InputError: neither file has anything of that name, or only a person can edit the manifest.
         StoreError: the project cannot be written.
     """
     with changing(project, context):
         text = project.manifest_text()
         manifest, old = project.read_manifest(), project.read_lock()
-        if name not in manifest.names:
+        # of a command that was killed, the lock alone may have it
+        if name not in {*manifest.names, *old.names}:
             raise InputError(f"{project.manifest} has no {name}{nearest(name, manifest.names)}", hint="hublock list")
         rest = replace(
             manifest,
@@ -38,7 +39,6 @@ def remove(name: str, project: Project, context: Context) -> Locking:
             weights=tuple(item for item in rest.weights if item.name in {locked.name for locked in old.weights}),
         )
         done = build(kept, old, context, base=project.folder, options=TraceOptions())
-        # the lock first: whoever is killed between the two may type the same command again
-        done = replace(done, changed=project.write_lock(done.lock))
-        project.write_manifest(edit_manifest(text, embedded=project.embedded, remove=name))
-        return done
+        if name in manifest.names:
+            text = edit_manifest(text, embedded=project.embedded, remove=name)
+        return replace(done, changed=project.write_both(text, done.lock, less=True))

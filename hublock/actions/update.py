@@ -136,9 +136,9 @@ def _repo(name: str, lock: Lock, file: str) -> Repo:
     except InputError:
         repo = None
     if repo is None:
-        known = [model.name for repo in lock.repos for model in repo.models] + [item.name for item in lock.weights]
         raise InputError(
-            f"{file} has no {name}{nearest(name, [*known, *(repo.id for repo in lock.repos)])}", hint="hublock list"
+            f"{file} has no {name}{nearest(name, [*lock.names, *(repo.id for repo in lock.repos)])}",
+            hint="hublock list",
         )
     return repo
 

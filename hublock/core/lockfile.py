@@ -186,6 +186,11 @@ class Lock:
         _sort(self, "repos", key=lambda row: row.id)
         _sort(self, "weights", key=lambda row: row.name)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all models and weights."""
+        return (*(model.name for repo in self.repos for model in repo.models), *(item.name for item in self.weights))
+
     def repo(self, reference: str) -> Repo | None:
         """Return the repository locked under ``reference``, whatever the case in which GitHub's names are typed.
 

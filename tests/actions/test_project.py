@@ -1,6 +1,7 @@
 """Where a project is found, and how its files are replaced."""
 
 import os
+import subprocess
 import sys
 import sysconfig
 import unittest
@@ -181,6 +182,24 @@ def test_replacing_a_file_keeps_its_mode_and_follows_a_link(tmp_path: Path) -> N
     assert real.read_text() == "new"
     assert real.stat().st_mode & 0o777 == 0o640
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hub.toml", "real.toml"]
+
+
+@pytest.mark.parametrize("less", [False, True])
+@pytest.mark.parametrize(("mounted", "files"), [("hub.toml", ["hub.toml"]), ("hub.lock", ["hub.lock", "hub.toml"])])
+def test_both_files_change_or_neither(tmp_path: Path, mounted: str, files: list[str], less: bool) -> None:
+    """A file that is mounted alone cannot be replaced, which shows when it is renamed, and not before."""
+    project = Project.at(tmp_path)
+    for name in files:
+        (tmp_path / name).write_text("before\r\n", newline="")
+    subprocess.run(["mount", "--bind", tmp_path / mounted, tmp_path / mounted], check=True)
+    try:
+        with pytest.raises(StoreError, match=rf"{mounted} cannot be written: Device or resource busy") as caught:
+            project.write_both("after", Lock(), less=less)
+    finally:
+        subprocess.run(["umount", tmp_path / mounted], check=True)
+
+    assert (caught.value.hint or "").startswith(f"mount the folder that holds {mounted}, not the file alone")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(files, b"before\r\n")
 
 
 def test_a_file_that_cannot_be_replaced_is_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

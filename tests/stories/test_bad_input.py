@@ -230,6 +230,37 @@ def test_refuses_a_read_only_project_before_any_work(added: Done, served: Forge,
     assert len(served.requests) == asked
 
 
+def test_refuses_a_manifest_that_is_a_link_into_a_read_only_folder(pinned: Forge, project: Path) -> None:
+    shared = project.parent / "shared"
+    shared.mkdir()
+    (project / "hub.toml").rename(shared / "hub.toml")
+    (project / "hub.toml").symlink_to(shared / "hub.toml")
+    shared.chmod(0o555)
+    before = snapshot(project)
+
+    command = [*without_privileges(), sys.executable, "-m", "hublock", "remove", "net"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (7, f"error: {shared} is read-only\n   hint: chmod u+w {shared}\n")
+    assert snapshot(project) == before
+
+
+def test_what_only_a_person_can_edit_leaves_both_files_as_they_are(
+    forge: Forge, project: Path, hub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forge.serve("https://example.org/a.bin", b"a")
+    (project / "pyproject.toml").write_text("[tool]\nhublock = {}\n")
+    monkeypatch.chdir(project)
+
+    refused(
+        hub("add", "--url", "https://example.org/a.bin", "--name", "a"),
+        2,
+        "pyproject.toml: weights.a: is laid out in a way that cannot be edited safely",
+        "edit the file by hand, then hublock lock",
+    )
+    assert [path.name for path in project.iterdir()] == ["pyproject.toml"]
+
+
 def test_refuses_a_manifest_that_cannot_be_read(run: Run, project: Path) -> None:
     (project / "hub.toml").touch(mode=0o000)
 
