@@ -24,6 +24,7 @@ from hublock.core.reference import Reference
 from hublock.errors import EntrypointNotFound, InputError
 from hublock.net.download import Wanted
 from hublock.net.git import Snapshot
+from hublock.net.refs import is_commit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,11 +74,14 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
     Models of a repository that moved are traced again, and so are those whose files have other bytes by now.
 
     Raises:
-        InputError: a name is not locked, or a ref was rewritten and nobody allowed that.
+        InputError: a name is not locked, ``precise`` is no whole commit id, or a ref was rewritten and nobody allowed
+            that.
         EntrypointNotFound: the manifest uses an entry point that is gone.
         RemoteError: a host could not be asked, or no longer has a repository or a ref.
         LoadError: a model could not be traced.
     """
+    if request.precise is not None:
+        _check_commit(request.precise)
     with nullcontext() if request.dry_run else changing(project, context):
         manifest, lock = project.read_manifest(), project.read_lock()
         selected = _select(request, lock, str(project.lock))
@@ -96,6 +100,16 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
         done = build(manifest, _without(lock, fresh, set(replaced)), context, base=project.folder, options=options)
         done = replace(done, changed=project.write_lock(done.lock))
         return Updated(moved=moved, replaced=replaced, changes=changes.compare(lock, done.lock), locking=done)
+
+
+def _check_commit(precise: str) -> None:
+    """Refuse a name, which would be followed wherever it points: only ``allow_rewritten`` allows that."""
+    # git's id of nothing is all zeros
+    if not is_commit(precise) or not precise.strip("0"):
+        raise InputError(
+            f"--precise takes a whole commit id of 40 or 64 hex digits, not {precise!r}",
+            hint="git ls-remote shows what a branch or tag names",
+        )
 
 
 def _select(request: Request, lock: Lock, file: str) -> _Selection:

@@ -243,13 +243,16 @@ def test_nothing_is_written_when_one_of_many_fails(pinned: Forge, branch: ForgeR
     [
         ((), "what should be updated?"),
         (("net", "--all"), "update takes either names or --all"),
-        (("nett",), "<project>/hub.lock has no nett; did you mean net?"),
+        (("nett",), "/project/hub.lock has no nett; did you mean net?"),
         (("--all", "--precise", "a" * 40), "--precise names a commit of one repository, not of 2"),
-        (("net", "--precise", "abc1234"), "has no branch or tag abc1234"),
+        (("net", "--precise", "abc1234"), "--precise takes a whole commit id of 40 or 64 hex digits, not 'abc1234'"),
+        (("net", "--precise", "v1"), "--precise takes a whole commit id of 40 or 64 hex digits, not 'v1'"),
+        (("net", "--precise", ""), "--precise takes a whole commit id of 40 or 64 hex digits, not ''"),
+        (("net", "--precise", "0" * 40), "--precise takes a whole commit id of 40 or 64 hex digits, not '00000"),
     ],
 )
-def test_refuses_what_is_not_there(pinned: Forge, hub: Run, words: tuple[str, ...], sentence: str) -> None:
-    done = hub("update", *words)
+def test_refuses_what_is_not_there(pinned: Forge, inside: Run, words: tuple[str, ...], sentence: str) -> None:
+    done = inside("update", *words)
 
     assert (done.code, sentence in done.err) == (2, True), done
 
