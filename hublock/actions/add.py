@@ -61,6 +61,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         InputError: a name is taken or none, the reference means two things, or a declared URL is none.
         RefNotFound: the word behind the colon is neither ref nor entry point.
         EntrypointNotFound: the repository has no such entry point.
+        NotLocked: there is a lock, and no manifest.
         HublockError: whatever locking raises; neither file was touched.
     """
     refuse_tokens(repr(wish), "what is to be added", context)
@@ -83,6 +84,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
                 return Added()
             wish = replace(wish, name=_free(entrypoints[0], manifest))
         wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest, project)
+        _refuse_dropping([model.name for model in wanted], lock, project)
         done = build(
             replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
         )
@@ -103,6 +105,7 @@ def add_weights(
         InputError: the name is taken or none, or the URL is none, plain http, or holds a credential.
         TransferError: the file could not be fetched.
         UnsafePickle: it is a pickle that names more than tensors.
+        NotLocked: there is a lock, and no manifest.
         HublockError: whatever locking raises of models that were not locked yet.
     """
     _check_name(name)
@@ -115,6 +118,7 @@ def add_weights(
                 return Locking(lock=lock, changed=False)
             name = _free(name, manifest)
         _refuse_taken([name], manifest)
+        _refuse_dropping([name], lock, project)
         wanted = WantedWeights(name=name, url=url)
         done = build(
             replace(manifest, weights=(*manifest.weights, wanted)),
@@ -173,6 +177,13 @@ def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:
     for index, name in enumerate(names):
         if name in manifest.names or name in names[:index]:
             raise InputError(f"the manifest already has a {name}", hint=f"--name {name}-2, or hublock remove {name}")
+
+
+def _refuse_dropping(names: Sequence[str], lock: Lock, project: Project) -> None:
+    """Refuse a manifest of these ``names`` alone where the one that wanted what is locked was lost."""
+    # of an add that was killed, the lock has the names already
+    if not project.manifest.exists() and not {*lock.names} <= {*names}:
+        raise project.without_manifest()
 
 
 def _free(name: str, manifest: Manifest) -> str:

@@ -64,7 +64,7 @@ class Project:
 
         if text is None:
             if not self.manifest.exists():
-                raise NotLocked(f"{self.folder} holds no {MANIFEST}", hint="hublock init")
+                raise self.without_manifest()
             text = self.manifest_text()
         return parse_manifest(text, file=str(self.manifest), embedded=self.embedded)
 
@@ -76,6 +76,15 @@ class Project:
             UnsupportedLockVersion: it was written by a newer hublock.
         """
         return parse_lock(read_text(self.lock), file=str(self.lock)) if self.lock.exists() else Lock()
+
+    def without_manifest(self) -> NotLocked:
+        """Return the error for a project that has no manifest; beside a lock, an empty one would drop every pin."""
+        if not self.lock.exists():
+            return NotLocked(f"{self.folder} holds no {MANIFEST}", hint="hublock init")
+        return NotLocked(
+            f"{self.folder} holds no {MANIFEST} beside its {LOCK}",
+            hint=f"git restore {MANIFEST}, or {PYPROJECT} if that held it; hublock init gives up what is locked",
+        )
 
     def stale(self, reasons: Sequence[str]) -> StaleLock:
         """Return the error for a lock that does not answer the manifest, for these ``reasons``."""

@@ -245,6 +245,26 @@ def test_refuses_a_manifest_that_is_a_link_into_a_read_only_folder(pinned: Forge
     assert snapshot(project) == before
 
 
+def test_a_lock_that_has_lost_its_manifest_keeps_its_pins(pinned: Forge, project: Path, hub: Run) -> None:
+    (project / "hub.toml").unlink()
+    before = snapshot(project)
+    own = ("add", "--url", "https://example.org/backbone.bin", "--name")
+    for words in (("lock",), ("update", "--all"), (*own, "new"), ("add", "a/tagged:v1", "net")):
+        refused(
+            hub(*words),
+            4,
+            "<project> holds no hub.toml beside its hub.lock",
+            "git restore hub.toml, or pyproject.toml if that held it; hublock init gives up what is locked",
+        )
+    assert snapshot(project) == before
+
+    # a first add that was killed leaves a lock alone as well, and may be typed again
+    (project / "hub.lock").unlink()
+    for _ in range(2):
+        assert hub(*own, "backbone").code == 0
+        (project / "hub.toml").unlink()
+
+
 def test_what_only_a_person_can_edit_leaves_both_files_as_they_are(
     forge: Forge, project: Path, hub: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
