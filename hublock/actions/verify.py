@@ -26,7 +26,6 @@ from hublock.errors import (
     HublockError,
     InputError,
     IntegrityError,
-    InvalidManifest,
     LoadError,
     NotLocked,
     StoreError,
@@ -99,12 +98,13 @@ def failed(error: HublockError, project: Project) -> tuple[Finding, ...]:
     Raises:
         HublockError: ``error``, where it is not about one of the two files.
     """
-    rules: dict[type[HublockError], Rule] = {NotLocked: "lock-missing", InvalidManifest: "manifest-invalid"}
-    rule = rules.get(type(error), "lock-invalid" if isinstance(error, InputError) else None)
-    no_model = rule == "lock-missing" and project.lock.exists()
-    if rule is None or no_model or str(project.folder) not in error.message:
+    told = (file for file in (project.lock, project.manifest) if error.message.startswith((f"{file}: ", f"{file} ")))
+    file = next(told, None)
+    missing = isinstance(error, NotLocked) and not project.lock.exists()
+    # another lock beside ours may be at fault
+    if file is None or not (missing or isinstance(error, InputError)):
         raise error
-    file = project.manifest if rule == "manifest-invalid" else project.lock
+    rule: Rule = "lock-missing" if missing else "lock-invalid" if file == project.lock else "manifest-invalid"
     line = re.match(r": line (\d+)", error.message.removeprefix(str(file)))
     finding = Finding(
         rule=rule,

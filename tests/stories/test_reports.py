@@ -1,6 +1,7 @@
 """Findings for machines: JSON, annotations on GitHub, SARIF; and what else verify can be held against."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def test_sarif_without_findings_is_valid(pinned: Forge, hub: Run) -> None:
         ("hub.lock", "version = 2\n", 2, "lock-invalid", None),
         ("hub.lock", None, 4, "lock-missing", None),
         ("hub.toml", "[models]\nx = 1\n", 2, "manifest-invalid", None),
+        ("hub.toml", "\udce9 is not UTF-8", 2, "manifest-invalid", None),
     ],
 )
 def test_what_cannot_be_read_is_a_finding_for_machines(
@@ -107,7 +109,7 @@ def test_what_cannot_be_read_is_a_finding_for_machines(
 ) -> None:
     (project / file).unlink()
     if text is not None:
-        (project / file).write_text(text)
+        (project / file).write_bytes(os.fsencode(text))
 
     done = hub("verify", "--format", format)
 
@@ -119,6 +121,16 @@ def test_what_cannot_be_read_is_a_finding_for_machines(
         assert [result["ruleId"] for result in sarif(done.out)["results"]] == [rule]
     else:
         assert done.out.startswith(f"::error file={file},line={line or 1},title=hublock%3A {rule}::")
+
+
+def test_a_broken_lock_to_compare_with_is_not_told_as_ours(pinned: Forge, project: Path, hub: Run) -> None:
+    other = project / "other.lock"
+    other.write_text("version = 1\nxx")
+
+    done = hub("verify", "--against", str(other), "--format", "github")
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: <project>/other.lock: ")
 
 
 def test_against_another_lock_names_every_difference(pinned: Forge, project: Path, hub: Run) -> None:
