@@ -16,8 +16,15 @@ class Outdated:
     """What is elsewhere by now."""
 
     moved: tuple[Move, ...]
+    repositories: tuple[Finding, ...]
+    """Those that are called otherwise, gone, or could not be asked for."""
     files: tuple[Finding, ...]
-    """Files with other bytes, and whatever is called otherwise, gone, or could not be asked for."""
+    """Those with other bytes, gone, or that could not be asked for."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be told besides what has moved."""
+        return (*self.repositories, *self.files)
 
 
 def outdated(project: Project, context: Context) -> Outdated:
@@ -33,4 +40,4 @@ def outdated(project: Project, context: Context) -> Outdated:
     told: list[Finding] = []
     for repo, seen in zip(lock.repos, looks, strict=True):
         told += [of_failure(repo, seen)] if isinstance(seen, HublockError) else of_name(repo, seen)
-    return Outdated(moved=away, files=(*told, *check_files(lock, context)))
+    return Outdated(moved=away, repositories=tuple(told), files=tuple(check_files(lock, context)))

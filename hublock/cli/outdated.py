@@ -35,20 +35,22 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 
     found = outdated(face.project, face.context)
     if arguments.format == "json":
-        files = [{"url": f.subject, "message": f.message} for f in found.files]
-        face.console.json({"repositories": [_row(move) for move in found.moved], "files": files})
+        rows = [_row(move) for move in found.moved]
+        notes = [{"repository": told.subject, "message": told.message} for told in found.repositories]
+        files = [{"url": told.subject, "message": told.message} for told in found.files]
+        face.console.json({"repositories": rows, "notes": notes, "files": files})
     else:
         _print(found.moved, face)
-        for finding in found.files:
+        for finding in found.findings:
             face.console.data(finding.message)
-        if not (found.moved or found.files):
+        if not (found.moved or found.findings):
             face.console.say(f"{face.project.lock.name} is up to date")
         hints = ["hublock update NAME --dry-run"] if found.moved else []
-        hints += [finding.hint for finding in found.files if not (found.moved and finding.rule in UPDATED)]
+        hints += [finding.hint for finding in found.findings if not (found.moved and finding.rule in UPDATED)]
         for hint in dict.fromkeys(hints):
             face.console.hint(hint)
     # a file with other bytes is news here, and an integrity failure only to who verifies
-    codes = [1 if finding.rule.startswith("upstream-file") else finding.exit_code for finding in found.files]
+    codes = [1 if finding.rule.startswith("upstream-file") else finding.exit_code for finding in found.findings]
     return exit_code([*(1 for _ in found.moved), *codes])
 
 

@@ -307,6 +307,8 @@ def test_outdated_lists_what_is_called_otherwise_by_now(pinned: Forge, branch: F
         1, "b/branch is called b/new by now, and its old name can be taken by anybody\n"
     )  # fmt: skip
     assert done.err.endswith("   hint: write b/new in the manifest, then hublock lock\n")
+    told = json.loads(hub("outdated", "--format", "json").out)
+    assert told == {"repositories": [], "notes": [{"repository": "b/branch", "message": done.out.strip()}], "files": []}
 
 
 def test_a_traced_model_is_traced_again_where_it_moves(added: Done, served: Forge, run: Run, project: Path) -> None:
