@@ -1,6 +1,6 @@
 """Move pins to what the hosts hold now: the one verb that moves or removes a pin, and shows what that changes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import Manifest
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
-from hublock.errors import EntrypointNotFound, InputError
+from hublock.errors import EntrypointNotFound, HublockError, InputError, RefNotFound, RepositoryNotFound
 from hublock.net.download import Wanted
 from hublock.net.git import Snapshot
 from hublock.net.refs import is_commit
@@ -90,7 +90,11 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
             selected.repos,
             context,
         )
-        away = _away(moves.sure(looks), request)
+        seen = _sure(looks)
+        for move in seen:
+            if move.resolved.warning:
+                context.progress.warn(move.resolved.warning)
+        away = _away(seen, request)
         snapshots = {move.repo.id: move.remote.fetch(move.resolved.commit, progress=context.progress) for move in away}
         moved = tuple(_compare(move, snapshots[move.repo.id], manifest, context, project) for move in away)
         replaced = _replaced(selected, lock, {move.repo.id for move in away}, context, request)
@@ -155,6 +159,16 @@ def _repo(name: str, lock: Lock, file: str) -> Repo:
             hint="hublock list",
         )
     return repo
+
+
+def _sure(looks: Sequence[Move | HublockError]) -> list[Move]:
+    """Return what all hosts told; where one has lost a repository, say that this holds the others back."""
+    try:
+        return moves.sure(looks)
+    except (RepositoryNotFound, RefNotFound) as error:
+        if len(looks) > 1:
+            error.hint = "; ".join(filter(None, [error.hint, "hublock update NAME moves the others"]))
+        raise
 
 
 def _away(looks: Collection[Move], request: Request) -> list[Move]:

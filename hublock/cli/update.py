@@ -81,7 +81,5 @@ def _report_move(moved: "Moved", dry_run: bool, face: Face) -> None:
         face.console.warn(f"{move.repo.id}: {what}, as --allow-rewritten allows")
     if move.trend == "unproven":
         face.console.warn(f"whether {new} follows from {old}, its host cannot show")
-    if move.resolved.warning:
-        face.console.warn(move.resolved.warning)
     for line in text.contract(moved.contract):
         face.console.say(f"          {line}")

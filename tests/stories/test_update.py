@@ -297,6 +297,26 @@ def test_outdated_lists_the_rest_where_one_repository_is_gone(tagged: ForgeRepo,
     assert re.fullmatch(r"   hint: hublock update NAME --dry-run\n   hint: check the name.*\n", done.err)
 
 
+def test_a_repository_that_is_gone_holds_back_only_an_update_of_all(tagged: ForgeRepo, hub: Run) -> None:
+    tagged.token = "secret"
+
+    done = hub("update", "--all")
+
+    assert (done.code, done.err.endswith("; hublock update NAME moves the others\n")) == (2, True)
+    assert hub("update", "big").code == 0
+    assert "the others" not in hub("update", "net").err
+
+
+def test_update_says_what_is_called_otherwise_by_now(pinned: Forge, branch: ForgeRepo, hub: Run) -> None:
+    pinned.adopt("b/new", branch.path)
+    branch.renamed_to = "b/new"
+
+    assert str(hub("update", "big")) == (
+        "exit 0\n--- stdout\n--- stderr\n"
+        "warning: b/branch is called b/new by now: write that, for the old name can be taken\nhub.lock is up to date\n"
+    )
+
+
 def test_outdated_lists_what_is_called_otherwise_by_now(pinned: Forge, branch: ForgeRepo, hub: Run) -> None:
     pinned.adopt("b/new", branch.path)
     branch.renamed_to = "b/new"
