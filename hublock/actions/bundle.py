@@ -24,7 +24,7 @@ from hublock.errors import (
     UnsafeArchive,
 )
 from hublock.store import bundle
-from hublock.store.disk import own_name, sync_file, sync_folder, write_all, writing
+from hublock.store.disk import own_name, sync_file, sync_folder, unreadable, write_all, writing
 from hublock.store.incoming import clear_leavings
 from hublock.store.store import StoredTree
 
@@ -168,7 +168,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
             while piece := stored.read(CHUNK):
                 yield piece
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}", hint="hublock sync") from error
+        raise unreadable(path, error) from error
 
 
 def _hashed(pieces: Iterable[bytes], item: LockedFile, place: str, *, hint: str) -> Iterator[bytes]:

@@ -47,6 +47,12 @@ def _store_error(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{error.filename or path} cannot be written: {reason}", hint=hint)
 
 
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """Return the error for a stored file that is there and cannot be read."""
+    hint = f"chmod u+r {path}" if isinstance(error, PermissionError) else f"rm {path}, then hublock sync"
+    return StoreError(f"{path} cannot be read: {error.strerror}", hint=hint)
+
+
 def make_folder(path: Path, *, settle: bool = True) -> None:
     """Make ``path`` and its parents; below a folder that a group shares, they are shared as well.
 

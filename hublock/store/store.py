@@ -18,6 +18,7 @@ from hublock.store.disk import (
     own_name,
     remove,
     sync_folder,
+    unreadable,
     write_all,
     write_beside,
     write_whole,
@@ -334,7 +335,7 @@ def _reading(path: Path, digest: Digest) -> Iterator[None]:
     except FileNotFoundError:
         raise _absent(digest) from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
 
 
 def _hash(file: BinaryIO, advance: Callable[[int], None]) -> Digest:

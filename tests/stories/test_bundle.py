@@ -1,6 +1,7 @@
 """Carrying what a lock names to a machine without a network."""
 
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -284,4 +285,5 @@ def test_a_stored_file_that_cannot_be_read_is_named_and_not_the_bundle(
     blob.symlink_to("/proc/self/mem")
     done = hub("bundle", "more.tar")
     assert (done.code, "error: <store>/v1/blobs/" in done.err, " cannot be read: " in done.err) == (7, True, True)
+    assert re.search(r"hint: rm <store>/v1/blobs/sha256/\S+, then hublock sync$", done.err, re.MULTILINE)
     assert not (project / "more.tar").exists()

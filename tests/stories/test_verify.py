@@ -567,7 +567,7 @@ def test_what_cannot_be_read_hides_nothing_else(scene: Scene) -> None:
     scene.blob.chmod(0)
     # of the two, the one that is found last
     flip(scene.layout.blob(scene.lock.repos[0].models[0].inputs[0].digest), write)
-    unprivileged("cache", "verify")
+    assert f"hint: chmod u+r {scene.blob}\n" in unprivileged("cache", "verify")
     scene.linked_tree.parent.parent.chmod(0)
     said = unprivileged("verify", "--deep")
     assert f"{NET} cannot be checked: " in said
