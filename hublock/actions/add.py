@@ -9,7 +9,7 @@ from pathlib import Path
 from hublock.actions.changing import changing
 from hublock.actions.context import Context
 from hublock.actions.describe import offer_of_pinned
-from hublock.actions.lock import Locking, build
+from hublock.actions.lock import Locking, build, check_address
 from hublock.actions.offers import Offer
 from hublock.actions.pin import pin_once, remote_of
 from hublock.actions.project import Project
@@ -22,8 +22,7 @@ from hublock.core.matching import same_arguments
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
 from hublock.core.tables import Cell, Source
-from hublock.errors import InputError, RefNotFound, TransferError
-from hublock.net.routes import check
+from hublock.errors import InputError, RefNotFound
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,10 +166,7 @@ def _check_url(url: str, context: Context) -> None:
     if not url.lower().startswith(("http://", "https://")):
         raise InputError(f"{url!r} is not an http or https URL", hint=hint)
     fields.url(Cell(url, Source(file="--url", refusal=InputError, hint=hint)))
-    try:
-        check(context.transport.routes(url)[0])
-    except TransferError as error:
-        raise InputError(error.message, hint=error.hint or hint) from None
+    check_address(url, context, hint=hint)
 
 
 def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:

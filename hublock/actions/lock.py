@@ -19,10 +19,11 @@ from hublock.core.canonical import dump_lock, is_canonical
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, parse_lock
 from hublock.core.manifest import Manifest, WantedModel
 from hublock.core.nearest import nearest
-from hublock.core.plan import Pending, assemble, plan
+from hublock.core.plan import Pending, Plan, assemble, plan
 from hublock.core.reference import Reference
-from hublock.errors import EntrypointNotFound, IncompleteTrace, InputError, NotLocked, StaleLock
+from hublock.errors import EntrypointNotFound, IncompleteTrace, InputError, NotLocked, StaleLock, TransferError
 from hublock.net.download import Wanted
+from hublock.net.routes import check
 from hublock.runtime import environment
 
 
@@ -60,6 +61,7 @@ def lock_project(
     Raises:
         NotLocked: there is no manifest.
         InvalidManifest: the manifest is not valid.
+        InputError: the manifest names a URL that is never fetched.
         InvalidLock: the lock is not valid.
         StoreError: the project or the store cannot be written.
         RemoteError: a repository or a file could not be fetched.
@@ -97,6 +99,7 @@ def build(
     """Find out what ``old`` does not answer of ``manifest``; nothing but the store is written."""
     refuse_tokens(repr(manifest), "the manifest", context)
     todo = plan(manifest, old)
+    _check_addresses(todo, context)
     pool = {_key(repo.id): repo for repo in old.repos}
     models = {model.name: (repo.id, model) for repo in old.repos for model in repo.models}
     consent: dict[str, tuple[str, ...]] = {}
@@ -131,6 +134,25 @@ def build(
         dropped=tuple(name for name in old.names if name not in lock.names),
         consent={name: names for name, names in consent.items() if names},
     )
+
+
+def check_address(url: str, context: Context, *, where: str = "", hint: str) -> None:
+    """Refuse a URL that a user wrote and that is never fetched, before anybody is asked.
+
+    Raises:
+        InputError: it is no http or https URL, or plain http where no mirror rule allows that; ``where`` goes first.
+    """
+    try:
+        check(context.transport.routes(url)[0])
+    except TransferError as error:
+        raise InputError(f"{where}{error.message}", hint=error.hint or hint) from None
+
+
+def _check_addresses(todo: Plan, context: Context) -> None:
+    urls = [(f"models.{pending.wanted.name}.urls", url) for pending in todo.trace for url in pending.wanted.urls]
+    urls += [(f"weights.{item.name}.url", item.url) for item in todo.fetch]
+    for key, url in urls:
+        check_address(url, context, where=f"{key} of the manifest: ", hint="correct it, then hublock lock")
 
 
 def _check_recordable(lock: Lock) -> None:

@@ -376,6 +376,34 @@ def test_a_url_that_no_lock_can_hold_is_refused_before_anybody_is_asked(
     assert (forge.requests, snapshot(project)) == ([], {})
 
 
+@pytest.mark.parametrize(
+    ("url", "sentence", "hint"),
+    [
+        (
+            "http://example.org/a.pth",
+            "http://example.org/a.pth is plain http, which anyone on the line can change",
+            "use its https address, or allow it by a rule in HUBLOCK_MIRRORS",
+        ),
+        ("file:///a.pth", "file:///a.pth is not an http or https URL", "correct it, then hublock lock"),
+        (
+            "https://example.org:99999/a.pth",
+            "https://example.org:99999/a.pth is not a URL: Port out of range 0-65535",
+            "correct it, then hublock lock",
+        ),
+    ],
+)
+@pytest.mark.parametrize("key", ["weights.net.url", "models.net.urls"])
+def test_a_url_of_the_manifest_that_is_never_fetched_is_refused_before_anybody_is_asked(
+    forge: Forge, project: Path, hub: Run, monkeypatch: pytest.MonkeyPatch, key: str, url: str, sentence: str, hint: str
+) -> None:
+    value = f'["{url}"]\nmodels.net.repo = "a/b"' if key.startswith("models") else f'"{url}"'
+    (project / "hub.toml").write_text(f"{key} = {value}\n")
+    monkeypatch.chdir(project)
+
+    refused(hub("lock"), 2, f"{key} of the manifest: {sentence}", hint)
+    assert forge.requests == []
+
+
 def test_another_lock_is_no_project(added: Done, run: Run, project: Path) -> None:
     other = project / "other.lock"
     other.write_text((project / "hub.lock").read_text())
