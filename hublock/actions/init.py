@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 from hublock.actions.project import Project, read_text, replace_file
+from hublock.core.edits import line_ending
 from hublock.errors import EnvironmentMismatch, InputError
 from hublock.net.child import child_environment
 
@@ -33,7 +34,7 @@ def init_project(project: Project) -> None:
 def lacks_merge_driver(project: Project) -> bool:
     """Tell whether the project lies in a git repository that merges its lock line by line."""
     inside = any((folder / ".git").exists() for folder in (project.folder, *project.folder.parents))
-    return inside and ATTRIBUTE not in _attributes(project.folder)
+    return inside and ATTRIBUTE not in _lines(_attributes(project.folder))
 
 
 def set_merge_driver(project: Project) -> Path:
@@ -47,15 +48,22 @@ def set_merge_driver(project: Project) -> Path:
     for key, value in (("name", "hublock: merge locks by entry"), ("driver", DRIVER)):
         _configure(project.folder, f"merge.hublock.{key}", value)
     path = project.folder / ".gitattributes"
-    lines = _attributes(project.folder)
-    if ATTRIBUTE not in lines:
-        replace_file(path, "".join(f"{line}\n" for line in [*lines, ATTRIBUTE]))
+    text = _attributes(project.folder)
+    if ATTRIBUTE not in _lines(text):
+        end = line_ending(text)
+        gap = end if text and not text.endswith("\n") else ""
+        replace_file(path, f"{text}{gap}{ATTRIBUTE}{end}")
     return path
 
 
-def _attributes(folder: Path) -> list[str]:
+def _attributes(folder: Path) -> str:
     path = folder / ".gitattributes"
-    return read_text(path).splitlines() if path.exists() else []
+    return read_text(path) if path.exists() else ""
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines as git sees them; str.splitlines parts them at a form feed as well."""
+    return [line.rstrip("\r") for line in text.split("\n")]
 
 
 def _configure(folder: Path, key: str, value: str) -> None:

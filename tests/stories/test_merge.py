@@ -73,6 +73,19 @@ def test_init_sets_up_what_git_needs(clone: Path, hub: Run) -> None:
     assert (clone / ".gitattributes").read_text() == before
 
 
+@pytest.mark.parametrize("text", [b"*.bat text\r\n# \x0c\xe2\x80\xa8\r\n", b"*.bat text\r\n*.sh text\n", b"*.bat text"])
+def test_init_adds_a_line_and_leaves_the_others_as_they_are(clone: Path, hub: Run, text: bytes) -> None:
+    (clone / ".gitattributes").write_bytes(text)
+
+    for _ in range(2):
+        assert hub("init", "--merge-driver").code == 0
+
+    after = (clone / ".gitattributes").read_bytes()
+    assert (after[: len(text)], after[len(text) :].strip()) == (text, b"hub.lock merge=hublock")
+    assert after.endswith(b"\r\n") is text.endswith(b"\xa8\r\n")
+    assert git("check-attr", "merge", "hub.lock", cwd=clone) == b"hub.lock: merge: hublock\n"
+
+
 def test_init_offers_it_in_a_git_repository(tmp_path: Path, hub: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, git_too in (("plain", False), ("git", True)):
         (tmp_path / name).mkdir()
