@@ -137,11 +137,15 @@ class Project:
         """Refuse early what could not be written after minutes of work.
 
         Raises:
-            StoreError: the folder, the manifest or the lock is read-only, or not readable either.
+            StoreError: the folder, the manifest or the lock is read-only, or not readable either; or one of them is a
+                link into no folder.
         """
         # where one is a link, it is replaced in the folder that it leads to
-        homes = [Path(os.path.realpath(path)).parent for path in (self.manifest, self.lock)]
-        for path in (self.folder, *homes, self.manifest, self.lock):
+        homes = {path: Path(os.path.realpath(path)).parent for path in (self.manifest, self.lock)}
+        for path, home in homes.items():
+            if not home.is_dir():
+                raise StoreError(f"{path} is a link into {home}, which is no folder", hint=f"mkdir -p {home}")
+        for path in (self.folder, *homes.values(), *homes):
             if path.exists() and not os.access(path, os.W_OK):
                 readable = os.access(path, os.R_OK)
                 raise StoreError(

@@ -184,6 +184,15 @@ def test_replacing_a_file_keeps_its_mode_and_follows_a_link(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hub.toml", "real.toml"]
 
 
+def test_a_link_into_no_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    project = Project.at(tmp_path)
+    project.manifest.symlink_to(tmp_path / "nowhere" / "hub.toml")
+
+    with pytest.raises(StoreError, match=r"hub\.toml is a link into .*nowhere, which is no folder") as caught:
+        project.check_writable()
+    assert caught.value.hint == f"mkdir -p {tmp_path / 'nowhere'}"
+
+
 @pytest.mark.parametrize("less", [False, True])
 @pytest.mark.parametrize(("mounted", "files"), [("hub.toml", ["hub.toml"]), ("hub.lock", ["hub.lock", "hub.toml"])])
 def test_both_files_change_or_neither(tmp_path: Path, mounted: str, files: list[str], less: bool) -> None:
