@@ -26,6 +26,8 @@ from hublock.store.trees import StoredTree
 
 GUESSED = ("main", "master")
 """The default branches that torch.hub looks for when it has no network."""
+LONGEST = 255 - len(".partial") - 33
+"""Bytes of a file name that leave room for what torch.hub appends while it fetches, and so does a copy here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,16 +102,22 @@ def _files(lock: Lock) -> Iterator[_Named]:
     for repo in lock.repos:
         rows += [weights for model in repo.models for weights in model.weights]
     for file in rows:
-        name = _file_name(file.url)
-        if name:
-            yield _Named(name=name, what=file.url, digest=file.digest, size=file.size)
+        if not _misfit(file.url):
+            yield _Named(name=_file_name(file.url), what=file.url, digest=file.digest, size=file.size)
 
 
 def _file_name(url: str) -> str:
-    """Return the name torch.hub has for what it fetches from ``url``; it cannot keep a file without one."""
+    """Return the name torch.hub has for what it fetches from ``url``."""
     # not urlsplit: torch.hub cuts parameters (`;v=2`) off
-    name = urlparse(url).path.rpartition("/")[2]
-    return "" if name in (".", "..") else name
+    return urlparse(url).path.rpartition("/")[2]
+
+
+def _misfit(url: str) -> str | None:
+    """Say why torch.hub cannot keep a file under the name it has for ``url``, or return None."""
+    name = _file_name(url)
+    if name in ("", ".", ".."):
+        return f"{url} names no file"
+    return f"{url} names a file in more than {LONGEST} bytes" if len(os.fsencode(name)) > LONGEST else None
 
 
 def _left_out(lock: Lock) -> Iterator[str]:
@@ -118,9 +126,9 @@ def _left_out(lock: Lock) -> Iterator[str]:
         if not _on_github(repo):
             yield f"{repo.id} is not on GitHub"
         for model in repo.models:
-            yield from (f"{file.url} names no file" for file in model.weights if not _file_name(file.url))
+            yield from filter(None, (_misfit(file.url) for file in model.weights))
             yield from (f"{file.file} of {file.repo} is Hugging Face's" for file in model.hf)
-    yield from (f"{file.url} names no file" for file in lock.weights if not _file_name(file.url))
+    yield from filter(None, (_misfit(file.url) for file in lock.weights))
 
 
 def _on_github(repo: Repo) -> bool:

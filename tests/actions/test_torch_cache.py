@@ -83,9 +83,11 @@ def test_files_that_torch_hub_has_no_place_for_are_named(store: Store, tmp_path:
         pickle="none",
     )  # fmt: skip
     bare = weights(store, "https://example.org/files/", b"bytes")
+    long = f"https://example.org/{'n' * 215}"
     lock = Lock(
         repos=(
             replace(repo(store, "a/one:v1"), models=(Model(name="a", entrypoint="a", weights=(bare,), hf=(file,)),)),
+            repo(store, "a/two:v1", weights(store, long[:-1], b"fits"), weights(store, long, b"long")),
         ),
         weights=(named(store, "https://example.org/own/", b"own"),),
     )
@@ -93,6 +95,7 @@ def test_files_that_torch_hub_has_no_place_for_are_named(store: Store, tmp_path:
     assert write_torch_cache(lock, store, tmp_path / "torch").left_out == (
         "https://example.org/files/ names no file",
         "a.bin of o/n is Hugging Face's",
+        f"{long} names a file in more than 214 bytes",
         "https://example.org/own/ names no file",
     )
 
