@@ -79,7 +79,8 @@ class Project:
 
     def without_manifest(self) -> NotLocked:
         """Return the error for a project that has no manifest; beside a lock, an empty one would drop every pin."""
-        if not self.lock.exists():
+        # any entry begins so, and a lock that cannot be read whole counts as well
+        if not self.lock.exists() or "[[" not in read_text(self.lock):
             return NotLocked(f"{self.folder} holds no {MANIFEST}", hint="hublock init")
         return NotLocked(
             f"{self.folder} holds no {MANIFEST} beside its {LOCK}",

@@ -264,6 +264,9 @@ def test_a_lock_that_has_lost_its_manifest_keeps_its_pins(pinned: Forge, project
         assert hub(*own, "backbone").code == 0
         (project / "hub.toml").unlink()
 
+    (project / "hub.lock").write_text("version = 1\n")
+    refused(hub("lock"), 4, "<project> holds no hub.toml", "hublock init")
+
 
 def test_what_only_a_person_can_edit_leaves_both_files_as_they_are(
     forge: Forge, project: Path, hub: Run, monkeypatch: pytest.MonkeyPatch
