@@ -54,7 +54,7 @@ class Releases:
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes | None = None,
-        route: int | None = None,
+        route: int | Route | None = None,
     ) -> Response:
         """Ask as any transport does; where the last route to a file of a release answers 404, ask the API for it.
 

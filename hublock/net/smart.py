@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader, BytesIO, RawIOBase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
 from hublock.net.pack import MAX_PACK
+from hublock.net.routes import Route
 from hublock.net.transport import Response, Transport
 from hublock.net.wire import DulwichWire, Wire, printable
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_REFS = 64 << 20
 """Bytes of one advertisement of refs; 50,000 refs take 3.3 MB."""
 _TAIL = "/info/refs?service=git-upload-pack"
+_PACK = "/git-upload-pack"
 _Reader = Callable[[int], bytes]
 
 
@@ -33,7 +35,9 @@ class _Greeting:
     body: bytes
     content_type: str
     url: str
-    redirect_location: str
+    pack: Route
+    """Where the packs are asked for: of who greeted, after redirects that need not be repeated for a POST."""
+    redirect_location = ""
 
     def close(self) -> None:
         """Nothing to close: it is in memory."""
@@ -54,9 +58,9 @@ class _HttpWire(DulwichWire):
     def _request(self, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[Any, _Reader]:
         if body is None and url == self._base + _TAIL:
             return self._greet(url, headers)
-        if body is None or url != self._address() + "/git-upload-pack":
+        if body is None or self._greeting is None or url != self._base + _PACK:
             raise TransferError(f"{self._name} sends hublock to {url}, which is no part of it", lasting=True)
-        response = self._transport.open("POST", url, headers=headers, body=body, route=self._route)
+        response = self._transport.open("POST", url, headers=headers, body=body, route=self._greeting.pack)
         self._check_status(response)
         answer = _Answer(response)
         self._check_refusal(answer.body.peek())
@@ -66,19 +70,19 @@ class _HttpWire(DulwichWire):
         if self._greeting is None:
             with self._transport.open("GET", url, headers=headers, route=self._route) as response:
                 self._check_status(response)
-                self._greeting = self._read_greeting(url, response)
+                self._greeting = self._read_greeting(response)
         return self._greeting, BytesIO(self._greeting.body).read
 
-    def _read_greeting(self, url: str, response: Response) -> _Greeting:
+    def _read_greeting(self, response: Response) -> _Greeting:
         kind = response.headers.get("Content-Type") or ""
-        if not kind.startswith("application/x-git-") or not response.url.endswith(_TAIL):
+        if not kind.startswith("application/x-git-") or not response.way.url.endswith(_TAIL):
             raise RepositoryNotFound(
                 f"{self._base} leads to a page, not to a git repository", hint="give the address that `git clone` takes"
             )
         body = response.read(MAX_REFS)
         self._check_refusal(body)
-        moved = response.url if response.url != url else ""
-        return _Greeting(body=body, content_type=kind, url=response.url, redirect_location=moved)
+        pack = replace(response.way, url=response.way.url.removesuffix(_TAIL) + _PACK)
+        return _Greeting(body=body, content_type=kind, url=response.url, pack=pack)
 
     def _check_status(self, response: Response) -> None:
         status, host = response.status, urlsplit(self._base).hostname or ""

@@ -30,13 +30,15 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 class Response:
     """One answer, its body still on the line; use it as a context manager, or close it."""
 
-    def __init__(self, body: Body, url: str) -> None:
-        """Wrap the answer to a request for ``url``."""
+    def __init__(self, body: Body, way: Route) -> None:
+        """Wrap the answer to a request by ``way``."""
         answer = body.answer
         self.status = answer.status
         self.headers: Mapping[str, str] = answer.headers
         """Case-insensitive."""
-        self.url = url
+        self.way = way
+        """The way by which the answer came, after redirects."""
+        self.url = way.origin
         """Where the answer came from after redirects, as the origin spells it: never a mirror's address."""
         self._answer = answer
         self._body = body
@@ -91,11 +93,12 @@ class Transport(Protocol):
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes | None = None,
-        route: int | None = None,
+        route: int | Route | None = None,
     ) -> Response:
         """Ask for ``url`` and return the answer, whatever its status.
 
-        By its ``route``-th way (see :meth:`routes`); None is the first by which there is a good answer, else the last.
+        By its ``route``-th way (see :meth:`routes`), or by the ``route`` that is given, as a conversation goes on with
+        who began it; None is the first way by which there is a good answer, else the last.
 
         Raises:
             TransferError: there was no answer, or asking is refused.
@@ -146,7 +149,7 @@ class HttpTransport:
         *,
         headers: Mapping[str, str] = NO_HEADERS,
         body: bytes | None = None,
-        route: int | None = None,
+        route: int | Route | None = None,
     ) -> Response:
         """Ask for ``url``, following at most five redirects, and return the answer, whatever its status.
 
@@ -157,9 +160,9 @@ class HttpTransport:
         Raises:
             TransferError: there was no answer, or asking is refused: plain http, too many redirects.
         """
-        ways = self.routes(url)
+        ways = (route,) if isinstance(route, Route) else self.routes(url)
         ask = partial(self._open, method, headers, body, ways)
-        return self._first_good(ways if route is None else ways[route : route + 1], ask)[1]
+        return self._first_good(ways[route : route + 1] if isinstance(route, int) else ways, ask)[1]
 
     def _first_good(self, ways: Sequence[Route], ask: Callable[[Route], Response]) -> tuple[Route, Response]:
         """Return the first good answer that ``ask`` gets by one of ``ways``, else the last one, and its way."""
@@ -201,7 +204,7 @@ class HttpTransport:
         """Ask by ``way``, to which ``before`` led; credentials are for who is ``trusted`` and of the same origin."""
         check(way)
         trusted = trusted and same_origin(before.owner, way.owner)
-        return Response(self._ask(method, way, headers, body, trusted=trusted), way.origin)
+        return Response(self._ask(method, way, headers, body, trusted=trusted), way)
 
     def _follow(self, here: Route, status: int, location: str | None, method: str, route: int) -> Sequence[Route]:
         """Return the ways to where the redirect from ``here`` leads."""

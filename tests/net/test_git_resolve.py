@@ -514,6 +514,13 @@ class TestTheLine:
         assert here.history(commit, commit).descends
         assert len(heard.lines) == 1
 
+    def test_a_new_name_that_has_fewer_mirrors_is_found_and_fetched(self, forge: Forge, repo: ForgeRepo) -> None:
+        forge.repo("old/model").renamed_to = "someone/model"
+        here = remote(forge, "old/model", mirror=("https://github.com/old/", "http://127.0.0.1:9/"))
+        found = here.resolve("main")
+        assert str(found.moved) == "someone/model:main"
+        assert here.fetch(found.commit).commit == repo.git("rev-parse", "main")
+
     def test_an_archive_comes_from_the_origin_where_its_mirror_is_dead(self, forge: Forge, repo: ForgeRepo) -> None:
         commit, heard = repo.git("rev-parse", "main"), Heard()
         repo.refuse = 429
