@@ -34,6 +34,13 @@ class Route:
         """The URL as the origin spells it."""
         return self.canonical(self.url)
 
+    def vouches_for(self, there: "Route") -> bool:
+        """Say whether a redirect from here to ``there`` tells a new address of the origin: a mirror may only move."""
+        if self.rule is None:
+            return True
+        spelled = there.rule is None or _covers(there.rule[1], there.url)
+        return spelled and _covers(self.rule[0], there.origin)
+
     @property
     def by_mirror(self) -> str:
         """What a message adds where a mirror was asked instead of the origin."""

@@ -184,7 +184,7 @@ class HttpTransport:
         self, method: str, headers: Mapping[str, str], body: bytes | None, ways: Sequence[Route], way: Route
     ) -> Response:
         """Ask by one of ``ways``, and of where it redirects by ways as far from the first, or farther."""
-        here, trusted = way, True
+        here, trusted, url, vouched = way, True, way.origin, True
         response = self._answer(method, headers, body, here, trusted, here)
         hops = 0
         while response.status in REDIRECTS:
@@ -195,7 +195,10 @@ class HttpTransport:
             following = self._follow(here, response.status, response.headers.get("Location"), method, ways.index(way))
             ask = partial(self._answer, method, headers, body, here, trusted)
             there, response = self._first_good(following, ask)
+            vouched = vouched and here.vouches_for(there)
+            url = there.origin if vouched else url
             here, trusted = there, trusted and same_origin(here.owner, there.owner)
+        response.url = url
         return response
 
     def _answer(

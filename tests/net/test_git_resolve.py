@@ -493,6 +493,20 @@ class TestTheLine:
         assert here.fetch(found.commit).commit == repo.git("rev-parse", "main")
         assert {request.host for request in forge.requests} == {"mirror.example.org"}
 
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    def test_where_a_mirror_redirects_to_another_address_of_its_own_is_not_recorded(
+        self, forge: Forge, repo: ForgeRepo, host: str
+    ) -> None:
+        greeting = "someone/model.git/info/refs?service=git-upload-pack"
+        forge.adopt("someone/model", repo.path, host="new.lan")
+        forge.serve(f"https://old.lan/{greeting}", redirect_to=f"{forge.url}new.lan/{greeting}")
+        mirror = f"{forge.url.replace('127.0.0.1', host)}old.lan/"
+        here = remote(forge, "someone/model", mirror=("https://github.com/", mirror))
+        found = here.resolve(None)
+        assert (found.url, found.moved) == ("https://github.com/someone/model.git", None)
+        assert here.fetch(found.commit).commit == repo.git("rev-parse", "main")
+        assert not forge.seen("github.com")
+
     @pytest.mark.parametrize("mirror", ["dead", "limited", "another repository"])
     def test_a_mirror_that_fails_is_passed_over_and_says_so(self, forge: Forge, repo: ForgeRepo, mirror: str) -> None:
         address = f"{forge.url}mirror.example.org/"
