@@ -73,7 +73,7 @@ def passed_over(route: Route, following: Route, reason: str) -> str:
     if route.origin != following.origin:
         return f"{redact(route.origin)} failed, asking {redact(following.origin)}: {reason}"
     asked = "the next mirror" if following.rule else "the origin"
-    return f"mirror {redact(route.url)} failed, asking {asked}: {reason}"
+    return f"{'mirror ' if route.rule else ''}{redact(route.url)} failed, asking {asked}: {reason}"
 
 
 def check(route: Route) -> None:

@@ -183,16 +183,16 @@ class HttpTransport:
     def _open(
         self, method: str, headers: Mapping[str, str], body: bytes | None, ways: Sequence[Route], way: Route
     ) -> Response:
-        """Ask by one of ``ways``, and of where it redirects by ways as far from the first, or farther."""
+        """Ask by one of ``ways``; where it redirects, ways as far from the first, or farther, come first."""
         here, trusted, url, vouched = way, True, way.origin, True
         response = self._answer(method, headers, body, here, trusted, here)
-        hops = 0
+        hops, passed = 0, ways[: ways.index(way)]
         while response.status in REDIRECTS:
             response.close()
             if hops == MAX_REDIRECTS:
                 raise TransferError(f"{redact(way.origin)} redirects more than {MAX_REDIRECTS} times", lasting=True)
             hops += 1
-            following = self._follow(here, response.status, response.headers.get("Location"), method, ways.index(way))
+            following = self._follow(here, response.status, response.headers.get("Location"), method, passed)
             ask = partial(self._answer, method, headers, body, here, trusted)
             there, response = self._first_good(following, ask)
             vouched = vouched and here.vouches_for(there)
@@ -209,8 +209,10 @@ class HttpTransport:
         trusted = trusted and same_origin(before.owner, way.owner)
         return Response(self._ask(method, way, headers, body, trusted=trusted), way)
 
-    def _follow(self, here: Route, status: int, location: str | None, method: str, route: int) -> Sequence[Route]:
-        """Return the ways to where the redirect from ``here`` leads."""
+    def _follow(
+        self, here: Route, status: int, location: str | None, method: str, passed: Sequence[Route]
+    ) -> Sequence[Route]:
+        """Return the ways to where the redirect from ``here`` leads, none of them by a mirror that was ``passed``."""
         if not location:
             raise TransferError(f"{redact(here.origin)} redirects ({status}) to nowhere", lasting=True)
         if method not in ("GET", "HEAD") and status not in (307, 308):
@@ -222,7 +224,10 @@ class HttpTransport:
         if here.rule and same_origin(here.url, target):
             return (Route(url=target, rule=here.rule),)
         ways = self.routes(target)
-        return ways[min(route, len(ways) - 1) :]
+        # what was passed over may have lied, and may be what mirrors this host too under another rule
+        nearest = min(len(passed), len(ways) - 1)
+        failed = [way.rule for way in passed]
+        return (*ways[nearest:], *(way for way in ways[:nearest] if way.rule not in failed))
 
     def _ask(self, method: str, route: Route, headers: Mapping[str, str], body: bytes | None, *, trusted: bool) -> Body:
         sent = {"Accept-Encoding": "identity", **headers}

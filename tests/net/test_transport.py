@@ -63,6 +63,14 @@ def test_where_a_redirect_leads_the_origin_is_asked_if_a_mirror_fails(forge: For
     assert "/b.org/x failed, asking the origin: " in heard.lines[0]
 
 
+def test_where_a_redirect_leads_its_own_mirror_is_asked_though_the_first_host_has_a_dead_one(forge: Forge) -> None:
+    forge.serve("https://a.org/x", redirect_to="https://127.0.0.1:9/x")
+    forge.serve("https://cdn.org/x", b"body")
+    origin = f"{forge.url}a.org/"
+    mirrors = f"{origin}=http://127.0.0.1:9/ https://127.0.0.1:9/={forge.url}cdn.org/"
+    assert get(HttpTransport(forge.settings(HUBLOCK_MIRRORS=mirrors)), f"{origin}x") == b"body"
+
+
 def test_a_whole_answer_leaves_the_connection_open_for_the_next() -> None:
     peers = set()
 
