@@ -14,7 +14,7 @@ from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, scan_file
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
-from hublock.core.inventory import hugging_face_api, hugging_face_folder
+from hublock.core.inventory import hugging_face_api, hugging_face_file, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.reference import Reference
@@ -187,7 +187,7 @@ class FetchingAnswers:
         with self._mutex:
             folder, commit = hugging_face_folder(repo, type), self._hf_commit(repo, type, revision)
             known = next((row for row in self._locked_hf(repo, type) if (row.commit, row.file) == (commit, file)), None)
-            wanted = Wanted(url=f"{folder}/resolve/{commit}/{file}")
+            wanted = Wanted(url=hugging_face_file(repo, type, commit, file))
             if known is not None:
                 wanted = Wanted(url=wanted.url, digest=known.digest, size=known.size)
             fetched = self._context.downloader().fetch(wanted)

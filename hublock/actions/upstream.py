@@ -12,7 +12,7 @@ from hublock.actions.moves import Move, at_once, look
 from hublock.actions.pin import remote_of
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule
-from hublock.core.inventory import hugging_face_api, hugging_face_folder
+from hublock.core.inventory import hugging_face_api, hugging_face_file
 from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo
 from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
@@ -87,7 +87,7 @@ def files_of(models: Iterable[Model], weights: Iterable[NamedWeights] = ()) -> l
 
 def address(file: HuggingFaceFile) -> str:
     """Return the URL of a Hugging Face file at its locked commit."""
-    return f"{hugging_face_folder(file.repo, file.type)}/resolve/{file.commit}/{file.file}"
+    return hugging_face_file(file.repo, file.type, file.commit, file.file)
 
 
 def check_file(file: RemoteFile, context: Context, *, deep: bool = False) -> Finding | None:

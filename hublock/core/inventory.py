@@ -63,7 +63,7 @@ def _all(lock: Lock) -> Iterator[LockedFile]:
         for weights in model.weights:
             yield LockedFile(url=weights.url, digest=weights.digest, size=weights.size)
         for file in model.hf:
-            url = f"{hugging_face_folder(file.repo, file.type)}/resolve/{file.commit}/{file.file}"
+            url = hugging_face_file(file.repo, file.type, file.commit, file.file)
             yield LockedFile(url=url, digest=file.digest, size=file.size)
     for named in lock.weights:
         yield LockedFile(url=named.url, digest=named.digest, size=named.size)
@@ -75,6 +75,11 @@ def hugging_face_api(repo: str, type: str, revision: str) -> str:
     A file's own URL tells its commit only before it redirects to where the bytes are.
     """
     return f"{HUGGING_FACE}/api/{type}s/{repo}/revision/{quote(revision, safe='')}"
+
+
+def hugging_face_file(repo: str, type: str, revision: str, file: str) -> str:
+    """Return the URL of a file at a revision; its name may hold what means something else in a URL (``#``, ``?``)."""
+    return f"{hugging_face_folder(repo, type)}/resolve/{quote(revision, safe='')}/{quote(file)}"
 
 
 def hugging_face_folder(repo: str, type: str) -> str:

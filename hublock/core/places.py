@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
-from hublock.core.inventory import hugging_face_folder
+from hublock.core.inventory import hugging_face_file
 
 _KEYS = ("id = ", "name = ", "url = ")
 
@@ -34,7 +34,7 @@ def _names(line: str) -> Iterator[str]:
 
 def _row_names(row: dict[str, Any]) -> Iterator[str]:
     if {"repo", "type", "commit", "file"} <= row.keys():
-        yield f"{hugging_face_folder(row['repo'], row['type'])}/resolve/{row['commit']}/{row['file']}"
+        yield hugging_face_file(*(str(row[key]) for key in ("repo", "type", "commit", "file")))
     elif "url" in row and row.keys() & {"digest", "method"}:
         yield str(row["url"])
     elif "name" in row:

@@ -11,11 +11,14 @@ import pytest
 from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.pin import Pinned, pin
+from hublock.actions.upstream import remote_files
 from hublock.core.fields import LONGEST_BODY
+from hublock.core.inventory import locked_files
 from hublock.core.lockfile import Lock, Model
 from hublock.core.manifest import WantedModel
 from hublock.core.reference import Reference
 from hublock.errors import InputError, TransferError, UnlockedDownload, UnsafePickle
+from hublock.net.download import Wanted
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.worker import Outcome
 from hublock.store.store import Store
@@ -105,6 +108,20 @@ def test_locking_again_never_moves_a_hugging_face_branch(forge: Forge, context: 
     assert len(forge.requests) == before
     assert again.hf_files("owner/net", "model", "main")[0] == OLD
     assert fetching(pinned, context).hf("owner/net", "model", "main", "net.bin")[0] == NEW
+
+
+def test_a_hugging_face_file_whose_name_means_something_else_in_a_url_is_asked_for_by_that_name(
+    forge: Forge, context: Context, pinned: Pinned
+) -> None:
+    hugging_face(forge, OLD, b"old")
+    forge.serve(f"https://huggingface.co/owner/net/resolve/{OLD}/net", b"another file")
+    forge.serve(f"https://huggingface.co/owner/net/resolve/{OLD}/net%231%20%3F.bin", b"the right one")
+    answers = fetching(pinned, context)
+    assert answers.hf("owner/net", "model", OLD, "net#1 ?.bin")[1].path.read_bytes() == b"the right one"
+    lock = locked(pinned, answers.locked(ENDED))
+    [file] = locked_files(lock)
+    assert [row.url for row in remote_files(lock)] == [file.url]
+    assert context.downloader().fetch(Wanted(url=file.url)).digest == file.digest
 
 
 def test_a_hugging_face_repository_that_is_not_there_is_told(forge: Forge, context: Context, pinned: Pinned) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
-from urllib.parse import quote
 
+from hublock.core.inventory import hugging_face_file
 from hublock.runtime.strict import placing
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.scope import Scope, dispatching
@@ -87,8 +87,7 @@ def _patterns(given: str | Sequence[str] | None) -> list[str]:
 
 
 def _file(scope: Scope, repo_id: str, kind: str, revision: str, name: str, local_dir: Any) -> Path:
-    prefix = "" if kind == "model" else f"{kind}s/"
-    url = f"{HOST}/{prefix}{repo_id}/resolve/{quote(revision, safe='')}/{quote(name)}"
+    url = hugging_face_file(repo_id, kind, revision, name)
     # libraries probe for optional files: that one is absent is an answer of its own
     probe = scope.ask(HOST, lambda answers: answers.reply("HEAD", url))
     if probe is not None and probe[0] == _NOT_FOUND:
