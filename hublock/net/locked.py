@@ -25,27 +25,27 @@ def fetch_locked(
         RepositoryNotFound: neither git nor the archive is shown to us.
         RefNotFound: the host no longer has the commit.
         TransferError: the host could not be reached.
-        TreeMismatch: what came is not what was locked.
+        TreeMismatch: what came by git is not what was locked.
         UnsafeArchive: it must not be unpacked.
     """
     try:
         remote = open_remote(reference, transport, base=base, progress=progress)
         files = remote.fetch(commit, progress=progress).files
     except (RepositoryNotFound, TransferError) as refused:
-        what, advice = archive_url(reference, commit), refused.hint
-        if what is None:
+        if archive_url(reference, commit) is None:
             raise
         progress.note(f"{refused.message}; trying the archive of the commit")
         try:
-            files = _archive(reference, commit, digest, transport, progress)
+            return _archive(reference, commit, digest, transport, progress)
         except RemoteError as error:
             refused.message += f"; and {error.message}"
             raise refused from None
-    else:
-        what, advice = f"commit {commit} of {reference.location}", "hublock update moves the pin, if you trust it"
     found = digest_of(files)
     if found != digest:
-        raise TreeMismatch(f"{what} is {found}, not {digest} as locked", hint=advice)
+        raise TreeMismatch(
+            f"commit {commit} of {reference.location} is {found}, not {digest} as locked",
+            hint="hublock update moves the pin, if you trust it",
+        )
     return files
 
 
@@ -53,14 +53,19 @@ def _archive(
     reference: Reference, commit: str, digest: Digest, transport: Transport, progress: Progress
 ) -> Sequence[SourceFile]:
     """Return the files of the archive; a mirror of it that has others than those of ``digest`` is passed over."""
-    ways = transport.routes(archive_url(reference, commit) or "")
+    url = archive_url(reference, commit) or ""
+    ways = transport.routes(url)
+
+    def ask(route: int) -> Sequence[SourceFile]:
+        files = fetch_archive(reference, commit, transport, route=route)
+        if digest_of(files) != digest:
+            # no mismatch: hosts leave out and change files of archives as .gitattributes says
+            raise TransferError(f"{url} holds other files than the locked ones, as archives may", lasting=True)
+        return files
+
     for number, way in enumerate(ways[:-1]):
         try:
-            files = fetch_archive(reference, commit, transport, route=number)
-            if digest_of(files) == digest:
-                return files
-            reason = "it has another tree than the locked one"
+            return ask(number)
         except (RemoteError, UnsafeArchive) as error:
-            reason = error.message
-        progress.warn(passed_over(way, ways[number + 1], reason))
-    return fetch_archive(reference, commit, transport, route=len(ways) - 1)
+            progress.warn(passed_over(way, ways[number + 1], error.message))
+    return ask(len(ways) - 1)

@@ -442,8 +442,8 @@ class TestHostsThatRefuseGit:
         remove(store)
         repo.refuse = 403
         done = hublock("sync")
-        assert done.code == 3, done
-        assert f"{locked(project).digest} as locked" in done.err
+        assert done.code == 5, done
+        assert "github.com refuses git for someone/model (HTTP 403); and https://codeload.github.com/" in done.err
         assert not [path for path in (store / "v1" / "trees").rglob("*") if path.is_file()]
 
     def test_sync_refuses_the_archive_of_another_commit(
@@ -454,7 +454,7 @@ class TestHostsThatRefuseGit:
         forge.serve(f"https://codeload.github.com/someone/model/zip/{locked(project).commit}", zipped)
         repo.refuse = 403
         done = hublock("sync")
-        assert done.code == 3, done
+        assert done.code == 5, done
         assert not [path for path in gone.rglob("*") if path.is_file()]
 
     @pytest.mark.parametrize(("refusal", "code"), [(401, 2), (403, 5), (429, 5), ("temporarily limited", 5)])
