@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hublock.actions.context import Context
@@ -18,6 +19,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
 from hublock.core.validators import claims
 from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
+from hublock.net.retry import MIRROR_TRIES, ask, patiently
 from hublock.net.routes import passed_over
 from hublock.net.transport import Response
 
@@ -132,7 +134,10 @@ def _check_route(file: RemoteFile, context: Context, route: int, *, deep: bool) 
         if answer.status >= 400:
             raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")
         suspect = _size(answer) not in (None, file.size) or _claims_other(file, answer, context)
-    served = _differing(file, context, route) if deep or suspect else None
+    served = None
+    if deep or suspect:
+        read = partial(_differing, file, context, route)
+        served = patiently(read, earned=lambda: False, pause=lambda *_: None, tries=MIRROR_TRIES)
     if served is None:
         return None
     return _finding("upstream-file-replaced", file.url, f"{file.url} serves {served}", f"{UPDATE} {file.owner}")
@@ -149,12 +154,12 @@ def proven_same(file: RemoteFile, context: Context) -> bool:
 
 
 def _head(url: str, context: Context, route: int | None = None) -> Response:
-    answer = context.transport.open("HEAD", url, route=route)
+    answer = ask(context.transport, "HEAD", url, route=route)
     if answer.status not in HEAD_REFUSED:
         return answer
     answer.close()
     # some hosts answer GET alone; its body is left on the line
-    return context.transport.open("GET", url, route=route)
+    return ask(context.transport, "GET", url, route=route)
 
 
 def _size(answer: Response) -> int | None:
@@ -177,9 +182,9 @@ def _claims_other(file: RemoteFile, answer: Response, context: Context) -> bool:
 def _differing(file: RemoteFile, context: Context, route: int) -> str | None:
     """Say what is served instead of the locked bytes, if something is; what answers HEAD need not know the file."""
     engine = hashlib.sha256()
-    with context.transport.open("GET", file.url, route=route) as answer:
+    with ask(context.transport, "GET", file.url, route=route) as answer:
         if answer.status != 200:
-            raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")
+            raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later", lasting=True)
         size = _size(answer)
         if size not in (None, file.size):
             return f"{size} bytes, not the locked {file.size}"
@@ -200,7 +205,7 @@ def revision_commit(row: HuggingFaceFile, context: Context) -> str:
         TransferError: the host could not be reached, or does not tell.
     """
     url = hugging_face_api(row.repo, row.type, row.revision)
-    with context.transport.open("GET", url) as answer:
+    with ask(context.transport, "GET", url) as answer:
         body = answer.read(MAX_ANSWER) if answer.status == 200 else b""
     try:
         return str(json.loads(body)["sha"])

@@ -90,8 +90,20 @@ class Limits:
     def _give_up(self, thread: int) -> None:
         with self._changed:
             self._given_up.add(thread)
+            self._changed.notify_all()
             for token in [token for token, (_, _, waiting) in self._waiting.items() if waiting == thread]:
                 _break(self._waiting.pop(token)[1])
+
+    def wait(self, seconds: float) -> None:
+        """Wait so many seconds.
+
+        Raises:
+            TimeoutError: this thread's waiting was ended.
+        """
+        me = threading.get_ident()
+        with self._changed:
+            if self._changed.wait_for(lambda: me in self._given_up, seconds):
+                raise TimeoutError
 
     @contextmanager
     def watch(self, line: "socket.socket | None") -> Iterator[None]:

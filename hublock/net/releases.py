@@ -47,6 +47,14 @@ class Releases:
 
             yield give_up
 
+    def wait(self, seconds: float) -> None:
+        """Wait so many seconds between two requests.
+
+        Raises:
+            TransferError: another thread ended the waiting.
+        """
+        self._transport.wait(seconds)
+
     def open(
         self,
         method: str,

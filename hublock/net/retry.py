@@ -1,11 +1,14 @@
 """When to ask again, and how long to wait before."""
 
 import email.utils
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
 from hublock.errors import TransferError
+from hublock.net.routes import Route
+from hublock.net.transport import NO_HEADERS, Response, Transport
 
 T = TypeVar("T")
 
@@ -15,10 +18,35 @@ MIRROR_TRIES = 2
 """How often it is made to a mirror, beyond which there is another to ask."""
 LATER = "run the same command again later"
 """What to do where a host is only busy."""
+SHORT_WAIT = 10.0
+"""Seconds; a question is not put again to a host that asks for more, as its answer may be one of many."""
 LONGEST_WAIT = 60.0
 """Seconds; a host that asks for more is asked again anyway."""
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 """Statuses that may be another a moment later."""
+
+
+def ask(
+    transport: Transport,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] = NO_HEADERS,
+    body: bytes | None = None,
+    route: int | Route | None = None,
+) -> Response:
+    """Ask as :meth:`Transport.open` does, and once more where the host is busy and says that it will not be for long.
+
+    Raises:
+        TransferError: there was no answer, or asking is refused.
+    """
+    response = transport.open(method, url, headers=headers, body=body, route=route)
+    wait = retry_after(response.headers, time.time())
+    if response.status not in BUSY or wait is None or wait > SHORT_WAIT:
+        return response
+    response.close()
+    transport.wait(wait)
+    return transport.open(method, url, headers=headers, body=body, route=route)
 
 
 def patiently(

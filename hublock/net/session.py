@@ -32,6 +32,7 @@ class Sessions:
         self._threads = threading.local()
         self._limits = Limits(timeouts[1] * IDLES)
         self.breakable = self._limits.breakable
+        self.wait = self._limits.wait
         self.netrc = lru_cache(256)(_netrc)
         """User and password that ``~/.netrc`` has for a URL, or None."""
 

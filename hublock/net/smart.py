@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
 from hublock.net.pack import MAX_PACK
+from hublock.net.retry import ask
 from hublock.net.routes import Route
 from hublock.net.transport import Response, Transport
 from hublock.net.wire import DulwichWire, Wire, printable
@@ -60,7 +61,7 @@ class _HttpWire(DulwichWire):
             return self._greet(url, headers)
         if body is None or self._greeting is None or url != self._base + _PACK:
             raise TransferError(f"{self._name} sends hublock to {url}, which is no part of it", lasting=True)
-        response = self._transport.open("POST", url, headers=headers, body=body, route=self._greeting.pack)
+        response = ask(self._transport, "POST", url, headers=headers, body=body, route=self._greeting.pack)
         self._check_status(response)
         answer = _Answer(response)
         self._check_refusal(answer.body.peek())
@@ -68,7 +69,7 @@ class _HttpWire(DulwichWire):
 
     def _greet(self, url: str, headers: Mapping[str, str]) -> tuple[Any, _Reader]:
         if self._greeting is None:
-            with self._transport.open("GET", url, headers=headers, route=self._route) as response:
+            with ask(self._transport, "GET", url, headers=headers, route=self._route) as response:
                 self._check_status(response)
                 self._greeting = self._read_greeting(response)
         return self._greeting, BytesIO(self._greeting.body).read

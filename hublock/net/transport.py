@@ -113,6 +113,14 @@ class Transport(Protocol):
         """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
         ...
 
+    def wait(self, seconds: float) -> None:
+        """Wait so many seconds between two requests.
+
+        Raises:
+            TransferError: another thread ended the waiting.
+        """
+        ...
+
 
 class HttpTransport:
     """HTTP by ``requests``, as the user's proxies, netrc and certificate settings say.
@@ -141,6 +149,17 @@ class HttpTransport:
     def breakable(self) -> AbstractContextManager[Callable[[], None]]:
         """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
         return self._sessions.breakable()
+
+    def wait(self, seconds: float) -> None:
+        """Wait so many seconds between two requests.
+
+        Raises:
+            TransferError: another thread ended the waiting.
+        """
+        try:
+            self._sessions.wait(seconds)
+        except TimeoutError:
+            raise TransferError("the transfer was stopped", lasting=True) from None
 
     def open(
         self,

@@ -235,6 +235,13 @@ def test_a_refusal_is_told_with_what_helps(forge: Forge, repo: ForgeRepo, refuse
     assert "GITHUB_TOKEN" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_host_that_is_busy_for_a_moment_is_asked_again(forge: Forge, repo: ForgeRepo, status: int) -> None:
+    greeting = "https://github.com/someone/model.git/info/refs?service=git-upload-pack"
+    forge.serve(greeting, status=status, headers={"Retry-After": "0"}, on_hit=lambda _: forge.forget(greeting))
+    assert resolve(forge, "someone/model").commit == repo.git("rev-parse", "main")
+
+
 def test_a_page_is_no_repository(forge: Forge) -> None:
     page = "https://example.org/model/info/refs?service=git-upload-pack"
     forge.serve(page, b"<html>", headers={"Content-Type": "text/html"})

@@ -4,10 +4,11 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -519,6 +520,22 @@ def test_what_waits_can_be_ended_from_another_thread(forge: Forge) -> None:
             assert [run.result(timeout=20) for run in runs] == ["5"] * 3
         finally:
             released.set()
+
+
+def test_a_wait_between_two_requests_can_be_ended_from_another_thread() -> None:
+    transport = direct()
+    waiting: Queue[Callable[[], None]] = Queue()
+
+    def wait() -> None:
+        with transport.breakable() as end:
+            waiting.put(end)
+            transport.wait(3600)
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(wait)
+        waiting.get(timeout=20)()
+        with pytest.raises(TransferError, match="stopped"):
+            run.result(timeout=20)
 
 
 @pytest.mark.parametrize("status", [403, 404, 502])

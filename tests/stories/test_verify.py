@@ -581,6 +581,21 @@ def test_a_host_that_tells_another_size_than_it_serves_is_no_finding(scene: Scen
     assert (done.code, done.err) == (0, "hub.lock is up to date\n")
 
 
+def test_a_host_that_is_busy_for_a_moment_is_asked_for_a_file_again(scene: Scene, hub: Run) -> None:
+    for status, *words in ((429, "verify", *UP), (503, "outdated"), (503, "update", "net", "--dry-run")):
+        busy = {"Retry-After": "0"}
+        scene.forge.serve(NET, b"the weights of net", status=status, headers=busy, times=1)
+        done = hub(*words)
+        assert done.code == 0, (words, done)
+
+
+def test_a_file_that_breaks_off_once_is_fetched_again_to_be_checked(scene: Scene, hub: Run) -> None:
+    # the first answer is that to HEAD
+    scene.forge.serve(NET, b"the weights of net", truncate=5, times=2)
+    done = hub("verify", *ALL)
+    assert done.code == 0, done
+
+
 def test_what_a_mirror_serves_otherwise_the_origin_is_asked_for(
     forge: Forge, project: Path, store: Path, hub: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
