@@ -21,12 +21,12 @@ from hublock.core.validators import claims
 from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
 from hublock.net.retry import MIRROR_TRIES, ask, patiently
 from hublock.net.routes import passed_over
+from hublock.net.source import refuse_encoded
 from hublock.net.transport import Response
 
 MAX_ANSWER = 16 << 20
 """Bytes of what Hugging Face tells of a revision, its files among it."""
 CONTENT_GONE = (404, 410)
-HEAD_REFUSED = (400, 403, 405, 501)
 UPDATE = "if you trust that: hublock update"
 
 
@@ -133,6 +133,7 @@ def _check_route(file: RemoteFile, context: Context, route: int, *, deep: bool) 
             )
         if answer.status >= 400:
             raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")
+        refuse_encoded(file.url, answer)
         suspect = _size(answer) not in (None, file.size) or _claims_other(file, answer, context)
     served = None
     if deep or suspect:
@@ -154,11 +155,11 @@ def proven_same(file: RemoteFile, context: Context) -> bool:
 
 
 def _head(url: str, context: Context, route: int | None = None) -> Response:
-    answer = ask(context.transport, "HEAD", url, route=route)
-    if answer.status not in HEAD_REFUSED:
+    answer = context.transport.open("HEAD", url, route=route)
+    if answer.status < 400:
         return answer
     answer.close()
-    # some hosts answer GET alone; its body is left on the line
+    # some hosts answer GET alone, or HEAD otherwise; the body is left on the line
     return ask(context.transport, "GET", url, route=route)
 
 
@@ -185,6 +186,7 @@ def _differing(file: RemoteFile, context: Context, route: int) -> str | None:
     with ask(context.transport, "GET", file.url, route=route) as answer:
         if answer.status != 200:
             raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later", lasting=True)
+        refuse_encoded(file.url, answer)
         size = _size(answer)
         if size not in (None, file.size):
             return f"{size} bytes, not the locked {file.size}"
@@ -194,6 +196,9 @@ def _differing(file: RemoteFile, context: Context, route: int) -> str | None:
             left -= len(chunk)
             if left < 0:
                 return f"more than the locked {file.size} bytes"
+    if left:
+        # of a body without a length, only this tells that the line broke
+        raise TransferError(f"{file.url} broke off: {file.size - left} of {file.size} bytes came", hint="try later")
     found = Digest("sha256", engine.hexdigest())
     return None if found == file.digest else f"bytes of {found}, not of the locked {file.digest}"
 

@@ -85,12 +85,8 @@ class Source:
 
     def _check_status(self, response: Response) -> None:
         status = response.status
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if status in (200, 206):
-            if encoding not in ("", "identity"):
-                raise TransferError(
-                    f"{redact(self.url)} answers in the encoding {encoding!r}, which nobody asked for", lasting=True
-                )
+            refuse_encoded(self.url, response)
             return
         if status == 416:
             raise Changed("it has fewer bytes than before")
@@ -103,6 +99,17 @@ class Source:
             hint=_PRIVATE if status == 404 and is_asset(self.url) else _HINTS.get(status),
             lasting=True,
         )
+
+
+def refuse_encoded(url: str, response: Response) -> None:
+    """Refuse an answer for ``url`` whose body is not the file as it is.
+
+    Raises:
+        TransferError: it is encoded, though nobody asked for that.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise TransferError(f"{redact(url)} answers in the encoding {encoding!r}, which nobody asked for", lasting=True)
 
 
 _MESSAGES = {404: "{url} does not exist (404)", 410: "{url} is gone (410)", 401: "{url} needs a login (401)"}

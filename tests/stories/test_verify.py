@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -594,6 +595,30 @@ def test_a_file_that_breaks_off_once_is_fetched_again_to_be_checked(scene: Scene
     scene.forge.serve(NET, b"the weights of net", truncate=5, times=2)
     done = hub("verify", *ALL)
     assert done.code == 0, done
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            {"headers": {"Content-Encoding": "gzip"}, "data": b"\x1f\x8b"},
+            "answers in the encoding 'gzip', which nobody",
+        ),
+        ({"chunked": True, "truncate": 5}, "broke off: 5 of 18 bytes came"),
+    ],
+    ids=["encoded", "no length"],
+)
+def test_a_file_is_judged_as_sync_judges_it(scene: Scene, hub: Run, fault: dict[str, Any], said: str) -> None:
+    scene.forge.serve(NET, **{"data": b"the weights of net", **fault})
+    done = hub("verify", *ALL)
+    assert done.code == 5, done
+    assert f"{NET} {said}" in done.err
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_host_that_answers_get_alone_still_serves_the_file(scene: Scene, hub: Run, status: int) -> None:
+    scene.forge.serve(NET, b"the weights of net", status=status, times=1)
+    assert hub("verify", *UP).code == 0
 
 
 def test_what_a_mirror_serves_otherwise_the_origin_is_asked_for(
