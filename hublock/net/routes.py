@@ -42,6 +42,11 @@ class Route:
         return spelled and _covers(self.rule[0], there.origin)
 
     @property
+    def is_network(self) -> bool:
+        """Whether the mirror stands for the whole network, as on a site with no line to it."""
+        return self.rule is not None and self.rule[0].endswith("://")
+
+    @property
     def by_mirror(self) -> str:
         """What a message adds where a mirror was asked instead of the origin."""
         return f" by its mirror {redact(self.url)}" if self.rule else ""
@@ -55,15 +60,14 @@ class Route:
 def routes(url: str, mirrors: Sequence[tuple[str, str]]) -> tuple[Route, ...]:
     """Return the ways to reach ``url``, best first: the mirrors that cover it, longest prefix first, then the origin.
 
-    A rule whose ``from`` names no host (``https://``) stands for the whole network, as on a site with no line to it:
-    behind such a rule there is no origin.
+    A rule whose ``from`` names no host (``https://``) stands for the whole network: behind it there is no origin.
     """
     spelled = _normal(url)
     found = []
     for rule in mirrors:
         if _covers(rule[0], spelled):
             found.append(Route(url=rule[1] + spelled[len(rule[0]) :], rule=rule))
-            if rule[0].endswith("://"):
+            if found[-1].is_network:
                 return tuple(found)
     return (*found, Route(url=url))
 

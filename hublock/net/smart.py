@@ -86,7 +86,7 @@ class _HttpWire(DulwichWire):
         return _Greeting(body=body, content_type=kind, url=response.url, pack=pack)
 
     def _check_status(self, response: Response) -> None:
-        status, host = response.status, urlsplit(self._base).hostname or ""
+        status, host = response.status, self._host()
         if status == 200:
             return
         response.close()
@@ -101,12 +101,17 @@ class _HttpWire(DulwichWire):
             f"{host} {how} for {self._name} (HTTP {status})", hint=f"try later, or {_credentials(host)}"
         )
 
+    def _host(self) -> str:
+        """Return who answers: the origin's name, unless a mirror of it alone was asked."""
+        way = self._transport.routes(self._base)[self._route]
+        return urlsplit(self._base if way.is_network else way.url).hostname or ""
+
     def _check_refusal(self, start: bytes) -> None:
         """Look for an ``ERR`` line, which dulwich finds only where it expects one."""
         if start.startswith(b"001e# service"):
             start = start[start.find(b"0000") + 4 :]
         if start[4:8] == b"ERR ":
-            host = urlsplit(self._base).hostname or ""
+            host = self._host()
             said = printable(start[8 : int(start[:4], 16)].decode("utf-8", "replace"))
             raise TransferError(f"{host} refuses {self._name}: {said}", hint=f"try later, or {_credentials(host)}")
 

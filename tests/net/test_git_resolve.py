@@ -535,6 +535,11 @@ class TestTheLine:
         assert here.history(commit, commit).descends
         assert len(heard.lines) == 1
 
+    def test_a_mirror_without_the_repository_is_named_and_not_the_host(self, forge: Forge, repo: ForgeRepo) -> None:
+        heard, mirror = Heard(), ("https://github.com/", f"{forge.url}empty.lan/")
+        remote(forge, "someone/model", mirror=mirror, progress=heard).resolve(None)
+        assert "asking the next mirror: 127.0.0.1 does not show someone/model: " in heard.lines[0]
+
     def test_a_new_name_that_has_fewer_mirrors_is_found_and_fetched(self, forge: Forge, repo: ForgeRepo) -> None:
         forge.repo("old/model").renamed_to = "someone/model"
         here = remote(forge, "old/model", mirror=("https://github.com/old/", "http://127.0.0.1:9/"))
