@@ -43,6 +43,12 @@ class Response:
         self._answer = answer
         self._body = body
 
+    @property
+    def unknown_coding(self) -> str | None:
+        """A Transfer-Encoding whose framing http.client would give as part of the body."""
+        codings = {coding.lower() for coding in self._answer.headers.getlist("Transfer-Encoding")}
+        return None if codings in (set(), {"identity"}, {"chunked"}) else ", ".join(sorted(codings))
+
     def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
         """Give the body as it comes over the line, not decoded, in pieces of at most ``size`` bytes.
 
@@ -226,7 +232,11 @@ class HttpTransport:
         """Ask by ``way``, to which ``before`` led; credentials are for who is ``trusted`` and of the same origin."""
         check(way)
         trusted = trusted and same_origin(before.owner, way.owner)
-        return Response(self._ask(method, way, headers, body, trusted=trusted), way)
+        response = Response(self._ask(method, way, headers, body, trusted=trusted), way)
+        if coding := response.unknown_coding:
+            response.close()
+            raise TransferError(f"{redact(way.origin)} answers in the transfer coding {coding!r}", lasting=True)
+        return response
 
     def _follow(
         self, here: Route, status: int, location: str | None, method: str, passed: Sequence[Route]

@@ -458,6 +458,11 @@ BROKEN = {
     "a chunk size that is none": ok(b"xyz\r\nabc\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=None),
     "a chunk cut short": ok(b"8\r\nabc", "Transfer-Encoding: chunked", length=None),
     "chunks without an end": ok(b"3\r\nabc\r\n", "Transfer-Encoding: chunked", length=None),
+    "a coding below the chunks": ok(b"3\r\nabc\r\n0\r\n\r\n", "Transfer-Encoding: gzip, chunked", length=None),
+    "a coding that ends in a space": ok(b"3\r\nabc\r\n0\r\n\r\n", "Transfer-Encoding: chunked ", length=None),
+    "two codings": ok(
+        b"3\r\nabc\r\n0\r\n\r\n", "Transfer-Encoding: identity", "Transfer-Encoding: chunked", length=None
+    ),
     "a length too long": ok(b"abc", length=7),
     "an endless status line": b"HTTP/1.1 200 " + b"x" * 70000 + b"\r\n\r\n",
     "too many headers": ok(b"", *[f"X-{number}: 1" for number in range(200)]),
