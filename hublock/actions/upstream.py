@@ -172,11 +172,17 @@ def _claims_other(file: RemoteFile, answer: Response, context: Context) -> bool:
     told = claims(answer.headers)
     if "sha256" in told:
         return told["sha256"] != file.digest.hex
-    blob = context.store.blob(file.digest)
-    if "md5" not in told or blob is None:
+    if "md5" not in told:
         return False
-    with blob.open("rb") as stream:
-        own = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+    try:
+        blob = context.store.blob(file.digest)
+        if blob is None:
+            return False
+        with blob.open("rb") as stream:
+            own = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+    except OSError:
+        # what is served can be compared with the lock all the same, if it is fetched
+        return True
     return own.hexdigest() != told["md5"]
 
 

@@ -575,6 +575,16 @@ def test_what_cannot_be_read_hides_nothing_else(scene: Scene) -> None:
     assert "b/branch cannot be checked: " in said
 
 
+def test_a_stored_file_that_cannot_be_read_hides_nothing_of_the_hosts(scene: Scene) -> None:
+    scene.forge.serve(NET, b"the weights of net", etag=f'"{hashlib.md5(b"another file").hexdigest()}"')
+    scene.forge.forget(BIG)
+    scene.blob.chmod(0)
+    command = [*without_privileges(), sys.executable, "-m", "hublock", "outdated"]
+    done = subprocess.run(command, cwd=scene.project, capture_output=True, text=True)
+    assert f"{BIG} serves nothing any more" in done.stdout, done
+    assert NET not in done.stdout + done.stderr
+
+
 def test_a_host_that_tells_another_size_than_it_serves_is_no_finding(scene: Scene, hub: Run) -> None:
     # of HEAD alone
     scene.forge.serve(NET, b"the weights of net", length=0, times=1)
