@@ -69,7 +69,7 @@ def _mirrors(text: str) -> dict[str, str]:
         source, equals, target = word.partition("=")
         if not (source and equals and target):
             raise InputError(
-                f"HUBLOCK_MIRRORS holds {word!r}, which is not FROM=TO",
+                f"HUBLOCK_MIRRORS holds {_shown(word)!r}, which is not FROM=TO",
                 hint="export HUBLOCK_MIRRORS='https://github.com/=https://mirror.example/github.com/'",
             )
         pairs[source] = target
@@ -80,7 +80,7 @@ def _rule(source: str, target: str) -> tuple[str, str]:
     """Return a mirror rule as addresses are spelled; what stands behind the one must not run into the other."""
     if not all(url.lower().startswith(("http://", "https://")) for url in (source, target)):
         raise InputError(
-            f"the mirror rule {source}={target} does not map an http(s) address to another",
+            f"the mirror rule {_shown(source)}={_shown(target)} does not map an http(s) address to another",
             hint="write https://github.com/=https://mirror.example/github.com/",
         )
     scheme, _, rest = source.partition("://")
@@ -88,6 +88,11 @@ def _rule(source: str, target: str) -> tuple[str, str]:
     if source.endswith("/") != target.endswith("/") and "?" not in target:
         target = f"{target}/" if source.endswith("/") else target.rstrip("/")
     return f"{scheme}://{host}".lower() + slash + path, target
+
+
+def _shown(address: str) -> str:
+    """Return what may be printed of an address that is none: whatever stands before an ``@`` may be a password."""
+    return re.sub(r"[^/\s]+@", "…@", address)
 
 
 def _jobs(text: str) -> int:

@@ -34,6 +34,12 @@ def test_mirrors_are_read_longest_first_and_override_the_config_file() -> None:
             "a.org=https://b/",
             "the mirror rule a.org=https://b/ does not map an http(s) address to another",
         ),
+        (
+            "HUBLOCK_MIRRORS",
+            "a.org=https://u:S3cret@b/",
+            "the mirror rule a.org=https://…@b/ does not map an http(s) address to another",
+        ),
+        ("HUBLOCK_MIRRORS", "=https://u:S3cret@b/", "HUBLOCK_MIRRORS holds '=https://…@b/', which is not FROM=TO"),
     ],
 )
 def test_what_a_variable_cannot_hold_is_refused(name: str, value: str, message: str) -> None:
