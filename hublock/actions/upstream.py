@@ -19,6 +19,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
 from hublock.core.validators import claims
 from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
+from hublock.net.releases import HOST, is_asset
 from hublock.net.retry import MIRROR_TRIES, ask, patiently
 from hublock.net.routes import passed_over
 from hublock.net.source import refuse_encoded
@@ -27,6 +28,8 @@ from hublock.net.transport import Response
 MAX_ANSWER = 16 << 20
 """Bytes of what Hugging Face tells of a revision, its files among it."""
 CONTENT_GONE = (404, 410)
+_KEEP = "keep the store, or name a mirror in HUBLOCK_MIRRORS"
+_PRIVATE = "for a release of a private repository set GITHUB_TOKEN"
 UPDATE = "if you trust that: hublock update"
 
 
@@ -129,7 +132,7 @@ def _check_route(file: RemoteFile, context: Context, route: int, *, deep: bool) 
                 "upstream-file-gone",
                 file.url,
                 f"{file.url} serves nothing any more (HTTP {answer.status})",
-                "keep the store, or name a mirror in HUBLOCK_MIRRORS",
+                _KEEP if context.settings.tokens.get(HOST) or not is_asset(file.url) else f"{_KEEP}; {_PRIVATE}",
             )
         if answer.status >= 400:
             raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")

@@ -116,6 +116,17 @@ def test_a_secret_is_found_nowhere(
     search_folder(clean_environment)
 
 
+def test_a_private_file_that_is_hidden_without_the_token_asks_for_it(
+    private: Forge, say: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as known:
+        known.setenv("GITHUB_TOKEN", CANARY)
+        assert say("add", "--url", ASSET, "--name", "net").code == 0
+    done = say("verify", "--upstream")
+    assert done.code == 5, done
+    assert "for a release of a private repository set GITHUB_TOKEN" in done.err
+
+
 @pytest.mark.parametrize(
     "words",
     [
