@@ -6,6 +6,7 @@ locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: 
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -228,18 +229,12 @@ def activated(*, allow_local: bool = False) -> Iterator[None]:
     Raises:
         MissingDependency: torch is not installed.
     """
-    known = dict(os.environ)
     with torchhub.activated(instead(allow_local=allow_local)):
-        told = _tell_children(allow_local=allow_local)
         try:
+            _tell_children(allow_local=allow_local)
             yield
         finally:
-            # what the program has said since, by use() or set_dir(), stands
-            for name in [name for name, value in told.items() if os.environ.get(name) == value]:
-                if name in known:
-                    os.environ[name] = known[name]
-                else:
-                    del os.environ[name]
+            _end_telling()
 
 
 def activate(*, allow_local: bool = False) -> None:
@@ -252,21 +247,47 @@ def activate(*, allow_local: bool = False) -> None:
     _tell_children(allow_local=allow_local)
 
 
-def _tell_children(*, allow_local: bool) -> Mapping[str, str]:
-    """Have Pythons that this process starts answer from the lock too; return the variables that tell them."""
+_telling = threading.Lock()
+_tellers = 0
+"""How many have asked to tell children, and have not ended."""
+_told: dict[str, tuple[str | None, str]] = {}
+"""The variables that tell them: what each was before, and what it was made."""
+
+
+def _tell_children(*, allow_local: bool) -> None:
+    """Have Pythons that this process starts answer from the lock too, until the last who asked for it has ended."""
+    global _tellers  # noqa: PLW0603 - the environment is process-wide
     from hublock.actions.run import STARTUP, answering
 
-    if str(STARTUP) in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-        # `hublock run` has told them
-        return {}
-    try:
-        lock = locate.lock_file(os.environ).absolute()
-    except NotLocked:
-        # each call will say so, unless use() comes first
-        lock = None
-    told = answering(os.environ, lock, allow_local=allow_local)
-    os.environ.update(told)
-    return told
+    with _telling:
+        _tellers += 1
+        if str(STARTUP) in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+            # `hublock run` has told them, or another block
+            return
+        try:
+            lock = locate.lock_file(os.environ).absolute()
+        except NotLocked:
+            # each call will say so, unless use() comes first
+            lock = None
+        for name, value in answering(os.environ, lock, allow_local=allow_local).items():
+            if os.environ.get(name) != value:
+                _told[name] = (os.environ.get(name), value)
+                os.environ[name] = value
+
+
+def _end_telling() -> None:
+    global _tellers  # noqa: PLW0603 - the environment is process-wide
+    with _telling:
+        _tellers -= 1
+        if _tellers:
+            return
+        # what the program has said since, by use() or set_dir(), stands
+        for name, (before, _) in [item for item in _told.items() if os.environ.get(item[0]) == item[1][1]]:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+        _told.clear()
 
 
 def instead(*, allow_local: bool) -> dict[str, Callable[..., Any]]:

@@ -21,7 +21,7 @@ from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
 from hublock.runtime.strict.refusals import by_library
-from hublock.runtime.strict.scope import Scope, answer_users, dispatching, is_adopted, private_folder
+from hublock.runtime.strict.scope import Answering, Scope, dispatching, is_adopted, private_folder
 from hublock.runtime.strict.started import start_process, start_thread, submit
 from hublock.runtime.strict.swap import Function, swap
 
@@ -242,12 +242,14 @@ def _swap_package(module: ModuleType) -> None:
 def activate(functions: Mapping[str, Function]) -> None:
     """Do what ``activated`` does until the process ends, with nothing left to undo on its way out."""
     install()
-    answer_users(functions)
+    Answering(functions).begin()
 
 
 @contextmanager
 def activated(functions: Mapping[str, Function]) -> Iterator[None]:
     """Answer every torch.hub call of the process with ``functions``, however it was imported, until the block ends.
+
+    Of several blocks that are open, in whatever threads or tasks, the one that was entered last answers.
 
     Args:
         functions: by their name in torch.hub (``load``, ``list``, ``help``, ``get_dir``, ``set_dir``,
@@ -257,11 +259,12 @@ def activated(functions: Mapping[str, Function]) -> Iterator[None]:
         MissingDependency: torch cannot be imported.
     """
     install()
-    before = answer_users(functions)
+    answering = Answering(functions)
+    answering.begin()
     try:
         yield
     finally:
-        answer_users(before)
+        answering.end()
 
 
 def _answered() -> list[tuple[Function, Function]]:

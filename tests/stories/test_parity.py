@@ -2,10 +2,12 @@
 
 import functools
 import hashlib
+import os
 import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import torch.hub
 
 import hublock
 from hublock.core.lockfile import parse_lock
-from hublock.errors import EntrypointNotFound
+from hublock.errors import EntrypointNotFound, NotLocked
 from tests.forge import Forge
 from tests.runtime.answering import legacy_tar, legacy_zip, saved
 from tests.stories.conftest import Run
@@ -210,6 +212,29 @@ def test_arguments_reach_the_entry_point(both: Both) -> None:
         came = STOCK.load(REF, "nested", 1, verify="x", trust_repo=None, verbose=False, **options)
         assert came == ((1,), {"verify": "x", **options})
     assert both.agree(lambda side: side.hub.load(REF, "Holder", value=5).value)[0] == 5
+
+
+def test_blocks_that_overlap_as_those_of_two_tasks_end_each_for_itself(both: Both) -> None:
+    folder, environ = str(Path(torch.hub.get_dir()) / "someone_both_v1"), dict(os.environ)
+    first, second, third = hublock.activated(), hublock.activated(allow_local=True), hublock.activated()
+
+    def is_answered() -> bool:
+        try:
+            STOCK.load(folder, "echo", source="local")
+        except NotLocked:
+            return True
+        return False
+
+    with ExitStack() as one, ExitStack() as two:
+        one.enter_context(first)
+        two.enter_context(second)
+        assert not is_answered()
+        two.enter_context(third)
+        one.close()
+        assert is_answered()
+        assert "startup" in os.environ["PYTHONPATH"]
+    assert not is_answered()
+    assert dict(os.environ) == environ
 
 
 def test_the_same_code_in_two_folders_has_the_data_of_its_own_folder(both: Both, tmp_path: Path) -> None:

@@ -118,7 +118,9 @@ before = dict(os.environ)
 with hublock.activated():
     print(of_a_child())
 assert dict(os.environ) == before
-hublock.activate()
+with hublock.activated():
+    # stays when the block ends
+    hublock.activate()
 print(of_a_child())
 try:
     torch.hub.load("someone/other", "net")
