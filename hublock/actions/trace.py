@@ -88,10 +88,10 @@ def trace_model(
         job = replace(job, seed=CONFIRM_SEED)
         with _showing(name, answers, context):
             again = trace(job, strict, timeout=options.timeout, on_output=context.progress.note)
-            state, tolerated = judge(wanted, seen, again, context)
+            state, tolerated = judge(wanted, model, seen, again, context)
         model = replace(model, traced="confirmed", state=state, tolerated=tolerated)
     elif untold := set(seen.refusals) - set(wanted.tolerate):
-        raise _fell_back(wanted, sorted(untold))
+        raise _fell_back(wanted, sorted(untold), "is not proven to load the same without")
     return Traced(
         model=model,
         nested=answers.nested,
@@ -119,19 +119,22 @@ def _showing(name: str, answers: FetchingAnswers, context: Context) -> Iterator[
 
 
 def judge(
-    wanted: WantedModel, seen: Outcome, again: Outcome, context: Context
+    wanted: WantedModel, model: Model, seen: Outcome, again: Outcome, context: Context
 ) -> tuple[Digest | None, tuple[str, ...]]:
-    """Decide what two runs prove: the state to lock, and the refusals the model does not depend on.
+    """Decide what two runs of ``model`` prove: the state to lock, and the refusals the model does not depend on.
 
     Raises:
-        IncompleteTrace: something was refused and the tensors are not proven equal: the entry point may have fallen
-            back to random weights.
+        IncompleteTrace: something was refused, and the tensors are not proven equal or no file was fetched: the entry
+            point may have fallen back to random weights.
     """
     refused = tuple(sorted({*seen.refusals, *again.refusals}))
     proven = seen.state is not None and seen.state == again.state
     untold = [what for what in refused if what not in wanted.tolerate]
     if untold and not proven:
-        raise _fell_back(wanted, untold)
+        raise _fell_back(wanted, untold, "is not proven to load the same without")
+    # weights that come from no file are equal in both runs where the code sets the random seed itself, or zeros
+    if untold and not (model.weights or model.hf):
+        raise _fell_back(wanted, untold, "fetched no file at all")
     if seen.state != again.state:
         context.progress.say(f"{called(wanted)} initialises at random: its tensors differ from run to run")
     if refused:
@@ -145,11 +148,11 @@ def called(wanted: WantedModel) -> str:
     return f"{wanted.entrypoint}({', '.join(words)})"
 
 
-def _fell_back(wanted: WantedModel, refused: Collection[str]) -> IncompleteTrace:
+def _fell_back(wanted: WantedModel, refused: Collection[str], why: str) -> IncompleteTrace:
     what = ", ".join(refused)
     flags = " ".join(f"--tolerate {item}" for item in refused)
     return IncompleteTrace(
-        f"{wanted.repo} {wanted.entrypoint} was refused {what} and is not proven to load the same without, so it may"
-        " have fallen back to random weights; nothing was locked",
+        f"{wanted.repo} {wanted.entrypoint} was refused {what} and {why}, so it may have fallen back to random weights;"
+        " nothing was locked",
         hint=f"hublock add {wanted.repo} {wanted.entrypoint} {flags}, if the model is right without",
     )

@@ -11,13 +11,15 @@ import pytest
 from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.pin import Pinned, pin
+from hublock.actions.trace import judge
 from hublock.actions.upstream import remote_files
+from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
 from hublock.core.inventory import locked_files
-from hublock.core.lockfile import Lock, Model
+from hublock.core.lockfile import Lock, Model, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.reference import Reference
-from hublock.errors import InputError, TransferError, UnlockedDownload, UnsafePickle
+from hublock.errors import IncompleteTrace, InputError, TransferError, UnlockedDownload, UnsafePickle
 from hublock.net.download import Wanted
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.worker import Outcome
@@ -280,3 +282,17 @@ def test_a_pickle_is_judged_before_anybody_gets_it(forge: Forge, context: Contex
         answers.fetch("https://example.org/net.pth")
 
     assert answers.locked(ENDED).weights == ()
+
+
+def test_equal_tensors_excuse_a_refused_download_only_where_a_file_was_fetched(context: Context) -> None:
+    state = Digest("sha256", "0" * 64)
+    run = replace(ENDED, state=state, refusals=("subprocess:wget",))
+    bare = Model(name="net", entrypoint="net")
+    file = Weights(url="https://example.org/net.pth", digest=state, size=1, pickle="tensors")
+
+    # its code may set the random seed itself
+    with pytest.raises(IncompleteTrace, match="was refused subprocess:wget and fetched no file at all") as caught:
+        judge(WANTED, bare, run, run, context)
+    assert caught.value.hint == "hublock add someone/net net --tolerate subprocess:wget, if the model is right without"
+    for wanted, model in ((WANTED, replace(bare, weights=(file,))), (replace(WANTED, tolerate=run.refusals), bare)):
+        assert judge(wanted, model, run, run, context) == (state, run.refusals)
