@@ -1,5 +1,6 @@
 """What of a pickle beyond tensors a user has consented to, and how a file is refused that needs more."""
 
+import json
 from collections.abc import Collection
 
 from hublock.core.lockfile import Pickle
@@ -38,11 +39,15 @@ def _unsafe(wanted: WantedModel | WantedWeights, what: str, names: tuple[str, ..
             hint="ask its author for a file that torch.load(weights_only=True) reads",
         )
     table = f"[{'models' if isinstance(wanted, WantedModel) else 'weights'}.{wanted.name}]"
-    dangerous = [name for name in names if executes(name)]
-    if dangerous:
-        hint = f"do not load it; whoever must writes allow-pickle = {dangerous} under {table}".replace("'", '"')
+    agreed = json.dumps(sorted({*wanted.allow_pickle, *names}))
+    if any(executes(name) for name in names):
+        hint = f"do not load it; whoever must writes allow-pickle = {agreed} under {table}"
     else:
-        hint = f"{_command(wanted)} --allow-pickle, if you trust its author"
+        # nothing is added twice, and no other command consents
+        hint = (
+            f"{_command(wanted)} --allow-pickle, if you trust its author; "
+            f"where the manifest has {table} already, write allow-pickle = {agreed} there"
+        )
     return UnsafePickle(f"{what} would run {', '.join(names)} when it is unpickled", hint=hint)
 
 

@@ -135,7 +135,8 @@ def test_a_pickle_that_names_more_than_tensors_needs_consent(served: Forge, run:
     assert refused.code == 6, refused
     assert refused.err == (
         "error: https://example.org/whole.pth would run argparse.Namespace when it is unpickled\n"
-        "   hint: hublock add someone/whole net --allow-pickle, if you trust its author\n"
+        "   hint: hublock add someone/whole net --allow-pickle, if you trust its author; where the manifest has "
+        '[models.net] already, write allow-pickle = ["argparse.Namespace"] there\n'
     )
     assert list(project.iterdir()) == []
 
@@ -250,7 +251,12 @@ def test_a_files_own_pickle_needs_consent_as_a_models_does(forge: Forge, run: Ru
     assert "weights own need consent to the pickle globals argparse.Namespace" in run("lock", "--check").err
     forge.serve(url, pickled("fractions", "Fraction"))
     assert (run("lock").code, (project / "hub.lock").read_text()) == (6, locked)
-    assert run("update", "own").code == 6
+    refused = run("update", "own")
+    written = 'allow-pickle = ["fractions.Fraction"]'
+    assert refused.code == 6
+    assert f"where the manifest has [weights.own] already, write {written} there" in refused.err
+    manifest.write_text(manifest.read_text().replace("allow-pickle = []", written))
+    assert run("update", "own").code == 0
 
 
 def pickled(module: str, name: str) -> bytes:
