@@ -6,7 +6,6 @@ locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: 
 
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from hublock.core.matching import locked_repo, match
 from hublock.errors import InputError, NotLocked, UnlockedDownload
 from hublock.runtime import isolation, torchhub
 from hublock.runtime.answers import without_login
+from hublock.runtime.locks import ForkSafeLock
 from hublock.settings import Settings
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def activate(*, allow_local: bool = False) -> None:
     _tell_children(allow_local=allow_local)
 
 
-_telling = threading.Lock()
+_telling = ForkSafeLock()
 _tellers = 0
 """How many have asked to tell children, and have not ended."""
 _told: dict[str, tuple[str | None, str]] = {}

@@ -8,9 +8,9 @@ folders are left out and modes are 100644, 100755 or 120000: it speaks of conten
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
+from hublock.core.cached import cached
 from hublock.core.digest import Digest
 from hublock.core.names import WINDOWS, check_amount, check_link, check_path, fold
 from hublock.errors import UnsafeArchive
@@ -76,12 +76,12 @@ class Listing:
             for entry in self.entries
         )
 
-    @cached_property
+    @cached
     def digest(self) -> Digest:
         """The tree's id in SHA-256 form: ``git-sha256:…``."""
         return Digest("git-sha256", tree_id(((e.path, e.mode, e.blob) for e in self.entries), "sha256"))
 
-    @cached_property
+    @cached
     def by_path(self) -> dict[str, Entry]:
         """The entries by their path."""
         return {entry.path: entry for entry in self.entries}

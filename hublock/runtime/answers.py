@@ -8,14 +8,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hublock.core.cached import cached
 from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Repo, Weights
 from hublock.core.reference import Reference
 from hublock.errors import DigestMismatch, HublockError, InvalidReference, OfflineError, UnlockedDownload
+from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict.placing import writable_copy
 
@@ -181,7 +182,7 @@ class LockedAnswers:
             if (file.repo, file.type) == (repo, repo_type) and revision in (file.revision, file.commit):
                 yield file
 
-    @cached_property
+    @cached
     def _by_digest(self) -> dict[Digest, tuple[int, Pickle]]:
         files: list[Weights | HuggingFaceFile | Input] = []
         for model in self._models:
@@ -253,13 +254,11 @@ _given: set[Digest] = set()
 """What any load of this process was given: code may keep it in memory for later ones."""
 _Stamp = tuple[int, int, int, int, int]
 _hashed: dict[_Stamp, "Future[Digest]"] = {}
-_hashed_lock = threading.Lock()
+_hashed_lock = ForkSafeLock()
 
 
 def _forget_unfinished() -> None:
     """A forked child has no thread that would finish what its parent was hashing."""
-    global _hashed_lock  # noqa: PLW0603 - its holder is not in the child
-    _hashed_lock = threading.Lock()
     for stamp in [stamp for stamp, future in _hashed.items() if not future.done()]:
         del _hashed[stamp]
 

@@ -14,6 +14,7 @@ from typing import Any
 from hublock.runtime import isolation
 from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.attempts import Watched, attempt
+from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.nested import FUNCTIONS, check_dependencies
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
@@ -30,7 +31,7 @@ __all__ = [
     "get_dir", "install", "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
 ]  # fmt: skip
 
-_install_lock = threading.Lock()
+_install_lock = ForkSafeLock()
 _installed = False
 
 

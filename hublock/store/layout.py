@@ -14,9 +14,9 @@ Names of our own are lower-case hex and a few fixed words, so that no file syste
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
+from hublock.core.cached import cached
 from hublock.core.digest import Digest
 
 VERSION = "v1"
@@ -29,17 +29,17 @@ class Layout:
 
     cache: Path
 
-    @cached_property
+    @cached
     def root(self) -> Path:
         """The folder of this version of the store."""
         return self.cache / VERSION
 
-    @cached_property
+    @cached
     def tag(self) -> Path:
         """The file that tells backup programs to skip the folder."""
         return self.root / "CACHEDIR.TAG"
 
-    @cached_property
+    @cached
     def partial(self) -> Path:
         """The folder of what is still being written; on the same file system as the rest."""
         return self.root / "partial"

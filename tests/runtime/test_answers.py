@@ -242,21 +242,31 @@ def test_tree_checkpoints_have_the_verdict_of_the_lock(store: Store) -> None:
     assert found.pickle_of("other/repo", "w/save.pth") is None
 
 
-def test_a_forked_child_does_not_wait_for_what_its_parent_was_hashing(tmp_path: Path) -> None:
+def test_a_forked_child_does_not_wait_for_what_its_parents_threads_were_at(tmp_path: Path) -> None:
     script = """
 import os, sys, threading
 from pathlib import Path
+from hublock.core import tree
 from hublock.runtime import answers
-begun, known = threading.Event(), answers._hash
+from hublock.runtime.strict import placing
+file = Path(sys.argv[1])
+begun = threading.Barrier(4)
 def slowly(*arguments):
-    begun.set()
+    begun.wait()
     threading.Event().wait(60)
-answers._hash = slowly
-threading.Thread(target=answers.sha256_of, args=[Path(sys.argv[1])], daemon=True).start()
+known = answers._hash, placing._copy_tree, tree.tree_id
+answers._hash = placing._copy_tree = tree.tree_id = slowly
+works = [
+    lambda: answers.sha256_of(file),
+    lambda: placing.writable_copy(file.parent),
+    lambda: tree.Listing.of([]).digest,
+]
+for work in works:
+    threading.Thread(target=work, daemon=True).start()
 begun.wait()
-answers._hash = known
+answers._hash, placing._copy_tree, tree.tree_id = known
 if os.fork() == 0:
-    print(answers.sha256_of(Path(sys.argv[1])), flush=True)
+    print([work() for work in works][0], flush=True)
     os._exit(0)
 os.wait()
 os._exit(0)

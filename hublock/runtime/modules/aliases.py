@@ -3,16 +3,16 @@
 import importlib.abc
 import importlib.machinery
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
+from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.modules.loading import AliasLoader
 from hublock.runtime.modules.ownership import OwnFinder
 from hublock.runtime.modules.space import Space
 
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME = ForkSafeLock()
 
 
 @contextmanager

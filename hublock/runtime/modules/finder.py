@@ -7,13 +7,13 @@ import importlib.machinery
 import itertools
 import re
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType
 from typing import Any
 from uuid import uuid4
 
 from hublock.errors import TreeMismatch
+from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.modules.loading import TreeLoader
 from hublock.runtime.modules.ownership import OwnFinder, installed
 from hublock.runtime.modules.rewriting import compile_source
@@ -46,7 +46,7 @@ class Finder(OwnFinder):
         """Those among them that equal calls use again, by repository and call."""
         self._trees: list[Space] = []
         self._roots: tuple[str, ...] = ()
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -6,10 +6,10 @@ import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from hublock.core.cached import cached
 from hublock.core.tree import LINK, blob_id
 from hublock.errors import TreeMismatch
 from hublock.runtime.repository import Repository
@@ -166,11 +166,11 @@ class Sources:
     def _mismatch(self, message: str) -> TreeMismatch:
         return TreeMismatch(message, hint="hublock sync")
 
-    @cached_property
+    @cached
     def _links(self) -> tuple[str, ...]:
         return tuple(entry.path for entry in self._files.values() if entry.mode == LINK)
 
-    @cached_property
+    @cached
     def _targets(self) -> dict[str, str]:
         return {link: self._target(link) for link in self._links}
 
@@ -184,11 +184,11 @@ class Sources:
             raise self._mismatch(f"the link {link} of {self.repository.id} does not lead where the locked one does")
         return target
 
-    @cached_property
+    @cached
     def _files_by_module(self) -> dict[str, str]:
         return {module_of(path): path for path in self._files if path.endswith(".py")}
 
-    @cached_property
+    @cached
     def _folders(self) -> frozenset[str]:
         """The folders that hold source at any depth: what a namespace package may be."""
         folders: set[str] = set()

@@ -8,11 +8,11 @@ import os
 import re
 import socket
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.strict import reads, state
 from hublock.runtime.strict.scope import Scope, current, loading
 
@@ -26,7 +26,7 @@ MODULES = frozenset({"conda", "gdown", "huggingface_hub", "pip", "uv", "wget"})
 _SHELLS = frozenset({"bash", "busybox", "cmd", "dash", "ksh", "powershell", "pwsh", "sh", "zsh"})
 _WRAPPERS = frozenset({"doas", "env", "exec", "nice", "nohup", "setsid", "stdbuf", "sudo", "time", "timeout", "xargs"})
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _installed = False
 
 

@@ -6,12 +6,12 @@ import filecmp
 import os
 import shutil
 import tempfile
-import threading
 import uuid
 from pathlib import Path
 
 from hublock.core.reference import Reference
 from hublock.errors import InvalidReference
+from hublock.runtime.locks import ForkSafeLock
 
 
 def place(source: Path, target: Path, *, private: Path) -> None:
@@ -78,7 +78,7 @@ def _reflink(source: Path, target: Path) -> bool:
 
 
 _copies: dict[Path, Path] = {}
-_copying = threading.Lock()
+_copying = ForkSafeLock()
 
 
 def writable_copy(root: Path) -> Path:

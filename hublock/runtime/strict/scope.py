@@ -7,7 +7,6 @@ user's own code are outside.
 
 import itertools
 import os
-import threading
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
+from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.repository import Repository, base_of, namespace
 from hublock.runtime.strict.frames import calling_library, innermost_namespace, remember_tree
 from hublock.runtime.strict.placing import passing_folder
@@ -317,7 +317,7 @@ def origin(url: str) -> str:
 
 _counter = itertools.count()
 _private: dict[int, Path] = {}
-_private_lock = threading.Lock()
+_private_lock = ForkSafeLock()
 
 
 def private_folder() -> Path:

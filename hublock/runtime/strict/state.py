@@ -7,16 +7,16 @@ to end puts them back.
 
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from hublock.runtime import isolation
+from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _loads = 0
 _argv: list[str] = []
 _hub: dict[str, Any] = {}

@@ -3,16 +3,17 @@
 A patched attribute misses ``from torch.hub import load`` and ``functools.partial``; an exchanged code object does not.
 """
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS, unwrap
 from types import CodeType, FunctionType
 from typing import Any
 
+from hublock.runtime.locks import ForkSafeLock
+
 Function = Callable[..., Any]
 _PLACE = "hublock: the function that is called instead"
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _swapped: set[FunctionType] = set()
 
 
