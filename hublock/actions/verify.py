@@ -2,10 +2,9 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir, redirect_stdout
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from hublock.core.matching import Match, match
 from hublock.core.places import places
 from hublock.core.plan import plan
 from hublock.errors import (
-    EnvironmentMismatch,
     HublockError,
     InputError,
     IntegrityError,
@@ -143,9 +141,8 @@ def _state_findings(name: str, found: Match, lock: Lock, context: Context) -> It
     try:
         loading.check_state(_loaded(name, load), call)
     except HublockError as error:
-        rule = next((rule for kind, rule in _LOADING.items() if isinstance(error, kind)), None)
-        if rule is None:
-            raise
+        # whatever it is, the other models are looked at all the same
+        rule = next(rule for kind, rule in _LOADING.items() if isinstance(error, kind))
         yield Finding(rule=rule, subject=name, message=error.message, hint=error.hint or "hublock verify --deep")
 
 
@@ -153,24 +150,33 @@ _LOADING: dict[type[HublockError], Rule] = {
     IntegrityError: "state-differs",
     NotLocked: "state-missing",
     UnlockedDownload: "load-unlocked",
-    LoadError: "load-failed",
-    EnvironmentMismatch: "load-failed",
+    HublockError: "load-failed",
 }
-"""What each error of a load is as a finding; any other is none."""
+"""What an error of a load is as a finding: the first that fits."""
 
 
 def _loaded(name: str, load: Callable[[], object]) -> object:
-    """Return the model ``name``; what its code prints is not what was asked for, and what it raises is not our bug."""
+    """Return the model ``name``; what its code raises is not our bug."""
+    from hublock.runtime.apart import apart
+
     try:
-        with redirect_stdout(sys.stderr):
+        with apart():
             return load()
     except (HublockError, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise LoadError(
-            f"{name} could not be loaded: its own code raised {type(error).__name__}: {error}",
+            f"{name} could not be loaded: its own code raised {_told(error)}",
             hint=f"hublock lock --retrace {name} shows where",
         ) from error
+
+
+def _told(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {error}"
+    except Exception:  # noqa: BLE001 - its text is foreign code as well
+        return kind
 
 
 def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:

@@ -21,6 +21,7 @@ from hublock.core.matching import match
 from hublock.core.progress import Progress
 from hublock.core.tree import SourceFile
 from hublock.errors import EnvironmentMismatch, MissingDependency, UnlockedDownload
+from hublock.runtime.fingerprint import fingerprint
 from hublock.settings import Settings
 from hublock.store.store import Store
 
@@ -148,6 +149,45 @@ def test_verify_loads_where_the_inputs_of_the_project_are_and_warns_as_other_com
     assert Path.cwd() == before
     assert [message.partition(" is installed")[2] for message in warned] == [", the lock was traced with 1.0"]
     assert not recwarn.list
+
+
+APART = """
+import os, torch
+class Nameless(Exception):
+    def __str__(self):
+        raise RuntimeError
+def ends():
+    os._exit(0)
+def raises():
+    raise Nameless
+def typed(dtype):
+    ...
+def wide():
+    torch.set_default_dtype(torch.float64)
+    return torch.ones(2)
+def plain():
+    return torch.ones(2)
+"""
+
+
+def test_verify_loads_each_model_as_if_it_were_the_only_one(tmp_path: Path) -> None:
+    context = Context(settings=Settings(cache=tmp_path / "store"), progress=Progress())
+    project = Project.at(tmp_path / "project")
+    project.folder.mkdir()
+    models = [Model(name=name, entrypoint=name) for name in ("ends", "raises")]
+    models.append(Model(name="typed", entrypoint="typed", kwargs={"dtype": {"object": "torch.float99"}}))
+    for name, dtype in (("wide", torch.float64), ("plain", torch.float32)):
+        models.append(Model(name=name, entrypoint=name, state=fingerprint(torch.ones(2, dtype=dtype))))
+    project.write_lock(Lock(repos=(stored(context.store, "a/apart", APART, *models),)))
+
+    found = verify(project, context, Checks(load=["ends", "raises", "typed", "wide", "plain"])).findings
+
+    assert {finding.rule for finding in found} == {"load-failed"}
+    assert [finding.message for finding in found] == [
+        "ends could not be loaded: its own code raised SystemExit: 0",
+        "raises could not be loaded: its own code raised Nameless",
+        "there is no torch.float99",
+    ]
 
 
 CACHES = """

@@ -150,11 +150,15 @@ def test_a_model_that_fails_to_load_proves_nothing_and_hides_nothing_that_is_fou
     added: object, served: Forge, project: Path, run: Run, tmp_path: Path
 ) -> None:
     hubconf = f"""
-import os, sys, torch
+import os, threading, torch
+def late():
+    threading.main_thread().join()
+    print("nor what its threads print")
 def broken(pretrained=False):
     print("what it prints is no finding")
     if os.path.exists({str(tmp_path / "fails")!r}):
-        sys.exit(0)
+        threading.Thread(target=late).start()
+        os._exit(0)
     return torch.nn.Linear(1, 1)
 def random():
     return torch.nn.Linear(1, 1)
