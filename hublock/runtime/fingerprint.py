@@ -1,9 +1,9 @@
 """The fingerprint of a model: one digest of all its parameters and buffers.
 
 Anyone can recompute it. Tensors have the names of ``named_parameters(remove_duplicate=False)`` and
-``named_buffers(remove_duplicate=False)``; one under two names counts under both. In a tuple, list or
-mapping of modules or tensors (a state dict, too) a name begins with its place there: ``0.``, ``encoder.``. SHA-256 runs
-over one record for each, in the order of the UTF-8 bytes of their names:
+``named_buffers(remove_duplicate=False)``; one under two names counts under both. In a tuple, list, mapping (a state
+dict, too) or other object that holds modules or tensors, however deep, a name begins with its place there: ``0.``,
+``encoder.``. SHA-256 runs over one record for each, in the order of the UTF-8 bytes of their names:
 
     name, a zero byte, data type, a zero byte, shape, a zero byte, number of bytes, a line feed, the bytes
 
@@ -18,7 +18,8 @@ coalesced), ``name::crow_indices``, ``name::col_indices`` and ``name::values`` (
 import ctypes
 import hashlib
 from collections.abc import Iterator, Mapping
-from types import FunctionType, ModuleType
+from logging import Logger
+from types import FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hublock.core.digest import Digest
@@ -26,18 +27,18 @@ from hublock.core.digest import Digest
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DEPTH = 3
-"""How deep modules and tensors are looked for in tuples, lists, mappings and objects that hold them."""
-
 
 def fingerprint(model: object) -> Digest | None:
     """Return the digest of everything that ``model`` would compute with.
 
-    None if it holds no module and no tensor, or a tensor whose numbers cannot be told: on the meta device, not yet
-    initialised, or of a layout without defined bytes.
+    None if it holds no module and no tensor, or cannot be told wholly: a tensor is on the meta device, not yet
+    initialised, or of a layout without defined bytes, two have one name, or what holds them cannot be looked into.
     """
     found: dict[str, Tensor] = {}
-    holds = _collect(model, "", found, _DEPTH, set())
+    try:
+        holds = _collect(model, "", found, {})
+    except Exception:  # noqa: BLE001 - to look into foreign objects runs their code
+        return None
     if not holds:
         return None
     total = hashlib.sha256()
@@ -50,22 +51,32 @@ def fingerprint(model: object) -> Digest | None:
     return Digest("sha256", total.hexdigest())
 
 
-def _collect(thing: object, prefix: str, found: dict[str, "Tensor"], depth: int, seen: set[int]) -> bool:
+def _collect(thing: object, prefix: str, found: dict[str, "Tensor"], seen: dict[int, object]) -> bool:
     """Put every tensor of ``thing`` into ``found``; return whether it holds a module or a tensor at all."""
     import torch
 
     if isinstance(thing, torch.Tensor):
-        found[prefix.removesuffix(".")] = thing
+        _add_named({prefix.removesuffix("."): thing}, found)
         return True
     if isinstance(thing, torch.nn.Module):
-        found.update((prefix + name, tensor) for name, tensor in thing.named_parameters(remove_duplicate=False))
-        found.update((prefix + name, tensor) for name, tensor in thing.named_buffers(remove_duplicate=False))
+        parameters, buffers = (
+            thing.named_parameters(remove_duplicate=False),
+            thing.named_buffers(remove_duplicate=False),
+        )
+        _add_named({prefix + name: tensor for name, tensor in (*parameters, *buffers)}, found)
         return True
-    if depth == 0 or id(thing) in seen:
+    if id(thing) in seen:
         return False
-    seen.add(id(thing))
-    held = [_collect(item, f"{prefix}{key}.", found, depth - 1, seen) for key, item in _items(thing)]
+    # kept, or the next object may have its id
+    seen[id(thing)] = thing
+    held = [_collect(item, f"{prefix}{key}.", found, seen) for key, item in _items(thing)]
     return any(held)
+
+
+def _add_named(tensors: Mapping[str, "Tensor"], found: dict[str, "Tensor"]) -> None:
+    if tensors.keys() & found.keys():
+        raise ValueError("two tensors have one name")
+    found.update(tensors)
 
 
 def _items(thing: object) -> Iterator[tuple[str, object]]:
@@ -73,9 +84,17 @@ def _items(thing: object) -> Iterator[tuple[str, object]]:
         yield from ((str(key), item) for key, item in thing.items())
     elif isinstance(thing, tuple | list):
         yield from ((str(index), item) for index, item in enumerate(thing))
-    elif not isinstance(thing, type | ModuleType | FunctionType):
+    elif not isinstance(thing, _PROCESS_WIDE):
         # a predictor that holds its network as an attribute
         yield from list(getattr(thing, "__dict__", {}).items())
+        slots = [vars(kind) for kind in type(thing).__mro__ if "__slots__" in vars(kind)]
+        for name, slot in [item for members in slots for item in members.items()]:
+            if isinstance(slot, MemberDescriptorType) and hasattr(thing, name):
+                yield name, getattr(thing, name)
+
+
+_PROCESS_WIDE = (type, ModuleType, FunctionType, Logger)
+"""What leads to everything that the process holds."""
 
 
 def _parts(name: str, tensor: "Tensor") -> Iterator[tuple[str, "Tensor"]]:

@@ -5,6 +5,7 @@ import copy
 import hashlib
 import struct
 import warnings
+from typing import NoReturn
 
 import pytest
 import torch
@@ -98,6 +99,33 @@ def test_looks_into_containers_scripts_and_predictors() -> None:
         assert fingerprint(thing) is not None
     assert fingerprint((net(), net(1))) != fingerprint((net(1), net()))
     assert fingerprint(net().state_dict()) == fingerprint(net())
+
+
+def test_looks_as_deep_as_there_is_anything() -> None:
+    class Slotted:
+        __slots__ = ("__weight", "unset")
+
+        def __init__(self, weight: object) -> None:
+            self.__weight = weight
+
+    def deep(number: float) -> object:
+        return {"parts": [{"enc": {"layers": Slotted({"w": torch.tensor(number)})}}], "norm": nn.LayerNorm(2)}
+
+    assert fingerprint(deep(1)) == fingerprint(deep(1)) != fingerprint(deep(2))
+    assert fingerprint(Slotted(torch.ones(1))) is not None
+
+
+class Unreadable(dict[str, object]):
+    def items(self) -> NoReturn:
+        raise KeyError
+
+
+COLLIDING = [{"a.b": torch.ones(2), "a": {"b": torch.ones(1)}}, {1: torch.ones(2), "1": torch.ones(1)}]
+
+
+@pytest.mark.parametrize("thing", [*COLLIDING, [nn.LayerNorm(2), Unreadable()]])
+def test_is_none_rather_than_that_of_a_part(thing: object) -> None:
+    assert fingerprint(thing) is None
 
 
 @pytest.mark.parametrize("thing", [None, 3, "text", {}, print, int, [1, {"a": 2}]])
