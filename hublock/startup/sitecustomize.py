@@ -8,7 +8,15 @@ import importlib
 import sys
 from pathlib import Path
 
-from hublock.startup.waiting import begin
+try:
+    from hublock.startup.waiting import begin
+except ModuleNotFoundError:
+    # a Python of another environment: all of hublock is found where this file is, once its package was
+    home = str(Path(__file__).resolve().parent.parent.parent)
+    sys.path.append(home)
+    from hublock.startup.waiting import begin
+
+    sys.path.remove(home)
 
 begin()
 

@@ -1,5 +1,8 @@
 """Wait until a program imports torch, then answer its torch.hub from the lock."""
 
+# older Pythons than hublock is for may run below it, and shall wait as well
+from __future__ import annotations
+
 import atexit
 import importlib.abc
 import importlib.machinery
@@ -7,9 +10,12 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
 
 ALLOW_LOCAL = "HUBLOCK_RUN_ALLOW_LOCAL"
 RECORD = "HUBLOCK_RUN_RECORD"
@@ -66,19 +72,35 @@ class _Activating(importlib.abc.Loader):
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
+        try:
+            _activate()
+        except ImportError as error:
+            from hublock.errors import MissingDependency
+
+            raise MissingDependency(
+                f"{sys.executable} cannot answer torch.hub from the lock: {error}",
+                hint=f"{sys.executable} -m pip install hublock",
+            ) from error
+        # only now: who tries once more after an error must not get a torch.hub that asks the network
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self._finder]
-        if os.environ.get(RECORD) == "1":
-            from hublock.startup import recording
 
-            recording.activate()
-        else:
-            from hublock import hub
 
-            hub.activate(allow_local=os.environ.get(ALLOW_LOCAL) == "1")
+def _activate() -> None:
+    if os.environ.get(RECORD) == "1":
+        from hublock.startup import recording
+
+        recording.activate()
+    else:
+        from hublock import hub
+
+        hub.activate(allow_local=os.environ.get(ALLOW_LOCAL) == "1")
 
 
 def _tell(status: Path) -> None:
     """Leave the exit code of an error of hublock's own that nothing caught for `hublock run`."""
+    if "hublock.errors" not in sys.modules:
+        # nothing of hublock ran, which an older Python than it is for could not even import
+        return
     from hublock.errors import HublockError
 
     error, trace = getattr(sys, "last_value", None), getattr(sys, "last_traceback", None)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,39 @@ sys.exit(1)
     (project / "package" / "__main__.py").write_text("import sys\nprint(sys.argv[1:])\n")
     assert run("run", "-m", "package", "-x").out == "['-x']\n"
     assert run("run").err.startswith("error: which script should run?\n")
+
+
+TRIES = """\
+import sys
+for _ in range(2):
+    try:
+        import torch
+    except RuntimeError as error:
+        said = str(error).splitlines()[0].partition(": ")[0]
+        print(type(error).__name__, said.removeprefix(sys.executable), flush=True)
+"""
+
+
+def test_a_python_that_has_no_hublock_answers_all_the_same_and_one_that_cannot_has_no_torch(
+    pinned: Forge, run: Run, project: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "other", with_pip=False, symlinks=True)
+    (project / "torch").mkdir()
+    (project / "torch" / "__init__.py").touch()
+    (project / "tries.py").write_text(TRIES)
+    (project / "both.py").write_text(f"""\
+import subprocess, sys
+subprocess.run([{str(tmp_path / "other" / "bin" / "python")!r}, "tries.py"], check=True)
+sys.modules["hublock.hub"] = None
+{TRIES}""")
+
+    done = run("run", "both.py")
+
+    assert done.out == (
+        # of hublock, which looks for torch.hub
+        "MissingDependency torch cannot be imported\n" * 2
+        + "MissingDependency  cannot answer torch.hub from the lock\n" * 2
+    ), done
 
 
 def test_a_sitecustomize_that_is_hidden_runs_all_the_same(added: Done, run: Run, project: Path) -> None:
