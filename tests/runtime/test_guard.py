@@ -60,6 +60,19 @@ def test_a_refusal_is_an_oserror_so_that_offline_fallbacks_work(scope: Scope) ->
     assert isinstance(caught, UnlockedDownload)
 
 
+@pytest.mark.parametrize("proxy", ["http://name:word@localhost:{}", "127.0.0.1:{}/"])
+def test_a_proxy_on_loopback_is_the_network(scope: Scope, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = server.getsockname()
+        monkeypatch.setenv("HTTPS_PROXY", proxy.format(address[1]))
+        monkeypatch.setenv("HTTP_PROXY", "localhost:none")
+        with scope.entered(), pytest.raises(UnlockedDownload, match="o/r model tries to reach the proxy at 127"):
+            socket.create_connection(address)
+    assert scope.refusals[0].what == f"http://127.0.0.1:{address[1]}"
+
+
 def test_loopback_and_unix_sockets_are_free(scope: Scope) -> None:
     with socket.socket() as server, scope.entered():
         server.bind(("127.0.0.1", 0))

@@ -9,8 +9,11 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.strict import reads, state
@@ -54,7 +57,22 @@ def _connect(scope: Scope, arguments: tuple[Any, ...]) -> None:
     if endpoint.family == getattr(socket, "AF_UNIX", None):
         return
     if address is not None:
-        _host(scope, (address[0] if isinstance(address, tuple) and address else str(address),))
+        host, port = address[:2] if isinstance(address, tuple) and len(address) > 1 else (str(address), None)
+        _host(scope, (host,))
+        if port in _proxies():
+            raise scope.refuse(f"http://{host}:{port}", f"tries to reach the proxy at {host}:{port} by itself")
+
+
+def _proxies() -> set[int]:
+    """Return the ports of this machine behind which the network lies, as the environment names proxies."""
+    ports = set()
+    for value in [value for kind, value in getproxies().items() if kind != "no"]:
+        # what is no URL is no proxy
+        with suppress(ValueError):
+            proxy = urlsplit(value if "//" in value else f"//{value}")
+            if _is_loopback(proxy.hostname or ""):
+                ports.add(proxy.port or 80)
+    return ports
 
 
 def _host(scope: Scope, arguments: tuple[Any, ...]) -> None:
