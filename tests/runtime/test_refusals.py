@@ -144,6 +144,31 @@ class TestWhatIsRefused:
         for module in [module for name, module in sys.modules.items() if name.startswith(f"{namespace(repo)}")]:
             getattr(module, "close", bool)()
 
+    def test_a_process_that_an_earlier_load_has_started_hides_no_refusal(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import multiprocessing, torch
+            pools = []
+            def get(url):
+                try:
+                    return len(torch.hub.load_state_dict_from_url(url)["w"])
+                except OSError:
+                    return "random"
+            def model(url):
+                if not pools:
+                    pools.append(multiprocessing.get_context("fork").Pool(1))
+                return pools[0].apply(get, (url,)), pools[0]
+        """)
+        shelf.put(URL, ones(3))
+        count, pool = torchhub.run(repo, "model", [URL], answers=shelf)
+        with pool:
+            # between loads: a matter of the first model, not of the next load
+            assert pool.apply(sys.modules[f"{namespace(repo)}.hubconf"].get, (OTHER,)) == "random"
+            assert torchhub.run(repo, "model", [URL], answers=shelf)[0] == count == 3
+            with pytest.raises(UnlockedDownload, match=f"nobody locked {OTHER}"):
+                torchhub.run(repo, "model", [OTHER], answers=shelf)
+
     def test_code_that_cannot_be_imported_again_says_so(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
             import torch
@@ -583,14 +608,14 @@ class TestWhatIsRefused:
         assert caught.value.hint == "hublock add OWNER/REPO ENTRYPOINT"
 
     @pytest.mark.parametrize(
-        "start",
+        ("start", "job"),
         [
-            "ProcessPoolExecutor(1, spawn).submit(job).result()",
-            "p = multiprocessing.get_context('forkserver').Process(target=job); p.start(); p.join()",
+            ("ProcessPoolExecutor(1, spawn).submit(job).result()", "fork"),
+            ("p = multiprocessing.get_context('forkserver').Process(target=job); p.start(); p.join()", "swallow"),
         ],
     )
     def test_spawned_children_of_the_entry_point(
-        self, shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], start: str
+        self, shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], start: str, job: str
     ) -> None:
         repo = repository(f"""
             import multiprocessing, torch
@@ -600,6 +625,10 @@ class TestWhatIsRefused:
                     torch.hub.load_state_dict_from_url("https://example.org/x")
                 except OSError:
                     pass
+            def fork():
+                child = multiprocessing.get_context("fork").Process(target=swallow)
+                child.start()
+                child.join()
             def model(job):
                 spawn = multiprocessing.get_context("spawn")
                 {start}
@@ -608,7 +637,7 @@ class TestWhatIsRefused:
         # twice, for a server of forks remembers what it was started with
         for _ in range(2):
             with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
-                torchhub.run(repo, "model", [Job(repo, "swallow")], answers=shelf)
+                torchhub.run(repo, "model", [Job(repo, job)], answers=shelf)
         assert "what the model returns now may be wrong" in capfd.readouterr().err
 
 

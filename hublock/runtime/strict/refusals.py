@@ -9,8 +9,8 @@ from pathlib import Path
 from hublock import errors
 from hublock.errors import HublockError
 
-PARENTS_NOTES = "hublock_notes"
-"""What tells a process of ``multiprocessing``, by whatever method it was started, where its load will look."""
+ANCESTORS = "hublock_ancestors"
+"""What tells a process of ``multiprocessing``, by whatever method it was started, of the loads it descends from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,26 +28,53 @@ by_library: dict[str, str] = {}
 """What installed libraries were refused in this process, by their names: one may keep what it took instead."""
 
 
-def write_down(refusal: Refusal, notes: Path) -> None:
-    """Append a refusal to ``notes``; nobody waits for it where their folder is gone."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ancestor:
+    """A load as the processes that it starts know it; they may outlive it, and work for later ones."""
+
+    notes: Path
+    """Where they write down what they are refused, for all loads of the process that started them."""
+    load: str
+    """Tells the load from others of that process."""
+    names: tuple[str, ...]
+    """The namespaces of its repositories."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """What a process has written down."""
+
+    load: str
+    names: tuple[str, ...]
+    refusal: Refusal
+    end: int
+    """Where it ends among the notes, in bytes."""
+
+
+def write_down(refusal: Refusal, ancestor: Ancestor) -> None:
+    """Append a refusal to the notes of ``ancestor``; nobody waits for it where their folder is gone."""
     error = refusal.error
-    row = [refusal.what, refusal.file, type(error).__name__, error.message, error.hint]
-    with suppress(FileNotFoundError), notes.open("a", encoding="ascii") as file:
+    row = [ancestor.load, ancestor.names, refusal.what, refusal.file, type(error).__name__, error.message, error.hint]
+    with suppress(FileNotFoundError), ancestor.notes.open("a", encoding="ascii") as file:
         file.write(f"{json.dumps(row)}\n")
 
 
-def take(notes: Path) -> list[Refusal]:
-    """Return what was written down in ``notes``, and forget it."""
+def written_down(notes: Path, start: int) -> list[Note]:
+    """Return what was written down in ``notes`` after their first ``start`` bytes."""
     found = []
-    with suppress(FileNotFoundError):
-        for line in notes.read_text(encoding="ascii").splitlines():
-            what, file, kind, message, hint = json.loads(line)
-            found.append(Refusal(what=what, error=vars(errors)[kind](message, hint=hint), file=file))
-        notes.unlink()
+    with suppress(FileNotFoundError), notes.open("rb") as file:
+        file.seek(start)
+        # the last line may still be written
+        for line in file.read().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                start += len(line)
+                load, names, what, address, kind, message, hint = json.loads(line)
+                refusal = Refusal(what=what, error=vars(errors)[kind](message, hint=hint), file=address)
+                found.append(Note(load=load, names=tuple(names), refusal=refusal, end=start))
     return found
 
 
-def parents_notes() -> Path | None:
-    """Return where the load that started this process looks, if one did."""
-    told = vars(current_process())["_config"].get(PARENTS_NOTES)
-    return Path(told) if told else None
+def ancestors() -> tuple[Ancestor, ...]:
+    """Return the loads that this process descends from."""
+    found: tuple[Ancestor, ...] = vars(current_process())["_config"].get(ANCESTORS, ())
+    return found

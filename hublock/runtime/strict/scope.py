@@ -24,7 +24,7 @@ from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.repository import Repository, base_of, namespace
 from hublock.runtime.strict.frames import calling_library, innermost_namespace, remember_tree
 from hublock.runtime.strict.placing import passing_folder
-from hublock.runtime.strict.refusals import Refusal, by_library, parents_notes, take, write_down
+from hublock.runtime.strict.refusals import Ancestor, Refusal, ancestors, by_library, write_down, written_down
 from hublock.runtime.strict.swap import Function
 
 T = TypeVar("T")
@@ -52,6 +52,8 @@ class Scope:
     repositories: list[Repository] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     process: int = field(default_factory=os.getpid)
+    heard: int = 0
+    """How much of what processes have written down it knows, in bytes."""
     by_path: dict[str, File] = field(default_factory=dict)
     by_digest: dict[Digest, File] = field(default_factory=dict)
     saved: set[Digest] = field(default_factory=set)
@@ -84,11 +86,15 @@ class Scope:
     @contextmanager
     def under_way(self) -> Iterator[None]:
         """Be the scope of a load that has not returned yet."""
+        # what was refused before, as at forward time, is not its own
+        self._listen()
         _under_way.append(self)
         try:
             yield
         finally:
             _under_way.remove(self)
+            if self.heard:
+                _ended[str(self.folder)] = self.heard
 
     @property
     def loading(self) -> bool:
@@ -144,7 +150,7 @@ class Scope:
         return [other for found in scopes for other in list(found.values()) if other is not self]
 
     def remember(self, refusal: Refusal) -> None:
-        """Remember a refusal; in a process that a load started, write it down for that load.
+        """Remember a refusal; in a process that a load started, write it down for that load and later ones.
 
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
@@ -156,10 +162,9 @@ class Scope:
             # a thread of the repository's that an earlier load has started may work for a later one
             for other in self._loading_the_same():
                 other.refusals.append(refusal)
-        notes = self.notes if os.getpid() != self.process else parents_notes()
-        if notes is not None:
+        for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
             with outside():
-                write_down(refusal, notes)
+                write_down(refusal, known)
         if self.repositories and not self.loading and refusal.what not in self.tolerated:
             # a warning that is made an error would take the place of the refusal
             with suppress(Warning):
@@ -175,7 +180,7 @@ class Scope:
         return [other for other in list(_under_way) if other is not self and mine & set(other.packages.values())]
 
     def _loading_the_same(self) -> "list[Scope]":
-        names = {namespace(repository) for repository in self.repositories}
+        names = set(self.as_ancestor.names)
         return [other for other in list(_under_way) if names & {name for name, _ in other.packages}]
 
     def package_of(self, repository: Repository) -> str | None:
@@ -184,9 +189,25 @@ class Scope:
         return mine[-1] if mine else None
 
     @property
-    def notes(self) -> Path:
-        """Where processes that the load starts write down what they were refused."""
-        return self.folder / "refused-in-children"
+    def as_ancestor(self) -> Ancestor:
+        """What the processes that it starts know of it."""
+        names = tuple(sorted({namespace(repository) for repository in self.repositories}))
+        return Ancestor(notes=self.folder.parent / "refused-in-processes", load=str(self.folder), names=names)
+
+    def _listen(self) -> list[Refusal]:
+        """Return what was refused since in processes that it has started, or that work for it after the load that did.
+
+        A process that a module keeps, as in a pool, tells the load that started it.
+        """
+        own, found = self.as_ancestor, []
+        for note in written_down(own.notes, self.heard):
+            self.heard = note.end
+            is_late = note.load not in {str(other.folder) for other in _under_way} and note.end > _ended.get(
+                note.load, 0
+            )
+            if note.load == own.load or (is_late and {name for name, _ in self.packages} & set(note.names)):
+                found.append(note.refusal)
+        return found
 
     def refuse(self, what: str, message: str) -> UnlockedDownload:
         """Remember a refusal of our own and return it, to be raised."""
@@ -211,7 +232,7 @@ class Scope:
 
     def first_refusal(self) -> HublockError | None:
         """Return the first refusal that is not tolerated; only an unlocked download can be."""
-        self.refusals += take(self.notes)
+        self.refusals += self._listen()
         return next((refusal.error for refusal in self.refusals if not self._tolerates(refusal)), None)
 
 
@@ -230,6 +251,8 @@ _current: ContextVar[Scope | _Following | _Outside | None] = ContextVar("hublock
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
 _under_way: list[Scope] = []
+_ended: dict[str, int] = {}
+"""Up to where the notes of processes were known to a load as it ended."""
 
 
 def loading() -> Scope | None:

@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-from hublock.runtime.strict.refusals import PARENTS_NOTES
+from hublock.runtime.strict.refusals import ANCESTORS
 from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
 
@@ -29,5 +29,5 @@ def submit(scope: Scope, original: Function, pool: object, function: Function, /
 
 def start_process(scope: Scope, original: Function, process: Any) -> None:
     """Start a process of ``multiprocessing`` from inside a scope: a forked one is inside, any other is told of it."""
-    process._config[PARENTS_NOTES] = str(scope.notes)
+    process._config[ANCESTORS] = (*process._config.get(ANCESTORS, ()), scope.as_ancestor)
     original(process)
