@@ -4,6 +4,7 @@ The functions of torch.hub, ``torch.load`` and their like are exchanged once per
 by scope: in the user's own code the original runs.
 """
 
+import importlib.util
 import threading
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,16 @@ from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
 from hublock.runtime.strict.refusals import by_library
-from hublock.runtime.strict.scope import Answering, Scope, dispatching, is_adopted, private_folder
-from hublock.runtime.strict.started import start_process, start_thread, submit
+from hublock.runtime.strict.scope import (
+    Answering,
+    Scope,
+    answers_of,
+    dispatching,
+    inherit,
+    is_adopted,
+    private_folder,
+)
+from hublock.runtime.strict.started import start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
@@ -217,20 +226,47 @@ def install() -> None:
         MissingDependency: torch cannot be imported.
     """
     global _installed  # noqa: PLW0603 - functions are exchanged once per process
+    # not under the lock, which may be wanted as torch has been imported
+    module = torch_hub()
     with _install_lock:
         if not _installed:
-            module = torch_hub()
             swap(module.set_dir, lambda original: _DISPATCHING["set_dir"](state.heeding(original)))
             for name, decide in _DISPATCHING.items():
                 swap(vars(module)[name], decide)
-            for function, answer in _answered():
+            for function, answer in _of_torch():
                 swap(function, dispatching(answer))
             when_imported("torch.package.package_importer", _swap_package)
             when_imported("torch._dynamo.symbolic_convert", isolation.let_trace)
-            transports.install()
-            huggingface.install()
-            guard.install()
+            _install_beside_torch()
             _installed = True
+
+
+def _install_beside_torch() -> None:
+    for function, answer in _of_the_standard_library():
+        swap(function, dispatching(answer))
+    transports.install()
+    huggingface.install()
+    guard.install()
+
+
+def arrive(inherited: Mapping[str, Any]) -> None:
+    """Take this process, which a load in another one has started, inside that load: most never import torch."""
+    _install_beside_torch()
+    when_imported("torch", lambda _module: install())
+    answers: Any = _LookedUp(inherited["names"][0])
+    inherit(Scope(answers=answers, **inherited))
+
+
+class _LookedUp:
+    """Answers of the lock that this process finds, once it is asked."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, question: str) -> Any:
+        # the finder admits it, and none of its code runs
+        importlib.util.find_spec(self._name)
+        return getattr(answers_of(self._name), question)
 
 
 _DISPATCHING = {name: dispatching(answer, name=name) for name, answer in FUNCTIONS.items()}
@@ -268,10 +304,7 @@ def activated(functions: Mapping[str, Function]) -> Iterator[None]:
         answering.end()
 
 
-def _answered() -> list[tuple[Function, Function]]:
-    from concurrent.futures import ThreadPoolExecutor
-    from multiprocessing.process import BaseProcess
-
+def _of_torch() -> list[tuple[Function, Function]]:
     import torch
     import torch.hub
 
@@ -280,9 +313,17 @@ def _answered() -> list[tuple[Function, Function]]:
         (torch.load, checkpoints.load),
         (torch.save, checkpoints.save),
         (torch.jit.load, checkpoints.load_script),
+    ]
+
+
+def _of_the_standard_library() -> list[tuple[Function, Function]]:
+    from concurrent.futures import ThreadPoolExecutor
+    from multiprocessing.process import BaseProcess
+
+    return [
         (threading.Thread.start, start_thread),
         (ThreadPoolExecutor.submit, submit),
-        (BaseProcess.start, start_process),
+        (BaseProcess.start, starting(arrive)),
     ]
 
 

@@ -640,6 +640,22 @@ class TestWhatIsRefused:
                 torchhub.run(repo, "model", [Job(repo, job)], answers=shelf)
         assert "what the model returns now may be wrong" in capfd.readouterr().err
 
+    def test_a_job_that_is_a_librarys_in_a_process_of_the_entry_point(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import multiprocessing, socket, urllib.request
+            from concurrent.futures import ProcessPoolExecutor
+            def model():
+                with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
+                    pool.submit(urllib.request.urlopen, "https://example.org", b"sent").exception()
+                    pool.submit(socket.gethostbyname, "example.net").exception()
+        """)
+        with pytest.raises(UnlockedDownload, match="sends POST https"):
+            torchhub.run(repo, "model", answers=shelf)
+        with pytest.raises(UnlockedDownload, match="tries to reach"):
+            torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.org"])
+
 
 FOREIGN = """
 import asyncio, threading, torch

@@ -50,6 +50,8 @@ class Scope:
     own_folder: Path | None = None
     """A folder of the user's own, whose files are taken as they are."""
     repositories: list[Repository] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    """The namespaces of its repositories, the first one's first."""
     refusals: list[Refusal] = field(default_factory=list)
     process: int = field(default_factory=os.getpid)
     heard: int = 0
@@ -120,6 +122,8 @@ class Scope:
         scopes[self.owner] = self
         if repository not in self.repositories:
             self.repositories.append(repository)
+        if namespace(repository) not in self.names:
+            self.names.append(namespace(repository))
 
     def ask(self, what: str, question: Callable[[Answers], T], *, file: str = "") -> T:
         """Return the answer to ``question``, asked outside the scope; a refusal is remembered and raised.
@@ -146,7 +150,7 @@ class Scope:
             raise
 
     def _siblings(self) -> list["Scope"]:
-        scopes = [_namespaces.get(namespace(repository), {}) for repository in self.repositories]
+        scopes = [_namespaces.get(name, {}) for name in self.names]
         return [other for found in scopes for other in list(found.values()) if other is not self]
 
     def remember(self, refusal: Refusal) -> None:
@@ -165,7 +169,7 @@ class Scope:
         for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
             with outside():
                 write_down(refusal, known)
-        if self.repositories and not self.loading and refusal.what not in self.tolerated:
+        if self.names and not self.loading and refusal.what not in self.tolerated:
             # a warning that is made an error would take the place of the refusal
             with suppress(Warning):
                 warnings.warn(f"{refusal.error.message}; what the model returns now may be wrong", stacklevel=2)
@@ -180,8 +184,7 @@ class Scope:
         return [other for other in list(_under_way) if other is not self and mine & set(other.packages.values())]
 
     def _loading_the_same(self) -> "list[Scope]":
-        names = set(self.as_ancestor.names)
-        return [other for other in list(_under_way) if names & {name for name, _ in other.packages}]
+        return [other for other in list(_under_way) if set(self.names) & {name for name, _ in other.packages}]
 
     def package_of(self, repository: Repository) -> str | None:
         """Return the package below which this load has imported ``repository`` last."""
@@ -191,8 +194,13 @@ class Scope:
     @property
     def as_ancestor(self) -> Ancestor:
         """What the processes that it starts know of it."""
-        names = tuple(sorted({namespace(repository) for repository in self.repositories}))
-        return Ancestor(notes=self.folder.parent / "refused-in-processes", load=str(self.folder), names=names)
+        notes = self.folder.parent / "refused-in-processes"
+        return Ancestor(notes=notes, load=str(self.folder), names=tuple(self.names))
+
+    def inherited(self) -> dict[str, Any]:
+        """Return what makes the scope of a process that does not descend from this one by a fork: plain values."""
+        names = ("folder", "hub_dir", "private_hub", "owner", "cpu_only", "mmap", "names")
+        return {name: getattr(self, name) for name in names}
 
     def _listen(self) -> list[Refusal]:
         """Return what was refused since in processes that it has started, or that work for it after the load that did.
@@ -247,7 +255,14 @@ class _Following:
     scope: Scope
 
 
-_current: ContextVar[Scope | _Following | _Outside | None] = ContextVar("hublock_scope", default=None)
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    """In a process that a load has started anew: its frames say less, as all that runs there is a job of the load."""
+
+    scope: Scope
+
+
+_current: ContextVar[Scope | _Following | _Inherited | _Outside | None] = ContextVar("hublock_scope", default=None)
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
 _under_way: list[Scope] = []
@@ -267,6 +282,8 @@ def current() -> Scope | None:
     scope = _current.get()
     if isinstance(scope, _Following):
         return scope.scope if scope.scope.loading else _of_frames(scope.scope)
+    if isinstance(scope, _Inherited):
+        return _of_frames(scope.scope) or scope.scope
     if scope is None:
         return _of_frames(None) if _namespaces else None
     return scope if isinstance(scope, Scope) else None
@@ -275,6 +292,17 @@ def current() -> Scope | None:
 def _of_frames(otherwise: Scope | None) -> Scope | None:
     marker = innermost_namespace()
     return otherwise if marker is None else next(reversed(_namespaces.get(base_of(marker), {}).values()), None)
+
+
+def inherit(scope: Scope) -> None:
+    """Make ``scope`` the one of this whole process, but for code of repositories that have a scope here."""
+    _current.set(_Inherited(scope))
+
+
+def answers_of(name: str) -> Answers | None:
+    """Return what answers code of the repository with the namespace ``name``; None if nothing does yet."""
+    scope = next(reversed(_namespaces.get(name, {}).values()), None)
+    return scope.answers if scope is not None else None
 
 
 def is_adopted(repository: Repository) -> bool:

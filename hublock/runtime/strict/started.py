@@ -1,6 +1,7 @@
 """Threads, jobs of pools and processes that a load starts: what they are refused, the load is refused."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from hublock.runtime.strict.refusals import ANCESTORS
@@ -27,7 +28,28 @@ def submit(scope: Scope, original: Function, pool: object, function: Function, /
         return original(pool, scope.bound(function), *args, **kwargs)
 
 
-def start_process(scope: Scope, original: Function, process: Any) -> None:
-    """Start a process of ``multiprocessing`` from inside a scope: a forked one is inside, any other is told of it."""
-    process._config[ANCESTORS] = (*process._config.get(ANCESTORS, ()), scope.as_ancestor)
-    original(process)
+def starting(arrive: Callable[..., None]) -> Function:
+    """Return what answers the start of a process of ``multiprocessing`` from inside a scope: its jobs are inside too.
+
+    A forked process is inside by itself; any other calls ``arrive``, see ``Scope.inherited``, before its first job.
+    """
+
+    def start_process(scope: Scope, original: Function, process: Any) -> None:
+        process._config[ANCESTORS] = (*process._config.get(ANCESTORS, ()), scope.as_ancestor)
+        process._config[_ARRIVAL] = _Arrival(arrive, scope)
+        original(process)
+
+    return start_process
+
+
+_ARRIVAL = "hublock_arrival"
+
+
+class _Arrival:
+    """Something that a new process unpickles together with its job."""
+
+    def __init__(self, arrive: Callable[..., None], scope: Scope) -> None:
+        self._arrive, self._scope = arrive, scope
+
+    def __reduce__(self) -> Any:
+        return self._arrive, (self._scope.inherited(),)
