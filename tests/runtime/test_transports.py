@@ -1,4 +1,5 @@
 import functools
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import urllib3
 
 from hublock.errors import UnlockedDownload
 from hublock.runtime import torchhub
+from hublock.runtime.strict import transports
 from tests.runtime.answering import Shelf
 from tests.runtime.conftest import MakeRepository
 
@@ -349,3 +351,12 @@ def test_urllib_errors_are_both(shelf: Shelf, repository: MakeRepository) -> Non
 
     assert isinstance(error, UnlockedDownload)
     assert isinstance(error, urllib.error.URLError)
+
+
+def test_a_refusal_that_is_also_the_librarys_error_goes_to_another_process() -> None:
+    refused = transports.as_also(UnlockedDownload("nobody locked it", hint="lock it"), urllib.error.URLError)
+    told = pickle.loads(pickle.dumps(refused))
+
+    assert isinstance(told, UnlockedDownload)
+    assert isinstance(told, urllib.error.URLError)
+    assert str(told) == str(refused) == "nobody locked it\n  hint: lock it"

@@ -85,7 +85,10 @@ def as_also(error: HublockError, kind: type[Exception]) -> HublockError:
     """Return a refusal that is also what the library raises without a network, so that offline fallbacks work."""
     if not isinstance(error, UnlockedDownload):
         return error
-    both: type[UnlockedDownload] = type("UnlockedDownload", (UnlockedDownload, kind), {})
+    # a process tells it to another one
+    again = as_also, (UnlockedDownload(error.message, hint=error.hint), kind)
+    named = {"__reduce__": lambda _error: again}
+    both: type[UnlockedDownload] = type("UnlockedDownload", (UnlockedDownload, kind), named)
     return both(error.message, hint=error.hint)
 
 
