@@ -533,11 +533,32 @@ class TestWhatIsRefused:
         """)
         forward = torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.net"])
 
-        with pytest.warns(UserWarning, match=r"nobody locked https://example\.org/.* may be wrong"):
+        with pytest.warns(UserWarning, match=r"nobody locked https://example\.org/.* may be wrong") as told:
             forward(URL)
+        assert (told[0].filename, told[0].lineno) == (str(repo.root / "hubconf.py"), 5)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert forward(OTHER).sum() == 0
+
+    def test_what_a_forked_process_swallows_at_forward_time_is_told(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import multiprocessing, torch, warnings
+            def fetch():
+                with warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    try:
+                        return torch.hub.load_state_dict_from_url("https://example.org/x")
+                    except OSError:
+                        return [str(warning.message) for warning in told]
+            def model():
+                pool = multiprocessing.get_context("fork").Pool(1)
+                return pool, lambda: pool.apply(fetch)
+        """)
+        pool, forward = torchhub.run(repo, "model", answers=shelf)
+        with pool:
+            assert forward() == ["nobody locked https://example.org/x; what the model returns now may be wrong"]
 
     def test_a_later_load_takes_nothing_from_the_models_of_an_earlier_one(
         self, tmp_path: Path, repository: MakeRepository

@@ -68,6 +68,15 @@ def calling_library() -> str | None:
     return None
 
 
+def level_of_caller() -> int:
+    """Return the ``stacklevel`` at which a warning of who calls this points at the code that uses hublock or torch."""
+    for level, frame in enumerate(_frames()):
+        name = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if MARKER in frame.f_globals or (name not in _THAT_KEEP_NOTHING and name not in sys.stdlib_module_names):
+            return level
+    return 1
+
+
 _THAT_KEEP_NOTHING = ("hublock", "torch", "huggingface_hub", "requests", "urllib3")
 """They fetch for others, and pass on what they do not get."""
 

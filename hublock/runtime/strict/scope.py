@@ -22,7 +22,7 @@ from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.repository import Repository, base_of, namespace
-from hublock.runtime.strict.frames import calling_library, innermost_namespace, remember_tree
+from hublock.runtime.strict.frames import calling_library, innermost_namespace, level_of_caller, remember_tree
 from hublock.runtime.strict.placing import passing_folder
 from hublock.runtime.strict.refusals import Ancestor, Refusal, ancestors, by_library, write_down, written_down
 from hublock.runtime.strict.swap import Function
@@ -169,10 +169,13 @@ class Scope:
         for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
             with outside():
                 write_down(refusal, known)
-        if self.names and not self.loading and refusal.what not in self.tolerated:
+        # nor does a process know whether the load that it was forked by goes on
+        is_told = not self.loading or os.getpid() != self.process
+        if self.names and is_told and refusal.what not in self.tolerated:
             # a warning that is made an error would take the place of the refusal
             with suppress(Warning):
-                warnings.warn(f"{refusal.error.message}; what the model returns now may be wrong", stacklevel=2)
+                message = f"{refusal.error.message}; what the model returns now may be wrong"
+                warnings.warn(message, stacklevel=level_of_caller())
 
     def _tolerates(self, refusal: Refusal) -> bool:
         tolerable = isinstance(refusal.error, UnlockedDownload) and (self.as_locked or not refusal.file)
