@@ -5,6 +5,7 @@ import pickle
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -348,3 +349,32 @@ class TestBystanders:
         finally:
             go_on.set()
             loader.join()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_process_that_is_forked_beside_a_load_has_its_arguments(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import sys
+        def model(begun=None, go=None):
+            if begun:
+                begun.set()
+                go.wait(60)
+            return sys.argv
+    """)
+    arguments, begun, go = list(sys.argv), threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(torchhub.run, repo, "model", [begun, go], answers=shelf)
+        assert begun.wait(60)
+        child = os.fork()
+        if not child:
+            status = 1
+            with suppress(BaseException):
+                assert sys.argv == arguments
+                assert torchhub.run(repo, "model", answers=shelf) == [""]
+                assert sys.argv == arguments
+                status = 0
+            os._exit(status)
+        go.set()
+        assert os.waitpid(child, 0)[1] == 0
+        assert load.result() == [""]
+    assert sys.argv == arguments

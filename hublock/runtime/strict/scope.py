@@ -94,7 +94,9 @@ class Scope:
         try:
             yield
         finally:
-            _under_way.remove(self)
+            # a forked child of a load within it may have forgotten it
+            with suppress(ValueError):
+                _under_way.remove(self)
             if self.heard:
                 _ended[str(self.folder)] = self.heard
 
@@ -278,6 +280,16 @@ def loading() -> Scope | None:
     scope = _current.get()
     scope = scope.scope if isinstance(scope, _Following) else scope
     return scope if isinstance(scope, Scope) and scope.loading else None
+
+
+def _go_on_alone() -> None:
+    """In a forked child no load goes on but the one that forks: the threads of others are not there."""
+    own = loading()
+    _under_way[:] = [scope for scope in _under_way if scope is own]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_go_on_alone)
 
 
 def current() -> Scope | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from hublock.runtime import isolation
 from hublock.runtime.locks import ForkSafeLock
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import Scope, loading
 from hublock.runtime.strict.swap import Function
 
 _lock = ForkSafeLock()
@@ -92,6 +92,19 @@ def _end() -> None:
             sys.argv = _argv
             _restore_hub(vars(torch.hub))
             _hub.clear()
+
+
+def _end_in_child() -> None:
+    """Put back in a forked child what loads of other threads, which are not there, would."""
+    global _lock, _loads  # noqa: PLW0603 - the holder of the lock is not there either
+    _lock = threading.Lock()
+    if _loads and loading() is None:
+        _loads = 1
+        _end()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_in_child)
 
 
 def heeding(set_dir: Function) -> Function:
