@@ -144,6 +144,30 @@ class TestWhatIsRefused:
         for module in [module for name, module in sys.modules.items() if name.startswith(f"{namespace(repo)}")]:
             getattr(module, "close", bool)()
 
+    def test_a_thread_that_a_library_has_started_works_for_whoever_gives_it_a_job(
+        self, tmp_path: Path, repository: MakeRepository
+    ) -> None:
+        repos = [
+            repository("""
+                import foreign, torch
+                def model(url):
+                    return foreign.in_background(torch.hub.load_state_dict_from_url, url)["w"]
+            """)
+            for _ in range(2)
+        ]
+        shelves = [Shelf(tmp_path / "first"), Shelf(tmp_path / "second")]
+        for shelf, url, count in zip(shelves, (URL, OTHER), (2, 3), strict=True):
+            shelf.put(url, ones(count))
+        foreign = _foreign()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "foreign", foreign)
+            assert torchhub.run(repos[0], "model", [URL], answers=shelves[0]).sum() == 2
+            assert torchhub.run(repos[1], "model", [OTHER], answers=shelves[1]).sum() == 3
+            with pytest.raises(UnlockedDownload):
+                torchhub.run(repos[1], "model", [URL], answers=shelves[1])
+        assert foreign.in_background(torch.hub.get_dir) == torch.hub.get_dir()
+        foreign.jobs.put(None)
+
     def test_a_process_that_an_earlier_load_has_started_hides_no_refusal(
         self, shelf: Shelf, repository: MakeRepository
     ) -> None:
@@ -679,7 +703,20 @@ class TestWhatIsRefused:
 
 
 FOREIGN = """
-import asyncio, threading, torch
+import asyncio, queue, threading, torch
+jobs, results = queue.Queue(), queue.Queue()
+def work():
+    while job := jobs.get():
+        try:
+            results.put(job[0](*job[1:]))
+        except OSError as error:
+            results.put(error)
+def in_background(*job):
+    if not hasattr(in_background, "thread"):
+        in_background.thread = threading.Thread(target=work, daemon=True)
+        in_background.thread.start()
+    jobs.put(job)
+    return results.get()
 def swallow():
     try:
         torch.hub.load_state_dict_from_url("https://example.org/x")

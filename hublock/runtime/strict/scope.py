@@ -74,12 +74,13 @@ class Scope:
     """Whether its arguments are those of a locked call; else what the locked calls could do without, it may need."""
 
     @contextmanager
-    def entered(self, *, following: bool = False) -> Iterator[None]:
+    def entered(self, *, following: bool = False, in_library: bool = False) -> Iterator[None]:
         """Make this scope the one of the current context.
 
-        Where it is only ``following`` a load, as threads do, the user's own code is outside once the load has returned.
+        Where it is only ``following`` a load, as threads do, the user's own code is outside once the load has returned;
+        ``in_library`` if it was a library that has started the thread.
         """
-        token = _current.set(_Following(self) if following else self)
+        token = _current.set(_Following(self, in_library) if following else self)
         try:
             yield
         finally:
@@ -258,6 +259,8 @@ class _Following:
     """In a thread or job that a scope has started."""
 
     scope: Scope
+    in_library: bool
+    """Whether a library has, which may keep the thread, and give it jobs of others later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +299,12 @@ def current() -> Scope | None:
     """Return the scope of whoever calls, or None for the user's own code."""
     scope = _current.get()
     if isinstance(scope, _Following):
-        return scope.scope if scope.scope.loading else _of_frames(scope.scope)
+        if scope.scope.loading:
+            return scope.scope
+        # nothing tells of two loads which one gave the job, nor of none whether the user did
+        others = list(_under_way)
+        giver = others[0] if len(others) == 1 else None
+        return _of_frames(giver if scope.in_library else scope.scope)
     if isinstance(scope, _Inherited):
         return _of_frames(scope.scope) or scope.scope
     if scope is None:
