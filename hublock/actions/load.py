@@ -68,7 +68,12 @@ def load(
         mmap=mmap,
     )
     _check_kept(call, answers.fetched_by(alike or match.models), done)
-    _warn_once(_check_asked(match, answers.unasked(alike), done), warn)
+    # which of several models another call is like nobody knows: the one of which it has missed least
+    models = [[model] for model in alike or match.models]
+    _check_left_behind(
+        match, min(map(answers.fetched_by, models), key=lambda files: len(files.keys() - done.given)), done
+    )
+    _warn_once(_check_asked(match, min(map(answers.unasked, models), key=len), done), warn)
     return done.result
 
 
@@ -174,6 +179,24 @@ def _check_kept(call: Call, files: Mapping[Digest, str], done: torchhub.Watched)
             f"{library} was refused {what} before and may have kept what it took instead",
             hint="load it in a new process",
         ) from error
+
+
+def _check_left_behind(match: Match, files: Mapping[Digest, str], done: torchhub.Watched) -> None:
+    """Refuse what may come from the fallback that a refused load has saved in a file.
+
+    Raises:
+        UnlockedDownload: it read such a file, and did not ask for all that is locked.
+    """
+    missed = [name for digest, name in files.items() if digest not in done.given]
+    if not missed or not torchhub.left_behind:
+        return
+    for path, digest in done.users_files().items():
+        if digest is None and path in torchhub.left_behind:
+            raise UnlockedDownload(
+                f"{match.repo.id} {match.entrypoint} did not ask for {missed[0]}, which is locked, "
+                f"but read {path}, which a load that was refused has written",
+                hint=f"rm {path}",
+            )
 
 
 def _check_asked(match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched) -> Iterator[str]:

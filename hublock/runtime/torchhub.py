@@ -22,7 +22,7 @@ from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, l
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.refusals import by_library
+from hublock.runtime.strict.refusals import by_library, left_behind
 from hublock.runtime.strict.scope import (
     Answering,
     Scope,
@@ -30,14 +30,13 @@ from hublock.runtime.strict.scope import (
     dispatching,
     inherit,
     is_adopted,
-    private_folder,
 )
 from hublock.runtime.strict.started import start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
     "Answers", "Watched", "activate", "activated", "admit", "by_library", "download_url_to_file", "forget_checked",
-    "get_dir", "install", "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
+    "get_dir", "install", "left_behind", "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
 ]  # fmt: skip
 
 _install_lock = ForkSafeLock()
@@ -328,7 +327,7 @@ def _of_the_standard_library() -> list[tuple[Function, Function]]:
 
 
 def _scope(answers: Answers, hub_dir: Path | None, *, owner: str, cpu_only: bool = False, mmap: bool = False) -> Scope:
-    folder = private_folder()
+    folder = placing.private_folder()
     if hub_dir is None:
         hub_dir = folder / "torch" / "hub"
     hub_dir.mkdir(parents=True, exist_ok=True)

@@ -231,6 +231,59 @@ def test_a_file_of_the_users_own_in_place_of_a_locked_one_is_told(
         assert not recwarn.list
 
 
+VARIANTS = """
+import os, torch
+def net(cache, way):
+    if way == "append":
+        open(cache, "ab").close()
+    if way == "link":
+        link = os.path.join(torch.hub.get_dir(), "link")
+        os.symlink(cache, link)
+        cache = link
+    if not os.path.exists(cache):
+        try:
+            torch.hub.download_url_to_file(f"https://example.org/{way}", cache)
+        except OSError:
+            with open(cache, "wb") as file:
+                file.write(b"random")
+    with open(cache, "rb") as file:
+        return file.read()
+"""
+
+
+@pytest.fixture
+def variants(tmp_path: Path) -> Callable[[Path, str], object]:
+    store, data = Store(tmp_path / "store"), f"{tmp_path}".encode()
+    weights = Weights(url="https://example.org/a", digest=store.add_blob(data), size=len(data), pickle="none")
+    model = Model(name="net", entrypoint="net", weights=(weights,))
+    lock = Lock(repos=(stored(store, "a/variants", f"{VARIANTS}# {tmp_path}", model),))
+    return lambda *args: load(Call(match=match(lock, "a/variants", "net", file="hub.lock"), args=args), lock, store)
+
+
+@pytest.mark.parametrize("way", ["read", "append", "link"])
+def test_a_file_of_the_users_own_is_told_however_it_is_opened_and_whatever_the_arguments(
+    tmp_path: Path, variants: Callable[..., object], way: str
+) -> None:
+    cache = tmp_path / "cache"
+    cache.write_bytes(b"the user's")
+    with pytest.warns(UserWarning, match=f"but read {cache}, which nobody has checked"):
+        assert variants(str(cache), way) == b"the user's"
+
+
+def test_what_a_refused_load_has_saved_is_not_returned_by_a_later_one(
+    tmp_path: Path, variants: Callable[..., object]
+) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(UnlockedDownload, match="which the lock does not list"):
+        variants(str(cache), "b")
+    for _ in range(2):
+        with pytest.raises(UnlockedDownload, match="which a load that was refused has written") as caught:
+            variants(str(cache), "b")
+    assert caught.value.hint == f"rm {cache}"
+    cache.unlink()
+    assert variants(str(cache), "a") == f"{tmp_path}".encode()
+
+
 ZOO = """
 import functools, torch
 @functools.lru_cache

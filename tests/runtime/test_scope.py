@@ -12,7 +12,8 @@ import pytest
 from hublock.errors import OfflineError
 from hublock.runtime.repository import MARKER, namespace
 from hublock.runtime.strict import scope as scopes
-from hublock.runtime.strict.scope import Scope, current, origin, outside, private_folder
+from hublock.runtime.strict.placing import private_folder
+from hublock.runtime.strict.scope import Scope, current, origin, outside
 from tests.runtime.answering import Shelf
 from tests.runtime.conftest import MakeRepository
 
@@ -124,7 +125,7 @@ def test_private_folders_are_new_and_only_the_owners() -> None:
 def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from hublock.runtime.strict.scope import private_folder\n"
+        "from hublock.runtime.strict.placing import private_folder\n"
         "folder = private_folder()\n"
         "if os.fork() == 0:\n"
         "    own = private_folder()\n"

@@ -34,7 +34,7 @@ _STARTED_IN = here()
 
 def remember_tree(root: Path) -> None:
     """Know that code of files below ``root`` is a repository's, even where its frames carry no mark."""
-    _trees.add(f"{root}{os.sep}")
+    _trees.update((f"{root}{os.sep}", f"{os.path.realpath(root)}{os.sep}"))
 
 
 USERS = ""

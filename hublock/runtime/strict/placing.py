@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import filecmp
+import itertools
 import os
 import shutil
 import tempfile
@@ -147,3 +148,20 @@ def hub_folders(name: str) -> tuple[str, ...]:
     words = reference.location.removesuffix(".git").replace("\\", "/").rstrip("/").split("/")[-2:]
     refs = [reference.ref] if reference.ref else ["main", "master"]
     return tuple("_".join([*words, ref.replace("/", "_")]) for ref in refs)
+
+
+_counter = itertools.count()
+_private: dict[int, Path] = {}
+_private_lock = ForkSafeLock()
+
+
+def private_folder() -> Path:
+    """Make a new empty folder that only this process uses; all of them are removed when it exits."""
+    with _private_lock:
+        process = os.getpid()
+        root = _private.get(process)
+        if root is None:
+            root = _private[process] = passing_folder("hublock-")
+    folder = root / str(next(_counter))
+    folder.mkdir()
+    return folder

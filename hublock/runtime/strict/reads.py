@@ -9,7 +9,6 @@ from hublock.runtime.strict.frames import is_others
 from hublock.runtime.strict.placing import is_below
 from hublock.runtime.strict.scope import Scope
 
-_MAKES = os.O_CREAT | os.O_TRUNC
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
 
 
@@ -18,15 +17,27 @@ def note(scope: Scope, arguments: tuple[Any, ...]) -> None:
     path, _, flags = arguments
     if isinstance(path, str | bytes):
         file = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - links stay
-        (scope.written if flags & _MAKES else scope.read).add(file)
+        is_new = flags & os.O_CREAT and not os.path.exists(file)  # noqa: PTH110 - any string
+        if is_new:
+            # it looked before it made it
+            scope.read.discard(file)
+        if is_new or flags & os.O_TRUNC:
+            scope.written.add(file)
+        elif not flags & os.O_WRONLY and file not in scope.written:
+            scope.read.add(file)
 
 
 def users_files(scope: Scope) -> dict[str, Digest | None]:
     """Return the files of the user's own that a load has read, and what the lock knows their bytes as, or None."""
     files = {}
-    for path in sorted(scope.read - scope.written):
-        if not path.startswith(_SYSTEM) and not is_others(path) and os.path.isfile(path):  # noqa: PTH113 - any string
-            known = scope.answers.input(Path(path))
-            if known is not None or not is_below(Path(path), scope.folder.parent):
-                files[path] = known.digest if known is not None else None
+    private = scope.folder.parent
+    for path in sorted(scope.read):
+        # a link in the private folder may lead to a file of the user's
+        real = os.path.realpath(path)
+        if path.startswith(_SYSTEM) or any(map(is_others, (path, real))) or not os.path.isfile(path):  # noqa: PTH113
+            continue
+        known = scope.answers.input(Path(path))
+        if known is not None or not is_below(Path(real), private):
+            shown = real if is_below(Path(path), private) else path
+            files[shown] = known.digest if known is not None else None
     return files

@@ -51,6 +51,10 @@ class Note:
     """Where it ends among the notes, in bytes."""
 
 
+left_behind: set[str] = set()
+"""Files that loads of this process have written which were refused: a fallback may be in them."""
+
+
 def write_down(refusal: Refusal, ancestor: Ancestor) -> None:
     """Append a refusal to the notes of ``ancestor``; nobody waits for it where their folder is gone."""
     error = refusal.error

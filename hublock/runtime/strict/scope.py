@@ -5,7 +5,6 @@ and, after the load has returned, what is called by a module that carries the re
 user's own code are outside.
 """
 
-import itertools
 import os
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -20,11 +19,17 @@ from urllib.parse import urlsplit
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
-from hublock.runtime.locks import ForkSafeLock
 from hublock.runtime.repository import Repository, base_of, namespace
 from hublock.runtime.strict.frames import calling_library, innermost_namespace, level_of_caller, remember_tree
-from hublock.runtime.strict.placing import passing_folder
-from hublock.runtime.strict.refusals import Ancestor, Refusal, ancestors, by_library, write_down, written_down
+from hublock.runtime.strict.refusals import (
+    Ancestor,
+    Refusal,
+    ancestors,
+    by_library,
+    left_behind,
+    write_down,
+    written_down,
+)
 from hublock.runtime.strict.swap import Function
 
 T = TypeVar("T")
@@ -61,9 +66,9 @@ class Scope:
     saved: set[Digest] = field(default_factory=set)
     """What the code itself wrote with ``torch.save``."""
     read: set[str] = field(default_factory=set)
-    """Files that were opened, to be read, while it loaded."""
+    """Files that were opened, to be read as others have left them, while it loaded."""
     written: set[str] = field(default_factory=set)
-    """Files that it opened to write them."""
+    """Files that it has made, or emptied to write them."""
     tolerated: Container[str] = ()
     """What may be refused without a word."""
     packages: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -247,7 +252,10 @@ class Scope:
     def first_refusal(self) -> HublockError | None:
         """Return the first refusal that is not tolerated; only an unlocked download can be."""
         self.refusals += self._listen()
-        return next((refusal.error for refusal in self.refusals if not self._tolerates(refusal)), None)
+        found = next((refusal.error for refusal in self.refusals if not self._tolerates(refusal)), None)
+        if found is not None:
+            left_behind.update(self.written)
+        return found
 
 
 class _Outside(Enum):
@@ -387,20 +395,3 @@ def origin(url: str) -> str:
     """Return ``scheme://host[:port]``, the form in which a lock tolerates a refusal; user names are left out."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-_counter = itertools.count()
-_private: dict[int, Path] = {}
-_private_lock = ForkSafeLock()
-
-
-def private_folder() -> Path:
-    """Make a new empty folder that only this process uses; all of them are removed when it exits."""
-    with _private_lock:
-        process = os.getpid()
-        root = _private.get(process)
-        if root is None:
-            root = _private[process] = passing_folder("hublock-")
-    folder = root / str(next(_counter))
-    folder.mkdir()
-    return folder

@@ -96,8 +96,7 @@ def _end() -> None:
 
 def _end_in_child() -> None:
     """Put back in a forked child what loads of other threads, which are not there, would."""
-    global _lock, _loads  # noqa: PLW0603 - the holder of the lock is not there either
-    _lock = threading.Lock()
+    global _loads  # noqa: PLW0603 - sys.argv is process-wide
     if _loads and loading() is None:
         _loads = 1
         _end()
