@@ -70,9 +70,8 @@ def load(
     _check_kept(call, answers.fetched_by(alike or match.models), done)
     # which of several models another call is like nobody knows: the one of which it has missed least
     models = [[model] for model in alike or match.models]
-    _check_left_behind(
-        match, min(map(answers.fetched_by, models), key=lambda files: len(files.keys() - done.given)), done
-    )
+    fetched = min(map(answers.fetched_by, models), key=lambda files: len(files.keys() - done.given))
+    _check_left_behind(match, fetched, done)
     _warn_once(_check_asked(match, min(map(answers.unasked, models), key=len), done), warn)
     return done.result
 

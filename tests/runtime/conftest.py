@@ -1,18 +1,26 @@
 """A shelf of answers and a maker of small repositories that ask for things."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from hublock.runtime.repository import Repository
+from hublock.runtime.strict import refusals
 from tests.runtime.answering import Shelf
 from tests.runtime.trees import make_repository
 
 MakeRepository = Callable[..., Repository]
 
 _number = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def forget_libraries() -> Iterator[None]:
+    """Let no library keep for another test what it was refused in one."""
+    yield
+    refusals.by_library.clear()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import torch.utils.model_zoo
 from hublock.errors import EntrypointNotFound, LoadError, OfflineError, UnlockedDownload
 from hublock.runtime import torchhub
 from hublock.runtime.repository import namespace
-from hublock.runtime.strict import scope
+from hublock.runtime.strict import frames, scope
 from tests.runtime.answering import Shelf, ones
 from tests.runtime.carrying import Job
 from tests.runtime.conftest import MakeRepository
@@ -737,5 +737,5 @@ async def in_executor(job):
 def _foreign() -> types.ModuleType:
     """An installed library: its frames carry no mark."""
     module = types.ModuleType("foreign")
-    exec(FOREIGN, vars(module))
+    exec(compile(FOREIGN, f"{frames.library_folders()[1]}/foreign.py", "exec"), vars(module))
     return module
