@@ -7,6 +7,7 @@ names a lock, ``hublock.modules`` gives a repository's modules their stock names
 Everything else is internal.
 """
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,14 @@ def __getattr__(name: str) -> Any:
     # PEP 562: the names come when they are used, so that `import hublock` stays light
     if name in __all__:
         home = "hublock.errors" if name == "HublockError" else "hublock.hub"
-        return getattr(import_module(home), name)
+        # nothing that an import makes is garbage; where torch is imported already, to look for some takes longer
+        searching = gc.isenabled()
+        gc.disable()
+        try:
+            return getattr(import_module(home), name)
+        finally:
+            if searching:
+                gc.enable()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,5 +1,7 @@
 """The public names."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +44,20 @@ def test_the_public_names_are_these() -> None:
 def test_a_name_that_is_no_string_is_a_value_error_as_in_torch_hub(call: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=r"^Invalid input: [a-z_]+ should be a string, not "):
         call()
+
+
+@pytest.mark.parametrize(("switch", "expected"), [("gc.enable()", "True True"), ("gc.disable()", "True False")])
+def test_what_comes_when_it_is_used_is_not_searched_for_garbage(switch: str, expected: str) -> None:
+    program = f"""
+import gc, hublock
+{switch}
+before = gc.get_stats()[0]["collections"]
+hublock.load
+print(gc.get_stats()[0]["collections"] - before < 3, gc.isenabled())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == expected
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -106,8 +106,9 @@ def check_state(result: object, call: Call) -> None:
     state = fingerprint(result)
     if state not in states:
         expected = " or ".join(sorted(map(str, states)))
+        told = f"the state {state}" if state else "a state that cannot be told"
         raise DigestMismatch(
-            f"{match.repo.id} {match.entrypoint} was loaded with the state {state}, not the locked {expected}",
+            f"{match.repo.id} {match.entrypoint} was loaded with {told}, not the locked {expected}",
             hint="hublock verify --deep",
         )
 
