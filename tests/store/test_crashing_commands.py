@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from hublock.cli.main import main
+from hublock.core.canonical import dump_lock
 from hublock.core.digest import Digest
-from hublock.core.lockfile import parse_lock
+from hublock.core.lockfile import Lock, parse_lock
 from hublock.core.manifest import parse_manifest
 from hublock.errors import HublockError
 from hublock.store.store import Store
@@ -160,8 +161,10 @@ def judge(folder: Path, case: Case) -> None:
 
 def lacking(project: dict[str, str]) -> set[str]:
     """Return the names that the manifest wants and the lock lacks."""
-    manifest = parse_manifest(project["hub.toml"], file="hub.toml", embedded=False)
-    return {*manifest.names} - {*parse_lock(project["hub.lock"], file="hub.lock").names}
+    # a first add has neither before it begins
+    manifest = parse_manifest(project.get("hub.toml", ""), file="hub.toml", embedded=False)
+    lock = parse_lock(project.get("hub.lock", dump_lock(Lock())), file="hub.lock")
+    return {*manifest.names} - {*lock.names}
 
 
 def finish(harness: Harness, folder: Path, case: Case, patch: pytest.MonkeyPatch) -> None:
