@@ -20,6 +20,7 @@ from hublock.core.lockfile import Lock, Value
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
 from hublock.core.matching import same_arguments
 from hublock.core.nearest import nearest
+from hublock.core.plan import plan
 from hublock.core.reference import Reference
 from hublock.core.tables import Cell, Source
 from hublock.errors import InputError, RefNotFound
@@ -83,7 +84,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
                 return Added()
             wish = replace(wish, name=_free(entrypoints[0], manifest))
         wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest, project)
-        _refuse_dropping([model.name for model in wanted], lock, project)
+        _refuse_dropping(replace(manifest, models=wanted), lock, project)
         done = build(
             replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
         )
@@ -117,8 +118,8 @@ def add_weights(
                 return Locking(lock=lock, changed=False)
             name = _free(name, manifest)
         _refuse_taken([name], manifest)
-        _refuse_dropping([name], lock, project)
         wanted = WantedWeights(name=name, url=url)
+        _refuse_dropping(replace(manifest, weights=(wanted,)), lock, project)
         done = build(
             replace(manifest, weights=(*manifest.weights, wanted)),
             lock,
@@ -175,10 +176,14 @@ def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:
             raise InputError(f"the manifest already has a {name}", hint=f"--name {name}-2, or hublock remove {name}")
 
 
-def _refuse_dropping(names: Sequence[str], lock: Lock, project: Project) -> None:
-    """Refuse a manifest of these ``names`` alone where the one that wanted what is locked was lost."""
-    # of an add that was killed, the lock has the names already
-    if not project.manifest.exists() and not {*lock.names} <= {*names}:
+def _refuse_dropping(rest: Manifest, lock: Lock, project: Project) -> None:
+    """Refuse a new manifest, of ``rest`` alone, where the one that wanted what is locked was lost."""
+    if project.manifest.exists():
+        return
+    todo = plan(rest, lock)
+    # of an add that was killed, the lock has all already
+    kept = {*todo.keep, *(item.name for item in rest.weights if item not in todo.fetch)}
+    if not {*lock.names} <= kept:
         raise project.without_manifest()
 
 

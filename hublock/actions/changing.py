@@ -8,15 +8,15 @@ from hublock.actions.project import Project
 
 
 @contextmanager
-def changing(project: Project, context: Context) -> Iterator[None]:
-    """Hold the project for a command that reads its files, works for minutes and writes them again.
+def changing(project: Project, context: Context, *, lock_only: bool = False) -> Iterator[None]:
+    """Hold the project for a command that reads its files, works for minutes and writes them, or the lock, again.
 
     Another such command waits until then: else the last to write would drop what the others wrote.
 
     Raises:
         StoreError: the project is read-only.
     """
-    project.check_writable()
+    project.check_writable(lock_only=lock_only)
     waiting = context.progress.saying_once(f"waiting for another hublock that changes {project.folder}")
     with context.store.alone(f"project {project.folder.resolve()}", on_wait=waiting):
         yield

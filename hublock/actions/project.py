@@ -84,7 +84,8 @@ class Project:
             return NotLocked(f"{self.folder} holds no {MANIFEST}", hint="hublock init")
         return NotLocked(
             f"{self.folder} holds no {MANIFEST} beside its {LOCK}",
-            hint=f"git restore {MANIFEST}, or {PYPROJECT} if that held it; hublock init gives up what is locked",
+            hint=f"git restore {MANIFEST}, or {PYPROJECT} if that held it; a first add that was broken off may be "
+            "typed again; hublock init gives up what is locked",
         )
 
     def stale(self, reasons: Sequence[str]) -> StaleLock:
@@ -98,9 +99,9 @@ class Project:
         unless it is to hold ``less``.
 
         Raises:
-            StoreError: one of them cannot be written; both are as before.
+            StoreError: one of them cannot be written: both are as before, or both have changed.
         """
-        with _unless_it_fails(self.manifest if less else self.lock):
+        with _put_back(*(self.manifest, self.lock) if less else (self.lock, self.manifest)):
             if less:
                 self.write_manifest(text)
             changed = self.write_lock(lock)
@@ -134,19 +135,20 @@ class Project:
         replace_file(self.lock, text)
         return True
 
-    def check_writable(self) -> None:
-        """Refuse early what could not be written after minutes of work.
+    def check_writable(self, *, lock_only: bool = False) -> None:
+        """Refuse early what could not be written after minutes of work; ``lock_only``, where the manifest stays.
 
         Raises:
             StoreError: the folder, the manifest or the lock is read-only, or not readable either; or one of them is a
                 link into no folder.
         """
         # where one is a link, it is replaced in the folder that it leads to
-        homes = {path: Path(os.path.realpath(path)).parent for path in (self.manifest, self.lock)}
+        replaced = (self.lock,) if lock_only else (self.manifest, self.lock)
+        homes = {path: Path(os.path.realpath(path)).parent for path in replaced}
         for path, home in homes.items():
             if not home.is_dir():
                 raise StoreError(f"{path} is a link into {home}, which is no folder", hint=f"mkdir -p {home}")
-        for path in (self.folder, *homes.values(), *homes):
+        for path in (self.folder, *homes.values(), self.manifest, self.lock):
             if path.exists() and not os.access(path, os.W_OK):
                 readable = os.access(path, os.R_OK)
                 raise StoreError(
@@ -275,19 +277,28 @@ def read_text(path: Path) -> str:
 
 
 @contextmanager
-def _unless_it_fails(path: Path) -> Iterator[None]:
-    """Let ``path`` be replaced, and put it back where what follows fails."""
-    old = read_text(path) if path.exists() else None
+def _put_back(first: Path, last: Path) -> Iterator[None]:
+    """Let ``first`` be replaced and then ``last``; where that fails before ``last`` is another file, put it back."""
+    old, other = read_text(first) if first.exists() else None, _inode(last)
     try:
         yield
     except BaseException:
         # what failed is told, and not what else did
         with suppress(OSError, HublockError):
-            if old is None:
-                Path(os.path.realpath(path)).unlink(missing_ok=True)
-            elif read_text(path) != old:
-                replace_file(path, old)
+            if _inode(last) != other:
+                pass
+            elif old is None:
+                Path(os.path.realpath(first)).unlink(missing_ok=True)
+            elif read_text(first) != old:
+                replace_file(first, old)
         raise
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Where a project is found, and how its files are replaced."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -209,6 +210,27 @@ def test_both_files_change_or_neither(tmp_path: Path, mounted: str, files: list[
 
     assert (caught.value.hint or "").startswith(f"mount the folder that holds {mounted}, not the file alone")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(files, b"before\r\n")
+
+
+@pytest.mark.parametrize("less", [False, True])
+@pytest.mark.parametrize(("broken_at", "changed"), [(1, False), (2, True)])
+def test_both_files_change_or_neither_wherever_a_user_breaks_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int, changed: bool, less: bool
+) -> None:
+    project, calls = Project.at(tmp_path), itertools.count(1)
+    for name in ("hub.toml", "hub.lock"):
+        (tmp_path / name).write_text("before")
+
+    def flush(folder: Path) -> None:
+        # what follows each renaming
+        if next(calls) == broken_at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("hublock.actions.project.sync_folder", flush)
+    with pytest.raises(KeyboardInterrupt):
+        project.write_both("after", Lock(), less=less)
+
+    assert [path.read_text() != "before" for path in tmp_path.iterdir()] == [changed, changed]
 
 
 def test_a_file_that_cannot_be_replaced_is_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

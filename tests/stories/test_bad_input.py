@@ -243,6 +243,8 @@ def test_refuses_a_manifest_that_is_a_link_into_a_read_only_folder(pinned: Forge
 
     assert (done.returncode, done.stderr) == (7, f"error: {shared} is read-only\n   hint: chmod u+w {shared}\n")
     assert snapshot(project) == before
+    # which writes the lock alone
+    assert subprocess.run([*command[:-2], "lock"], cwd=project, capture_output=True, check=False).returncode == 0
 
 
 def test_a_lock_that_has_lost_its_manifest_keeps_its_pins(pinned: Forge, project: Path, hub: Run) -> None:
@@ -254,7 +256,8 @@ def test_a_lock_that_has_lost_its_manifest_keeps_its_pins(pinned: Forge, project
             hub(*words),
             4,
             "<project> holds no hub.toml beside its hub.lock",
-            "git restore hub.toml, or pyproject.toml if that held it; hublock init gives up what is locked",
+            "git restore hub.toml, or pyproject.toml if that held it; a first add that was broken off may be "
+            "typed again; hublock init gives up what is locked",
         )
     assert snapshot(project) == before
 
@@ -263,6 +266,10 @@ def test_a_lock_that_has_lost_its_manifest_keeps_its_pins(pinned: Forge, project
     for _ in range(2):
         assert hub(*own, "backbone").code == 0
         (project / "hub.toml").unlink()
+    pins = snapshot(project)
+    pinned.serve("https://example.org/other.bin", b"other")
+    assert hub("add", "--url", "https://example.org/other.bin", "--name", "backbone").code == 4
+    assert snapshot(project) == pins
 
     (project / "hub.lock").write_text("version = 1\n")
     refused(hub("lock"), 4, "<project> holds no hub.toml", "hublock init")
