@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from hublock.core.arguments import encode, evaluate
 from hublock.core.digest import Digest
@@ -67,12 +67,13 @@ def load(
         as_locked=bool(alike),
         mmap=mmap,
     )
-    _check_kept(call, answers.fetched_by(alike or match.models), done)
+    if alike:
+        _check_kept(call, answers.fetched_by(alike), done)
     # which of several models another call is like nobody knows: the one of which it has missed least
     models = [[model] for model in alike or match.models]
     fetched = min(map(answers.fetched_by, models), key=lambda files: len(files.keys() - done.given))
-    _check_left_behind(match, fetched, done)
-    _warn_once(_check_asked(match, min(map(answers.unasked, models), key=len), done), warn)
+    _check_left_behind(match, fetched, done, of_their_kind=not alike)
+    _warn_once(_check_asked(match, min(map(answers.unasked, models), key=len), done, of_their_kind=not alike), warn)
     return done.result
 
 
@@ -181,7 +182,9 @@ def _check_kept(call: Call, files: Mapping[Digest, str], done: torchhub.Watched)
         ) from error
 
 
-def _check_left_behind(match: Match, files: Mapping[Digest, str], done: torchhub.Watched) -> None:
+def _check_left_behind(
+    match: Match, files: Mapping[Digest, str], done: torchhub.Watched, *, of_their_kind: bool
+) -> None:
     """Refuse what may come from the fallback that a refused load has saved in a file.
 
     Raises:
@@ -190,8 +193,8 @@ def _check_left_behind(match: Match, files: Mapping[Digest, str], done: torchhub
     missed = [name for digest, name in files.items() if digest not in done.given]
     if not missed or not torchhub.left_behind:
         return
-    for path, digest in done.users_files().items():
-        if digest is None and path in torchhub.left_behind:
+    for path in _unknown(done.users_files(), missed, of_their_kind=of_their_kind):
+        if path in torchhub.left_behind:
             raise UnlockedDownload(
                 f"{match.repo.id} {match.entrypoint} did not ask for {missed[0]}, which is locked, "
                 f"but read {path}, which a load that was refused has written",
@@ -199,16 +202,31 @@ def _check_left_behind(match: Match, files: Mapping[Digest, str], done: torchhub
             )
 
 
-def _check_asked(match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched) -> Iterator[str]:
+def _check_asked(
+    match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched, *, of_their_kind: bool
+) -> Iterator[str]:
     """Say where code may have taken a file of its own, as from a cache in HOME, for one that the lock names."""
     read = done.users_files() if unasked else {}
     missed = [name for digest, name in unasked.items() if digest not in {*read.values(), *done.given}]
-    unknown = [path for path, digest in read.items() if digest is None]
+    unknown = _unknown(read, missed, of_their_kind=of_their_kind)
     if missed and unknown:
         yield (
             f"{match.repo.id} {match.entrypoint} did not ask for {missed[0]}, which is locked, "
             f"but read {', '.join(unknown[:3])}, which nobody has checked"
         )
+
+
+def _unknown(read: Mapping[str, Digest | None], missed: Sequence[str], *, of_their_kind: bool) -> list[str]:
+    """Return the files that the lock does not know, which code may have taken for those it has ``missed``.
+
+    Where it may as well have needed none, only what is ``of_their_kind`` counts, by the end of its name.
+    """
+    kinds = {PurePath(name).suffix for name in missed}
+    return [
+        path
+        for path, digest in read.items()
+        if digest is None and (not of_their_kind or PurePath(path).suffix in kinds)
+    ]
 
 
 def _of_nested(models: Sequence[Model], lock: Lock, store: Store) -> list[str]:

@@ -1,10 +1,12 @@
 """Models that are loaded one after the other, as if each were the only one of its process."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from hublock.errors import LoadError
 from hublock.runtime.strict.pytorch import torch_hub
 
 
@@ -23,11 +25,14 @@ def apart() -> Iterator[None]:
 
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    end, process = os._exit, os.getpid()
+    end, process, thread = os._exit, os.getpid(), threading.get_ident()
 
     def leave(status: int) -> NoReturn:
         if os.getpid() != process:
             end(status)
+        if threading.get_ident() != thread:
+            # nobody would hear of an exception there; no status of ours is 0
+            end(status or LoadError.exit_code)
         raise SystemExit(status)
 
     os._exit = leave

@@ -74,7 +74,7 @@ def _collect(thing: object, prefix: str, found: dict[str, "Tensor"], seen: dict[
 
 
 def _add_named(tensors: Mapping[str, "Tensor"], found: dict[str, "Tensor"]) -> None:
-    if tensors.keys() & found.keys():
+    if any(found.get(name, tensor) is not tensor for name, tensor in tensors.items()):
         raise ValueError("two tensors have one name")
     found.update(tensors)
 

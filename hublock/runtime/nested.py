@@ -40,7 +40,10 @@ def _is_plain(value: object) -> bool:
         return _is_plain([*value, *value.values()])
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))  # type: ignore[call-overload]
-    return isinstance(value, str | bytes | int | float | None)
+    kind = type(value)
+    # a device or a data type, whose repr is its name
+    is_torch = kind.__module__ == "torch" and kind.__name__ in ("device", "dtype", "Size")
+    return is_torch or isinstance(value, str | bytes | int | float | None)
 
 
 def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleType:

@@ -244,8 +244,10 @@ def net(cache, way):
         try:
             torch.hub.download_url_to_file(f"https://example.org/{way}", cache)
         except OSError:
-            with open(cache, "wb") as file:
+            made = cache if way == "b" else f"{cache}.partial"
+            with open(made, "wb") as file:
                 file.write(b"random")
+            os.replace(made, cache)
     with open(cache, "rb") as file:
         return file.read()
 """
@@ -270,15 +272,26 @@ def test_a_file_of_the_users_own_is_told_however_it_is_opened_and_whatever_the_a
         assert variants(str(cache), way) == b"the user's"
 
 
+def test_a_file_of_another_kind_than_what_is_locked_is_no_matter_where_none_of_it_may_be_needed(
+    tmp_path: Path, variants: Callable[..., object], recwarn: pytest.WarningsRecorder
+) -> None:
+    settings = tmp_path / "settings.json"
+    with pytest.raises(UnlockedDownload, match="which the lock does not list"):
+        variants(str(settings), "b")
+    assert variants(str(settings), "b") == b"random"
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("way", ["b", "moved"])
 def test_what_a_refused_load_has_saved_is_not_returned_by_a_later_one(
-    tmp_path: Path, variants: Callable[..., object]
+    tmp_path: Path, variants: Callable[..., object], way: str
 ) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(UnlockedDownload, match="which the lock does not list"):
-        variants(str(cache), "b")
+        variants(str(cache), way)
     for _ in range(2):
         with pytest.raises(UnlockedDownload, match="which a load that was refused has written") as caught:
-            variants(str(cache), "b")
+            variants(str(cache), way)
     assert caught.value.hint == f"rm {cache}"
     cache.unlink()
     assert variants(str(cache), "a") == f"{tmp_path}".encode()

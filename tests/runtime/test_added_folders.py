@@ -460,6 +460,33 @@ def test_a_repository_that_is_loaded_within_others_gives_each_call_its_own_code(
     assert torchhub.run(inner, "net", ["v1"], answers=shelf) == 1
 
 
+def test_code_that_could_add_folders_and_does_not_is_shared_by_loads(tmp_path: Path, shelf: Shelf) -> None:
+    hubconf = """
+        from helper import Net
+        def net(width, device=None):
+            return Net()
+    """
+    helper = "import sys\nclass Net: ...\ndef main():\n    sys.path.append('scripts')"
+    repository = make_repository(tmp_path, {"hubconf.py": hubconf, "helper.py": helper})
+    nets = [torchhub.run(repository, "net", [width], answers=shelf) for width in (1, 1, 2)]
+
+    assert len({type(net) for net in nets}) == 1
+
+
+def test_equal_calls_with_a_device_share_their_modules(tmp_path: Path, shelf: Shelf) -> None:
+    hubconf = """
+        import os, sys
+        def model(device):
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), "v1"))
+            import layers
+            return layers
+    """
+    repository = make_repository(tmp_path, {"hubconf.py": hubconf, **SHARED})
+    got = [torchhub.run(repository, "model", [torch.device("cpu")], answers=shelf) for _ in range(2)]
+
+    assert got[0] is got[1]
+
+
 @pytest.mark.parametrize("order", ["v1 v2", "v2 v1"])
 def test_folders_of_hubconf_that_an_entry_point_puts_first_come_first(tmp_path: Path, shelf: Shelf, order: str) -> None:
     hubconf = """

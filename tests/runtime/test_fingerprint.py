@@ -142,3 +142,10 @@ def test_survives_a_loop_of_references() -> None:
     loop: list[object] = []
     loop.append(loop)
     assert fingerprint(loop) is None
+
+
+def test_one_tensor_that_is_reached_twice_under_one_name_is_no_clash() -> None:
+    model = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+
+    assert fingerprint({"model": model, "layers": dict(model.named_modules())}) is not None
+    assert fingerprint({"a": {"b": torch.ones(1)}, "a.b": torch.zeros(1)}) is None

@@ -5,14 +5,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hublock.errors import OfflineError
+from hublock.errors import OfflineError, UnlockedDownload
 from hublock.runtime.repository import MARKER, namespace
+from hublock.runtime.strict import frames, refusals
 from hublock.runtime.strict import scope as scopes
 from hublock.runtime.strict.placing import private_folder
+from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope, current, origin, outside
 from tests.runtime.answering import Shelf
 from tests.runtime.conftest import MakeRepository
@@ -181,3 +185,27 @@ def test_an_editable_library_is_a_library_and_the_program_that_is_one_the_users(
     done = subprocess.run(words, cwd=tmp_path / "started-in", env=environ, capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["True", "False", "False", "False"]
+
+
+def test_of_a_process_that_was_started_anew_what_stands_below_its_job_says_nothing() -> None:
+    starter: dict[str, Any] = {"__name__": "multiprocessing.spawn"}
+    exec("def spawn_main(job):\n    return job()", starter)
+
+    assert starter["spawn_main"](frames.innermost_namespace) is None
+    assert starter["spawn_main"](lambda: frames.innermost_namespace()) == frames.USERS
+
+
+def test_only_a_file_that_a_library_was_refused_may_live_on_in_it(tmp_path: Path) -> None:
+    library: dict[str, Any] = {"__name__": "zoo"}
+    code = compile("def call(job):\n    return job()", f"{frames.library_folders()[1]}/zoo.py", "exec")
+    exec(code, library)
+    scope = make(tmp_path)
+    scope.tolerated = ("https://tolerated.example",)
+    for what, file in (("https://a.example", ""), ("https://tolerated.example", "https://tolerated.example/x")):
+        refusal = Refusal(what=what, error=UnlockedDownload("no"), file=file)
+        library["call"](partial(scope.remember, refusal))
+    assert refusals.by_library == {}
+
+    refusal = Refusal(what="https://a.example", error=UnlockedDownload("no"), file="https://a.example/x")
+    library["call"](partial(scope.remember, refusal))
+    assert refusals.by_library == {"zoo": "https://a.example/x"}

@@ -13,7 +13,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hublock.errors import TreeMismatch
-from hublock.runtime.modules.rewriting import adds_folders, compile_source
+from hublock.runtime.modules.rewriting import compile_source
 from hublock.runtime.modules.sources import Found, Sources
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class Owner(Protocol):
 
     sources: Sources
     extra: dict[str, ModuleType]
-    adds: bool
 
     def redirect(self, name: str, importer: str | None = None) -> str | None:
         """Return the full name under which the repository serves the absolute module ``name``, or None."""
@@ -60,7 +59,6 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
         """
         del fullname
         source = self.owner.sources.read(self.file)
-        self.owner.adds |= adds_folders(source)
         code = self.source_to_code(source, self.path)
         _remember(self.path, source)
         return code

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from hublock.core.cached import cached
 from hublock.runtime.modules.companions import import_installed
 from hublock.runtime.modules.loading import (
     AliasLoader,
@@ -54,8 +55,6 @@ class Space:
         self._companions: dict[str, Path] = {}
         self._aliases: set[str] = set()
         self._rooted = False
-        self.adds = False
-        """Whether a function of what was imported names ``sys.path``."""
         self.loads = self.begun = 0
         """How many are under way, and how many have begun."""
         self.before: frozenset[str] = frozenset()
@@ -142,12 +141,11 @@ class Space:
         """Take note that hubconf.py has been imported, which every process does first."""
         self._search.settle()
 
-    @property
+    @cached
     def may_add_folders(self) -> bool:
-        """Whether a function, as far as its module was looked at, may put folders of the tree on ``sys.path``."""
-        if not self.adds and "hubconf.py" in self.sources.repository.listing.by_path:
-            self.adds = adds_folders(self.sources.read("hubconf.py"))
-        return self.adds
+        """Whether a function of hubconf.py may put folders of the tree on ``sys.path``."""
+        is_there = "hubconf.py" in self.sources.repository.listing.by_path
+        return is_there and adds_folders(self.sources.read("hubconf.py"))
 
     @property
     def has_added(self) -> bool:

@@ -51,9 +51,15 @@ def innermost_namespace() -> str | None:
         marker: str | None = frame.f_globals.get(MARKER)
         if marker is not None:
             return marker
+        if frame.f_globals.get("__name__") in _STARTERS:
+            # what is below has started this process, and not its job
+            return None
         if _is_users(frame):
             return USERS
     return None
+
+
+_STARTERS = ("multiprocessing.spawn", "multiprocessing.forkserver")
 
 
 def calling_library() -> str | None:

@@ -47,7 +47,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if check is None:
         return
     # to look at frames may open files
-    scope = loading() if event == "open" else current()
+    scope = loading() if event in ("open", "os.rename") else current()
     if scope is not None:
         check(scope, arguments)
 
@@ -173,4 +173,5 @@ _CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {
     "os.putenv": _environ,
     "os.unsetenv": _environ,
     "open": reads.note,
+    "os.rename": reads.note_move,
 }

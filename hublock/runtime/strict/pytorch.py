@@ -1,10 +1,11 @@
 """How torch is imported: late, and without looking for garbage on the way, nor ever in what the import made."""
 
 import gc
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
 
 from hublock.errors import MissingDependency
 from hublock.runtime.strict.frames import libraries
@@ -34,7 +35,7 @@ def _uncollected() -> Iterator[None]:
     if "torch.hub" in sys.modules or not gc.isenabled() or gc.get_freeze_count():
         yield
         return
-    searched = _user_has_classes()
+    searched = _may_hold_files()
     gc.disable()
     try:
         yield
@@ -46,13 +47,26 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _user_has_classes() -> bool:
-    """Say whether a module that is no library's has defined a class."""
+def _may_hold_files() -> bool:
+    """Say whether something of the user's own may be in a cycle and hold a file, now or later.
+
+    That is a class, or a function within a function; and whatever, of anybody's, has something to do at its end.
+    """
     known = libraries()
-    return any(
-        isinstance(value, type) and value.__module__ == name
-        for name, module in list(sys.modules.items())
-        if name.partition(".")[0] not in sys.stdlib_module_names
-        and not (getattr(module, "__file__", None) or "").startswith(known)
-        for value in list(vars(module).values())
-    )
+    for thing in gc.get_objects():
+        if isinstance(thing, type) or (isinstance(thing, FunctionType) and thing.__closure__):
+            name = str(thing.__module__)
+            file = getattr(sys.modules.get(name), "__file__", None) or ""
+            if name.partition(".")[0] not in sys.stdlib_module_names and not file.startswith(known):
+                return True
+        elif _has_an_end(thing):
+            return True
+    return False
+
+
+def _has_an_end(thing: object) -> bool:
+    if isinstance(thing, io.IOBase):
+        # what Python has opened itself it writes out itself
+        return not thing.closed and thing.writable() and thing.fileno() not in (1, 2)
+    is_suspended = isinstance(thing, GeneratorType | CoroutineType | AsyncGeneratorType)
+    return hasattr(type(thing), "__del__") and not is_suspended

@@ -27,6 +27,14 @@ def note(scope: Scope, arguments: tuple[Any, ...]) -> None:
             scope.read.add(file)
 
 
+def note_move(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    """Remember where a file went that the load has written, as code writes that wants no torn one (audit event)."""
+    source, target = (os.path.abspath(os.fsdecode(path)) for path in arguments[:2])  # noqa: PTH100 - links stay
+    if source in scope.written:
+        scope.read.discard(target)
+        scope.written.add(target)
+
+
 def users_files(scope: Scope) -> dict[str, Digest | None]:
     """Return the files of the user's own that a load has read, and what the lock knows their bytes as, or None."""
     files = {}

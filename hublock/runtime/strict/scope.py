@@ -167,9 +167,9 @@ class Scope:
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
         self.refusals.append(refusal)
-        library = calling_library()
+        library = calling_library() if refusal.file and not self._tolerates(refusal) else None
         if library is not None:
-            by_library.setdefault(library, refusal.file or refusal.what)
+            by_library.setdefault(library, refusal.file)
         if not self.loading:
             # a thread of the repository's that an earlier load has started may work for a later one
             for other in self._loading_the_same():
@@ -314,7 +314,7 @@ def current() -> Scope | None:
         giver = others[0] if len(others) == 1 else None
         return _of_frames(giver if scope.in_library else scope.scope)
     if isinstance(scope, _Inherited):
-        return _of_frames(scope.scope) or scope.scope
+        return _of_frames(scope.scope)
     if scope is None:
         return _of_frames(None) if _namespaces else None
     return scope if isinstance(scope, Scope) else None
