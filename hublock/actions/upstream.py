@@ -205,8 +205,10 @@ def _differing(file: RemoteFile, context: Context, route: int) -> str | None:
             left -= len(chunk)
             if left < 0:
                 return f"more than the locked {file.size} bytes"
+    if left and answer.chunked:
+        return f"{file.size - left} bytes, not the locked {file.size}"
     if left:
-        # of a body without a length, only this tells that the line broke
+        # of a body that does not say where it ends, only this tells that the line broke
         raise TransferError(f"{file.url} broke off: {file.size - left} of {file.size} bytes came", hint="try later")
     found = Digest("sha256", engine.hexdigest())
     return None if found == file.digest else f"bytes of {found}, not of the locked {file.digest}"

@@ -44,6 +44,11 @@ class Response:
         self._body = body
 
     @property
+    def chunked(self) -> bool:
+        """Whether the body says itself where it ends; one without that and a length ends with the line."""
+        return bool(self._answer.chunked)
+
+    @property
     def unknown_coding(self) -> str | None:
         """A Transfer-Encoding whose framing http.client would give as part of the body."""
         codings = {coding.lower() for coding in self._answer.headers.getlist("Transfer-Encoding")}

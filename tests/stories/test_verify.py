@@ -625,6 +625,15 @@ def test_a_file_is_judged_as_sync_judges_it(scene: Scene, hub: Run, fault: dict[
     assert f"{NET} {said}" in done.err
 
 
+def test_a_shorter_file_that_comes_in_chunks_is_another_file(scene: Scene, hub: Run) -> None:
+    chunks = b"5\r\nother\r\n0\r\n\r\n"
+    scene.forge.serve(NET, chunks, etag=None, chunked=True, headers={"Transfer-Encoding": "chunked"})
+    done = hub("verify", *ALL)
+    assert done.code == 3, done
+    assert f"{NET} serves 5 bytes, not the locked 18" in done.err
+    assert hub("update", "net").code == 0
+
+
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_host_that_answers_get_alone_still_serves_the_file(scene: Scene, hub: Run, status: int) -> None:
     scene.forge.serve(NET, b"the weights of net", status=status, times=1)
