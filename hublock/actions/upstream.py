@@ -159,7 +159,7 @@ def proven_same(file: RemoteFile, context: Context) -> bool:
 
 def _head(url: str, context: Context, route: int | None = None) -> Response:
     answer = context.transport.open("HEAD", url, route=route)
-    if answer.status < 400:
+    if answer.status < 400 and not (answer.encoding or answer.unknown_coding):
         return answer
     answer.close()
     # some hosts answer GET alone, or HEAD otherwise; the body is left on the line

@@ -107,9 +107,10 @@ def refuse_encoded(url: str, response: Response) -> None:
     Raises:
         TransferError: it is encoded, though nobody asked for that.
     """
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise TransferError(f"{redact(url)} answers in the encoding {encoding!r}, which nobody asked for", lasting=True)
+    if response.encoding is not None:
+        raise TransferError(
+            f"{redact(url)} answers in the encoding {response.encoding!r}, which nobody asked for", lasting=True
+        )
 
 
 _MESSAGES = {404: "{url} does not exist (404)", 410: "{url} is gone (410)", 401: "{url} needs a login (401)"}

@@ -49,6 +49,12 @@ class Response:
         return bool(self._answer.chunked)
 
     @property
+    def encoding(self) -> str | None:
+        """The Content-Encoding; None where the body is the file as it is."""
+        coding = self.headers.get("Content-Encoding", "").strip().lower()
+        return None if coding in ("", "identity") else coding
+
+    @property
     def unknown_coding(self) -> str | None:
         """A Transfer-Encoding whose framing http.client would give as part of the body."""
         codings = {coding.lower() for coding in self._answer.headers.getlist("Transfer-Encoding")}
@@ -238,7 +244,8 @@ class HttpTransport:
         check(way)
         trusted = trusted and same_origin(before.owner, way.owner)
         response = Response(self._ask(method, way, headers, body, trusted=trusted), way)
-        if coding := response.unknown_coding:
+        # an answer to HEAD has no body that could be misread
+        if method != "HEAD" and (coding := response.unknown_coding):
             response.close()
             raise TransferError(f"{redact(way.origin)} answers in the transfer coding {coding!r}", lasting=True)
         return response

@@ -634,9 +634,21 @@ def test_a_shorter_file_that_comes_in_chunks_is_another_file(scene: Scene, hub: 
     assert hub("update", "net").code == 0
 
 
-@pytest.mark.parametrize("status", [404, 500])
-def test_a_host_that_answers_get_alone_still_serves_the_file(scene: Scene, hub: Run, status: int) -> None:
-    scene.forge.serve(NET, b"the weights of net", status=status, times=1)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 404},
+        {"status": 500},
+        {"headers": {"Content-Encoding": "gzip"}},
+        {"headers": {"Transfer-Encoding": "gzip, chunked"}},
+    ],
+    ids=["gone", "failing", "encoded", "of an unknown coding"],
+)
+def test_a_host_that_answers_get_alone_well_still_serves_the_file(
+    scene: Scene, hub: Run, fault: dict[str, Any]
+) -> None:
+    # the first answer is that to HEAD
+    scene.forge.serve(NET, b"the weights of net", times=1, **fault)
     assert hub("verify", *UP).code == 0
 
 
