@@ -47,13 +47,15 @@ class Releases:
 
             yield give_up
 
-    def wait(self, seconds: float) -> None:
-        """Wait so many seconds between two requests.
+    def wait(self, seconds: float, way: Route) -> bool:
+        """Wait so many seconds, as who answered by ``way`` asks, and tell whether that was done.
+
+        Each host is waited for once: others who ask it meanwhile wait along, and those who come later do not.
 
         Raises:
             TransferError: another thread ended the waiting.
         """
-        self._transport.wait(seconds)
+        return self._transport.wait(seconds, way)
 
     def open(
         self,

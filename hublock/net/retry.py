@@ -37,6 +37,8 @@ def ask(
 ) -> Response:
     """Ask as :meth:`Transport.open` does, and once more where the host is busy and says that it will not be for long.
 
+    A host that is still busy after it was waited for is not waited for again (see :meth:`Transport.wait`).
+
     Raises:
         TransferError: there was no answer, or asking is refused.
     """
@@ -44,8 +46,14 @@ def ask(
     wait = retry_after(response.headers, time.time())
     if response.status not in BUSY or wait is None or wait > SHORT_WAIT:
         return response
+    try:
+        waited = transport.wait(wait, response.way)
+    except BaseException:
+        response.close()
+        raise
+    if not waited:
+        return response
     response.close()
-    transport.wait(wait)
     return transport.open(method, url, headers=headers, body=body, route=route)
 
 

@@ -1,6 +1,7 @@
 """HTTP as the rooms above need it: mirrors, redirects, credentials and time limits in one place, one kind of error."""
 
 import base64
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -130,8 +131,10 @@ class Transport(Protocol):
         """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
         ...
 
-    def wait(self, seconds: float) -> None:
-        """Wait so many seconds between two requests.
+    def wait(self, seconds: float, way: Route) -> bool:
+        """Wait so many seconds, as who answered by ``way`` asks, and tell whether that was done.
+
+        Each host is waited for once: others who ask it meanwhile wait along, and those who come later do not.
 
         Raises:
             TransferError: another thread ended the waiting.
@@ -157,6 +160,7 @@ class HttpTransport:
         self._progress = progress or Progress()
         self._mirrors = settings.mirrors
         self._tokens = settings.tokens
+        self._waits: dict[tuple[str, str], float] = {}
         self._sessions = Sessions((connect_timeout, idle_timeout))
 
     def routes(self, url: str) -> tuple[Route, ...]:
@@ -167,16 +171,24 @@ class HttpTransport:
         """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
         return self._sessions.breakable()
 
-    def wait(self, seconds: float) -> None:
-        """Wait so many seconds between two requests.
+    def wait(self, seconds: float, way: Route) -> bool:
+        """Wait so many seconds, as who answered by ``way`` asks, and tell whether that was done.
+
+        Each host is waited for once: others who ask it meanwhile wait along, and those who come later do not.
 
         Raises:
             TransferError: another thread ended the waiting.
         """
+        now = time.monotonic()
+        # a host is often asked for many files, whose waits would add up
+        end = self._waits.setdefault(urlsplit(way.url)[:2], now + seconds)
+        if now > end:
+            return False
         try:
-            self._sessions.wait(seconds)
+            self._sessions.wait(end - now)
         except TimeoutError:
             raise TransferError("the transfer was stopped", lasting=True) from None
+        return True
 
     def open(
         self,

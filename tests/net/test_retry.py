@@ -1,7 +1,15 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
 from hublock.errors import TransferError
-from hublock.net.retry import TRIES, patiently, retry_after, seconds
+from hublock.net.retry import TRIES, ask, patiently, retry_after, seconds
+from hublock.net.routes import Route
+from hublock.net.transport import HttpTransport
+from hublock.settings import Settings
+from tests.forge import Forge
 
 NOW = 1_700_000_000.0
 
@@ -64,3 +72,28 @@ def test_progress_earns_more_tries() -> None:
 def test_does_not_repeat_what_would_fail_again() -> None:
     with pytest.raises(TransferError, match="gone"):
         run([TransferError("gone", lasting=True), TransferError("never seen")])
+
+
+def test_a_busy_host_is_waited_for_once_however_many_files_it_has(forge: Forge) -> None:
+    transport = HttpTransport(forge.settings())
+    files = [
+        forge.serve(f"https://example.org/{name}", status=503, headers={"Retry-After": "0"}) for name in ("a", "b", "c")
+    ]
+    for name in ("a", "b", "c"):
+        with ask(transport, "GET", f"https://example.org/{name}") as answer:
+            assert answer.status == 503
+    assert [file.hits for file in files] == [2, 1, 1]
+
+
+def test_threads_wait_for_a_host_together() -> None:
+    transport, way = HttpTransport(Settings(cache=Path("unused"))), Route(url="https://example.org/a")
+    together = threading.Barrier(3)
+
+    def wait() -> bool:
+        together.wait()
+        return transport.wait(0.3, way)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(call.result() for call in [pool.submit(wait) for _ in range(3)])
+    assert transport.wait(30, way) is False
+    assert transport.wait(0, Route(url="https://example.com/a"))

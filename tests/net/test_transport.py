@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hublock.errors import TransferError
+from hublock.net.routes import Route
 from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
 from tests.forge import Forge
@@ -534,7 +535,7 @@ def test_a_wait_between_two_requests_can_be_ended_from_another_thread() -> None:
     def wait() -> None:
         with transport.breakable() as end:
             waiting.put(end)
-            transport.wait(3600)
+            transport.wait(3600, Route(url="https://a.org/x"))
 
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(wait)
