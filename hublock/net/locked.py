@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hublock.core.digest import Digest
 from hublock.core.progress import Progress
@@ -9,9 +10,14 @@ from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile, digest_of
 from hublock.errors import RemoteError, RepositoryNotFound, TransferError, TreeMismatch, UnsafeArchive
 from hublock.net.git import open_remote
-from hublock.net.hosts import archive_url, fetch_archive
+from hublock.net.hosts import archive_url, fetch_archive, git_url
 from hublock.net.routes import passed_over
+from hublock.net.smart import credentials
 from hublock.net.transport import Transport
+
+
+class _OtherFiles(TransferError):
+    """The archive of a commit does not hold the files that are locked."""
 
 
 def fetch_locked(
@@ -24,7 +30,7 @@ def fetch_locked(
     Raises:
         RepositoryNotFound: neither git nor the archive is shown to us.
         RefNotFound: the host no longer has the commit.
-        TransferError: the host could not be reached.
+        TransferError: the host could not be reached, or refuses git and has an archive of other files.
         TreeMismatch: what came by git is not what was locked.
         UnsafeArchive: it must not be unpacked.
     """
@@ -39,6 +45,10 @@ def fetch_locked(
             return _archive(reference, commit, digest, transport, progress)
         except RemoteError as error:
             refused.message += f"; and {error.message}"
+            if isinstance(refused, RepositoryNotFound) and isinstance(error, _OtherFiles):
+                # who has its archive has the repository
+                host = urlsplit(git_url(reference)).hostname or ""
+                raise TransferError(refused.message, hint=f"try later, or {credentials(host)}") from None
             raise refused from None
     found = digest_of(files)
     if found != digest:
@@ -60,7 +70,7 @@ def _archive(
         files = fetch_archive(reference, commit, transport, route=route)
         if digest_of(files) != digest:
             # no mismatch: hosts leave out and change files of archives as .gitattributes says
-            raise TransferError(f"{url} holds other files than the locked ones, as archives may", lasting=True)
+            raise _OtherFiles(f"{url} holds other files than the locked ones, as archives may", lasting=True)
         return files
 
     for number, way in enumerate(ways[:-1]):

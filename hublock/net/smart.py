@@ -94,12 +94,10 @@ class _HttpWire(DulwichWire):
             raise RepositoryNotFound(
                 f"{host} does not show {self._name}: it does not exist, it is private, "
                 "or the host limits visitors without a token",
-                hint=f"check the name; for a private or limited repository {_credentials(host)}",
+                hint=f"check the name; for a private or limited repository {credentials(host)}",
             )
         how = "limits visitors" if status == 429 else "refuses git"
-        raise TransferError(
-            f"{host} {how} for {self._name} (HTTP {status})", hint=f"try later, or {_credentials(host)}"
-        )
+        raise TransferError(f"{host} {how} for {self._name} (HTTP {status})", hint=f"try later, or {credentials(host)}")
 
     def _host(self) -> str:
         """Return who answers: the origin's name, unless a mirror of it alone was asked."""
@@ -113,10 +111,11 @@ class _HttpWire(DulwichWire):
         if start[4:8] == b"ERR ":
             host = self._host()
             said = printable(start[8 : int(start[:4], 16)].decode("utf-8", "replace"))
-            raise TransferError(f"{host} refuses {self._name}: {said}", hint=f"try later, or {_credentials(host)}")
+            raise TransferError(f"{host} refuses {self._name}: {said}", hint=f"try later, or {credentials(host)}")
 
 
-def _credentials(host: str) -> str:
+def credentials(host: str) -> str:
+    """Return what a hint advises to who is not let in by ``host``."""
     netrc = f"add an entry for {host} to ~/.netrc"
     return f"set GITHUB_TOKEN, or {netrc}" if host == "github.com" else netrc
 

@@ -109,12 +109,16 @@ def test_when_git_is_refused_the_archive_is_taken(forge: Forge, repo: ForgeRepo,
     assert [request.path for request in forge.seen("codeload.github.com")] == [f"/someone/model/zip/{commit}"]
 
 
-def test_an_archive_of_other_files_is_refused_and_proves_nothing(forge: Forge, repo: ForgeRepo) -> None:
+@pytest.mark.parametrize(("refusal", "said"), [(403, "refuses git"), (404, "does not show")])
+def test_an_archive_of_other_files_is_refused_and_proves_nothing(
+    forge: Forge, repo: ForgeRepo, refusal: int, said: str
+) -> None:
     commit, digest = pin(forge)
     other = repo.commit({"hubconf.py": "evil = 1\n"})
-    repo.refuse = 403
-    with pytest.raises(TransferError, match=r"refuses git .*; and \S+/zip/\S+ holds other files"):
+    repo.refuse = refusal
+    with pytest.raises(TransferError, match=rf"{said} .*; and \S+/zip/\S+ holds other files") as caught:
         locked(forge, other, digest)
+    assert (caught.value.hint or "").startswith("try later, or set GITHUB_TOKEN")
     assert digest_of(locked(forge, commit, digest)) == digest
 
 
