@@ -1,6 +1,6 @@
 """Learn what an entry point fetches: run it once, answer each question with real bytes, then confirm it offline."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +88,7 @@ def trace_model(
         job = replace(job, seed=CONFIRM_SEED)
         with _showing(name, answers, context):
             again = trace(job, strict, timeout=options.timeout, on_output=context.progress.note)
-            state, tolerated = judge(wanted, model, seen, again, context)
+            state, tolerated = judge(wanted, model, own.repos, seen, again, context)
         model = replace(model, traced="confirmed", state=state, tolerated=tolerated)
     elif untold := set(seen.refusals) - set(wanted.tolerate):
         raise _fell_back(wanted, sorted(untold), "is not proven to load the same without")
@@ -119,13 +119,15 @@ def _showing(name: str, answers: FetchingAnswers, context: Context) -> Iterator[
 
 
 def judge(
-    wanted: WantedModel, model: Model, seen: Outcome, again: Outcome, context: Context
+    wanted: WantedModel, model: Model, repos: Iterable[Repo], seen: Outcome, again: Outcome, context: Context
 ) -> tuple[Digest | None, tuple[str, ...]]:
-    """Decide what two runs of ``model`` prove: the state to lock, and the refusals the model does not depend on.
+    """Decide what two runs of ``model``, which loads ``repos``, prove.
+
+    Returns the state to lock, and the refusals the model does not depend on.
 
     Raises:
-        IncompleteTrace: something was refused, and the tensors are not proven equal or no file was fetched: the entry
-            point may have fallen back to random weights.
+        IncompleteTrace: something was refused, and the tensors are not proven equal or there is no file that they
+            could come from: the entry point may have fallen back to random weights.
     """
     refused = tuple(sorted({*seen.refusals, *again.refusals}))
     proven = seen.state is not None and seen.state == again.state
@@ -133,7 +135,7 @@ def judge(
     if untold and not proven:
         raise _fell_back(wanted, untold, "is not proven to load the same without")
     # weights that come from no file are equal in both runs where the code sets the random seed itself, or zeros
-    if untold and not (model.weights or model.hf):
+    if untold and not (model.fetched or model.inputs or any(repo.tree_weights for repo in repos)):
         raise _fell_back(wanted, untold, "fetched no file at all")
     if seen.state != again.state:
         context.progress.say(f"{called(wanted)} initialises at random: its tensors differ from run to run")

@@ -16,7 +16,7 @@ from hublock.actions.upstream import remote_files
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
 from hublock.core.inventory import locked_files
-from hublock.core.lockfile import Lock, Model, Weights
+from hublock.core.lockfile import Input, Lock, Model, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.reference import Reference
 from hublock.errors import IncompleteTrace, InputError, TransferError, UnlockedDownload, UnsafePickle
@@ -284,15 +284,24 @@ def test_a_pickle_is_judged_before_anybody_gets_it(forge: Forge, context: Contex
     assert answers.locked(ENDED).weights == ()
 
 
-def test_equal_tensors_excuse_a_refused_download_only_where_a_file_was_fetched(context: Context) -> None:
+def test_equal_tensors_excuse_a_refused_download_only_where_they_can_come_from_a_file(
+    context: Context, pinned: Pinned
+) -> None:
     state = Digest("sha256", "0" * 64)
     run = replace(ENDED, state=state, refusals=("subprocess:wget",))
     bare = Model(name="net", entrypoint="net")
     file = Weights(url="https://example.org/net.pth", digest=state, size=1, pickle="tensors")
+    given = Input(name="net.pth", digest=state, size=1, pickle="tensors")
+    holding = replace(pinned.repo, tree_weights=(TreeWeights(path="net.pth", pickle="tensors"),))
 
     # its code may set the random seed itself
     with pytest.raises(IncompleteTrace, match="was refused subprocess:wget and fetched no file at all") as caught:
-        judge(WANTED, bare, run, run, context)
+        judge(WANTED, bare, [pinned.repo], run, run, context)
     assert caught.value.hint == "hublock add someone/net net --tolerate subprocess:wget, if the model is right without"
-    for wanted, model in ((WANTED, replace(bare, weights=(file,))), (replace(WANTED, tolerate=run.refusals), bare)):
-        assert judge(wanted, model, run, run, context) == (state, run.refusals)
+    for wanted, model, repos in (
+        (WANTED, replace(bare, weights=(file,)), [pinned.repo]),
+        (WANTED, replace(bare, inputs=(given,)), [pinned.repo]),
+        (WANTED, bare, [pinned.repo, holding]),
+        (replace(WANTED, tolerate=run.refusals), bare, [pinned.repo]),
+    ):
+        assert judge(wanted, model, repos, run, run, context) == (state, run.refusals)
