@@ -1,4 +1,4 @@
-"""What of a pickle beyond tensors a user has consented to, and how a file is refused that needs more."""
+"""What of a pickle beyond tensors a user has consented to, how a file is refused that needs more, how to consent."""
 
 import json
 from collections.abc import Collection
@@ -38,21 +38,30 @@ def _unsafe(wanted: WantedModel | WantedWeights, what: str, names: tuple[str, ..
             f"{what} cannot be judged: its pickle breaks off, or could be read in two ways",
             hint="ask its author for a file that torch.load(weights_only=True) reads",
         )
-    table = f"[{'models' if isinstance(wanted, WantedModel) else 'weights'}.{wanted.name}]"
-    agreed = json.dumps(sorted({*wanted.allow_pickle, *names}))
+    line = f"allow-pickle = {json.dumps(sorted({*wanted.allow_pickle, *names}))}"
     if any(executes(name) for name in names):
-        hint = f"do not load it; whoever must writes allow-pickle = {agreed} under {table}"
+        hint = f"do not load it; whoever must writes {line} under {_table(wanted)}"
     else:
-        # nothing is added twice, and no other command consents
-        hint = (
-            f"{_command(wanted)} --allow-pickle, if you trust its author; "
-            f"where the manifest has {table} already, write allow-pickle = {agreed} there"
-        )
+        hint = how(wanted, "--allow-pickle, if you trust its author", line)
     return UnsafePickle(f"{what} would run {', '.join(names)} when it is unpickled", hint=hint)
+
+
+def how(wanted: WantedModel | WantedWeights, option: str, line: str) -> str:
+    """Return the hint that says how to consent: by ``option`` of `hublock add`, or by ``line`` in the manifest.
+
+    Words of the command that are not shown are ``…``.
+    """
+    # nothing is added twice, and no other command consents
+    return f"{_command(wanted)} {option}; where the manifest has {_table(wanted)} already, write {line} there"
+
+
+def _table(wanted: WantedModel | WantedWeights) -> str:
+    return f"[{'models' if isinstance(wanted, WantedModel) else 'weights'}.{wanted.name}]"
 
 
 def _command(wanted: WantedModel | WantedWeights) -> str:
     if isinstance(wanted, WantedWeights):
         return f"hublock add --url {wanted.url} --name {wanted.name}"
-    more = " …" if wanted.args or wanted.kwargs or wanted.inputs or wanted.urls else ""
-    return f"hublock add {wanted.repo} {wanted.entrypoint}{more}"
+    repo, entrypoint = wanted.repo, wanted.entrypoint
+    more = "" if wanted == WantedModel(name=entrypoint, repo=repo, entrypoint=entrypoint) else " …"
+    return f"hublock add {repo} {entrypoint}{more}"

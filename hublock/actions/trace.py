@@ -1,10 +1,12 @@
 """Learn what an entry point fetches: run it once, answer each question with real bytes, then confirm it offline."""
 
+import json
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hublock.actions.consent import how
 from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.pin import Pinned, repository
@@ -152,9 +154,10 @@ def called(wanted: WantedModel) -> str:
 
 def _fell_back(wanted: WantedModel, refused: Collection[str], why: str) -> IncompleteTrace:
     what = ", ".join(refused)
-    flags = " ".join(f"--tolerate {item}" for item in refused)
+    options = " ".join(f"--tolerate {item}" for item in refused)
+    line = f"tolerate = {json.dumps(sorted({*wanted.tolerate, *refused}))}"
     return IncompleteTrace(
         f"{wanted.repo} {wanted.entrypoint} was refused {what} and {why}, so it may have fallen back to random weights;"
         " nothing was locked",
-        hint=f"hublock add {wanted.repo} {wanted.entrypoint} {flags}, if the model is right without",
+        hint=how(wanted, f"{options}, if the model is right without", line),
     )

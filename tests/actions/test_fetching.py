@@ -5,6 +5,7 @@ import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -297,7 +298,10 @@ def test_equal_tensors_excuse_a_refused_download_only_where_they_can_come_from_a
     # its code may set the random seed itself
     with pytest.raises(IncompleteTrace, match="was refused subprocess:wget and fetched no file at all") as caught:
         judge(WANTED, bare, [pinned.repo], run, run, context)
-    assert caught.value.hint == "hublock add someone/net net --tolerate subprocess:wget, if the model is right without"
+    assert caught.value.hint == (
+        "hublock add someone/net net --tolerate subprocess:wget, if the model is right without; "
+        'where the manifest has [models.net] already, write tolerate = ["subprocess:wget"] there'
+    )
     for wanted, model, repos in (
         (WANTED, replace(bare, weights=(file,)), [pinned.repo]),
         (WANTED, replace(bare, inputs=(given,)), [pinned.repo]),
@@ -305,3 +309,21 @@ def test_equal_tensors_excuse_a_refused_download_only_where_they_can_come_from_a
         (replace(WANTED, tolerate=run.refusals), bare, [pinned.repo]),
     ):
         assert judge(wanted, model, repos, run, run, context) == (state, run.refusals)
+
+
+@pytest.mark.parametrize(
+    "more", [{"name": "wide"}, {"kwargs": {"width": 3}}, {"inputs": ("net.pth",)}, {"tolerate": ("subprocess:pip",)}]
+)
+def test_a_hint_says_where_words_of_the_command_are_missing_and_keeps_what_is_tolerated(
+    context: Context, more: dict[str, Any]
+) -> None:
+    wanted = replace(WANTED, **more)
+    run = replace(ENDED, refusals=("https://example.org", *wanted.tolerate))
+
+    with pytest.raises(IncompleteTrace) as caught:
+        judge(wanted, Model(name=wanted.name, entrypoint="net"), [], run, run, context)
+    assert caught.value.hint == (
+        "hublock add someone/net net … --tolerate https://example.org, if the model is right without; "
+        f"where the manifest has [models.{wanted.name}] already, "
+        f"write tolerate = {json.dumps(['https://example.org', *wanted.tolerate])} there"
+    )
