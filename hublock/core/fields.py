@@ -16,7 +16,7 @@ LONGEST_BODY = 256 * 2**10
 """The longest metadata answer that a lock holds, in characters; a longer one is a file."""
 
 _CONTROL = r"\x00-\x20\x7f"
-_URL = re.compile(rf"(?:https?://[^{_CONTROL}/?#@\\]+(?:[/?#][^{_CONTROL}]*)?|file:///[^{_CONTROL}]+)")
+_URL = re.compile(rf"https?://[^{_CONTROL}/?#@\\]+(?:[/?#][^{_CONTROL}]*)?")
 _USERINFO = re.compile(r"[a-z]+://[^/?#]*@")
 _PART = r"(?!\.{1,2}(?:/|$))[^/\\\x00-\x1f\x7f]+"
 _PATH = re.compile(rf"(?![A-Za-z]:){_PART}(?:/{_PART})*")
@@ -61,7 +61,7 @@ def digest(*schemes: str) -> Rule[Digest]:
 
 
 def url(cell: Cell) -> str:
-    """Read an http, https or file URL that holds no credentials."""
+    """Read an http or https URL that holds no credentials."""
     value = tables.text(cell)
     if _USERINFO.match(value):
         # the URL is not shown: what it holds may be a password
@@ -69,7 +69,7 @@ def url(cell: Cell) -> str:
             "the URL holds a user name or password", hint="put credentials into ~/.netrc, never into a URL"
         )
     if not _URL.fullmatch(value):
-        raise cell.refuse(f"expected an http, https or file URL, found {quote(value)}")
+        raise cell.refuse(f"expected an http or https URL, found {quote(value)}")
     return value
 
 

@@ -394,7 +394,6 @@ def test_a_url_that_no_lock_can_hold_is_refused_before_anybody_is_asked(
             "http://example.org/a.pth is plain http, which anyone on the line can change",
             "use its https address, or allow it by a rule in HUBLOCK_MIRRORS",
         ),
-        ("file:///a.pth", "file:///a.pth is not an http or https URL", "correct it, then hublock lock"),
         (
             "https://example.org:99999/a.pth",
             "https://example.org:99999/a.pth is not a URL: Port out of range 0-65535",
