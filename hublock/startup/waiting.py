@@ -23,6 +23,10 @@ STATUS = "HUBLOCK_RUN_STATUS"
 """The file in which the script that `hublock run` started leaves hublock's own exit code."""
 PARENT = "HUBLOCK_RUN_PARENT"
 """The process that waits for that file: only its direct child writes."""
+LOADS = ("packaging",)
+"""What answering from a lock imports beyond torch, some of it only at the first load."""
+LOCKS = (*LOADS, "dulwich", "platformdirs", "requests", "tomlkit", "tqdm")
+"""What locking imports."""
 
 
 def begin() -> None:
@@ -86,7 +90,12 @@ class _Activating(importlib.abc.Loader):
 
 
 def _activate() -> None:
-    if os.environ.get(RECORD) == "1":
+    is_recording = os.environ.get(RECORD) == "1"
+    for name in LOCKS if is_recording else LOADS:
+        # looked for, not imported: most programs never need them
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    if is_recording:
         from hublock.startup import recording
 
         recording.activate()

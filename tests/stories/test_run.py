@@ -102,8 +102,9 @@ def test_a_python_that_has_no_hublock_answers_all_the_same_and_one_that_cannot_h
     pinned: Forge, run: Run, project: Path, tmp_path: Path
 ) -> None:
     venv.create(tmp_path / "other", with_pip=False, symlinks=True)
-    (project / "torch").mkdir()
-    (project / "torch" / "__init__.py").touch()
+    for name in ("torch", "packaging"):
+        (project / name).mkdir()
+        (project / name / "__init__.py").touch()
     (project / "tries.py").write_text(TRIES)
     (project / "both.py").write_text(f"""\
 import subprocess, sys
@@ -118,6 +119,23 @@ sys.modules["hublock.hub"] = None
         "MissingDependency torch cannot be imported\n" * 2
         + "MissingDependency  cannot answer torch.hub from the lock\n" * 2
     ), done
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"), [(("run",), "packaging"), (("lock", "--", "python"), "tomlkit")], ids=["run", "lock"]
+)
+def test_a_python_that_lacks_what_hublock_needs_has_no_torch_either(
+    pinned: Forge, run: Run, project: Path, words: tuple[str, ...], missing: str
+) -> None:
+    (project / "torch").mkdir()
+    (project / "torch" / "__init__.py").touch()
+    (project / "lacks.py").write_text(f"import sys\nsys.modules[{missing!r}] = None\nimport torch\n")
+
+    done = run(*words, "lacks.py")
+
+    assert done.code == 126
+    assert f"cannot answer torch.hub from the lock: No module named '{missing}'\n" in done.err
+    assert done.err.endswith(" -m pip install hublock\n")
 
 
 def test_a_sitecustomize_that_is_hidden_runs_all_the_same(added: Done, run: Run, project: Path) -> None:
