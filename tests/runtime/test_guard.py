@@ -167,7 +167,11 @@ def test_refuses_to_run_a_program_that_fetches(scope: Scope, start: Callable[[],
     with scope.entered(), pytest.raises(UnlockedDownload, match="o/r model tries to run curl") as caught:
         start()
     assert scope.refusals[0].what == "subprocess:curl"
-    assert caught.value.hint == "hublock add o/r model --tolerate subprocess:curl, if the model does not need it"
+    assert caught.value.hint == (
+        "hublock add o/r model … --tolerate subprocess:curl, if the model does not need it; "
+        'if it is in the manifest, add "subprocess:curl" to its tolerate, '
+        "then hublock lock, with --retrace NAME where it is locked"
+    )
 
 
 def test_other_programs_run(scope: Scope) -> None:

@@ -237,7 +237,10 @@ class Scope:
     def _hint(self, what: str) -> str:
         if what.startswith("file:"):
             return f"hublock add {self.owner} --input PATH, if this file is yours"
-        return f"hublock add {self.owner} --tolerate {what}, if the model does not need it"
+        add = f"hublock add {self.owner} … --tolerate {what}, if the model does not need it"
+        # nothing is added twice, and a locked model is only traced again when told to be
+        line = f'if it is in the manifest, add "{what}" to its tolerate'
+        return f"{add}; {line}, then hublock lock, with --retrace NAME where it is locked"
 
     def fetch(self, url: str, hash_prefix: str | None = None) -> File:
         """Return the file at ``url``; raises as ``Answers.fetch`` does."""
