@@ -24,7 +24,7 @@ from hublock.errors import (
     UnsafeArchive,
 )
 from hublock.store import bundle
-from hublock.store.disk import own_name, sync_file, sync_folder, unreadable, write_all, writing
+from hublock.store.disk import Writer, own_name, sync_file, sync_folder, unreadable, writing
 from hublock.store.incoming import clear_leavings
 from hublock.store.store import StoredTree
 
@@ -233,9 +233,10 @@ def _take_file(source: bundle.Bundle, item: LockedFile, context: Context, path: 
         if _has_file(context, item):
             return
         incoming.clear()
+        writer = Writer(incoming.open())
         with writing(incoming.path):
             for piece in _hashed(source.pieces(name), item, str(path), hint=_AGAIN):
-                write_all(incoming.open(), piece)
+                writer.write(piece)
         if context.store.blob(item.digest) is not None:
             context.store.discard(item.digest)
         incoming.publish(item.digest)

@@ -39,15 +39,30 @@ def make_calls(calls: Sequence[Callable[[], T]], *, most: int, on_failure: Calla
     return [got[number] for number in range(len(calls))]
 
 
+class Slack:
+    """Whether this process leaves a processor idle, so that one thread more would pay."""
+
+    def __init__(self) -> None:
+        self._began, self._used = time.monotonic(), time.process_time()
+
+    def found(self) -> bool:
+        """Say whether it did, at least :data:`LOOK` seconds long and since this was asked last."""
+        now, used = time.monotonic(), time.process_time()
+        if now - self._began < LOOK:
+            return False
+        idle = used - self._used < FULL * (now - self._began)
+        self._began, self._used = now, used
+        return idle
+
+
 def _see_through(hire: Callable[[], Future[None]], most: int) -> None:
     """Wait until all workers are done, the first failure excepted; hire more while the processor is idle."""
-    crew = {hire() for _ in range(min(FEW, most))}
+    crew, slack = {hire() for _ in range(min(FEW, most))}, Slack()
     while True:
-        began, used = time.monotonic(), time.process_time()
         done, busy = wait(crew, timeout=LOOK if len(crew) < most else None, return_when=FIRST_EXCEPTION)
         for worker in done:
             worker.result()
         if not busy:
             return
-        if time.process_time() - used < FULL * (time.monotonic() - began):
+        if len(crew) < most and slack.found():
             crew.add(hire())

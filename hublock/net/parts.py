@@ -4,7 +4,6 @@ A part that comes when its turn has come is hashed from memory; one that came ea
 """
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from hublock.errors import TransferError
+from hublock.net.crew import LOOK
 from hublock.net.source import Answer, Changed, Source
 from hublock.net.stopping import Stop
 from hublock.net.transport import CHUNK
-from hublock.store.disk import write_all, writing
+from hublock.store.disk import Writer, writing
 
 WORTH_PARTS = 64 << 20
 """Bytes from which on a file is fetched in parts."""
@@ -113,7 +113,9 @@ class PartsDownload:
                 raise
 
     def digest(self, on_part: Callable[[], None]) -> str:
-        """Hash the file in order while it comes, and return the hex digest; ``on_part`` is called after each part.
+        """Hash the file in order while it comes, and return the hex digest.
+
+        ``on_part`` is called after each part, and every :data:`LOOK` seconds.
 
         Raises:
             Changed: the file changed meanwhile.
@@ -138,8 +140,7 @@ class PartsDownload:
                     raise self._failure
                 if number in self.plan.done:
                     return
-                # with a limit, as only then Ctrl-C gets through everywhere
-                self._changed.wait(0.5)
+                self._changed.wait(LOOK)
             on_part()
 
     @contextmanager
@@ -182,18 +183,16 @@ class PartsDownload:
         at = start
         try:
             with writing(self._path), self._path.open("r+b", buffering=0) as file:
-                file.seek(start)
+                # the system lets one write to a file at a time, and those who wait would burn the processor
+                writer = Writer(file, start, alone=self._writing)
                 for piece in pieces.take(stop - start):
                     self.ended.check()
-                    # the system lets one write to a file at a time, and those who wait would burn the processor
-                    with self._writing:
-                        write_all(file, piece)
+                    writer.write(piece)
                     if engine is not None:
                         engine.update(piece)
                     at += len(piece)
                     self._advance(len(piece))
-                # so that the disk works beside the line, not after it
-                os.fsync(file.fileno())
+                writer.start_sync()
         finally:
             if at != stop:
                 self._advance(start - at)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from hublock.core.digest import Digest
 from hublock.core.progress import Progress, Task
 from hublock.errors import DigestMismatch, StoreError, TransferError
+from hublock.net.crew import Slack
 from hublock.net.parts import WORTH_PARTS, PartsDownload, Plan, hash_into, part_size
 from hublock.net.reading import MOST
 from hublock.net.retry import TRIES, patiently, seconds
@@ -21,9 +22,11 @@ from hublock.net.routes import redact
 from hublock.net.source import Answer, Changed, Source
 from hublock.net.stopping import Stop
 from hublock.net.transport import CHUNK
-from hublock.store.disk import start_sync, write_all, writing
+from hublock.store.disk import Writer, writing
 from hublock.store.store import Incoming
 
+FEW = 2
+"""How many connections fetch the parts of a file from the beginning: one more where the processor is idle."""
 EARNED = 1 << 20
 """Bytes after which a broken line has earned another row of tries."""
 WORTH_FACTS = 4 << 20
@@ -173,19 +176,19 @@ class Transfer:
             engine = hashlib.sha256()
             file.seek(0)
             hash_into(engine, file, at)
+            writer = Writer(file, at)
             # a small file in few pieces: each costs more than what it saves
             small = answer.total is not None and answer.total < WORTH_FACTS
             for piece in answer.response.chunks(MOST if small else CHUNK):
                 self._stop.check()
                 at += len(piece)
                 self._check_length(at)
-                write_all(file, piece)
+                writer.write(piece)
                 engine.update(piece)
                 self._advance(len(piece))
             # what an earlier, longer version left behind the end was not hashed
             file.truncate(at)
-            if small:
-                start_sync(file)
+            writer.start_sync()
         wanted = self._wanted
         if at < (wanted.size or answer.total or 0):
             raise TransferError(f"{redact(wanted.url)} broke off: {at} of {wanted.size or answer.total} bytes came")
@@ -235,11 +238,13 @@ class Transfer:
             advance=self._advance,
         )
         workers: list[Future[None]] = [line.workers.submit(self._work, parts, first)]
+        slack = Slack()
 
         def on_part() -> None:
             self._stop.check()
             self._note(plan.total, validator, plan)
-            while parts.waiting and not line.waiting and line.connections.acquire(blocking=False):
+            more = parts.waiting and not line.waiting and (len(workers) < FEW or slack.found())
+            if more and line.connections.acquire(blocking=False):
                 workers.append(line.workers.submit(self._help, parts))
 
         try:

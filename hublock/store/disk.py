@@ -9,7 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from io import FileIO
 from pathlib import Path
@@ -22,6 +22,8 @@ SHARED = stat.S_ISGID | stat.S_IRWXG
 """What marks a folder that a group shares on purpose (``chmod g+rwxs``); nothing is ever shared with everybody."""
 STARTED = time.time_ns()
 """Numbers below are an earlier process's, even one of the same process id, as all of a container are."""
+STRIDE = 4 << 20
+"""Bytes after which the disk begins to work: fewer cost more than they save."""
 _numbers = itertools.count(STARTED)
 
 
@@ -158,19 +160,33 @@ def inherited_mode(folder: Path) -> int:
     return 0o600
 
 
-def write_all(file: FileIO, data: bytes | memoryview) -> None:
-    """Write all of ``data`` to an unbuffered file, which may take it in pieces."""
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
+class Writer:
+    """Writes an unbuffered file from some place on, and has the disk work beside it, so that the sync waits less."""
 
+    def __init__(self, file: FileIO, at: int = 0, *, alone: AbstractContextManager[object] | None = None) -> None:
+        """Write from byte ``at`` on, each time with ``alone`` held."""
+        self._file, self._at, self._on_disk = file, at, at
+        self._alone = alone or nullcontext()
+        file.seek(at)
 
-def start_sync(file: FileIO) -> None:
-    """Have the system begin to write a small, new file to the disk; its sync then waits less."""
-    # Linux writes what is dirty before it lets go of pages, and keeps those that it is writing (posix_fadvise(2))
-    if hasattr(os, "posix_fadvise"):
-        with suppress(OSError):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of ``data``, which the system may take in pieces."""
+        left = memoryview(data)
+        with self._alone:
+            while left:
+                left = left[self._file.write(left) :]
+        self._at += len(data)
+        if self._at - self._on_disk >= STRIDE:
+            self.start_sync()
+
+    def start_sync(self) -> None:
+        """Have the system begin to bring to the disk what was written."""
+        # Linux writes what is dirty before it lets go of pages, and keeps those that it is writing (posix_fadvise(2))
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):
+                written = self._at - self._on_disk
+                os.posix_fadvise(self._file.fileno(), self._on_disk, written, os.POSIX_FADV_DONTNEED)
+        self._on_disk = self._at
 
 
 def sync_file(path: Path) -> None:

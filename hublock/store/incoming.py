@@ -65,7 +65,8 @@ class Incoming:
         """Note what the next attempt must know to go on."""
         # never facts beside no file, which nobody would take over
         self.open()
-        self._write_facts(facts)
+        if facts != self._facts:
+            self._write_facts(facts)
 
     def open(self) -> FileIO:
         """Return the file, open to read and write, not buffered; it is closed by who made this object.

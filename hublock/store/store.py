@@ -14,12 +14,12 @@ from hublock.core.progress import Progress
 from hublock.core.tree import SourceFile
 from hublock.errors import DigestMismatch, OfflineError, StoreError, TreeMismatch
 from hublock.store.disk import (
+    Writer,
     make_folder,
     own_name,
     remove,
     sync_folder,
     unreadable,
-    write_all,
     write_beside,
     write_whole,
     writing,
@@ -351,8 +351,9 @@ def _hash(file: BinaryIO, advance: Callable[[int], None]) -> Digest:
 def _copy_bytes(source: Path | bytes, target: Incoming) -> Digest:
     engine = hashlib.sha256()
     with BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0) as file:
+        writer = Writer(target.open())
         while piece := file.read(CHUNK):
             engine.update(piece)
             with writing(target.path):
-                write_all(target.open(), piece)
+                writer.write(piece)
     return Digest("sha256", engine.hexdigest())
