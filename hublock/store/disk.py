@@ -82,12 +82,32 @@ def _make_shared(path: Path) -> None:
     own.mkdir()
     try:
         own.chmod(stat.S_IMODE(own.stat().st_mode) | SHARED)
-        own.rename(path)
+        with _only_maker(path.parent):
+            # a rename replaces an empty folder, also one in which somebody is just about to make something
+            if not path.is_dir():
+                own.rename(path)
+                return
     except OSError:
         own.rmdir()
-        # somebody else has made it meanwhile
-        if not path.is_dir():
-            raise
+        raise
+    own.rmdir()
+
+
+@contextmanager
+def _only_maker(folder: Path) -> Iterator[None]:
+    """Let one process at a time make folders in ``folder``, where the file system can lock."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        # not by closing alone: a child that another thread has forked meanwhile has the folder open as well
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
 
 
 def share(folder: Path) -> None:

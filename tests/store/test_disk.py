@@ -1,6 +1,8 @@
 import errno
+import fcntl
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,20 @@ def test_making_shared_folders_leaves_the_umask_alone(tmp_path: Path, monkeypatc
     make_folder(tmp_path / "shared" / "a" / "b")
     assert stat.S_IMODE((tmp_path / "shared" / "a" / "b").stat().st_mode) & 0o2070 == 0o2070
     assert [path.name for path in (tmp_path / "shared").iterdir()] == ["a"]
+
+
+def test_a_shared_folder_that_somebody_else_made_is_not_replaced(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    handle = os.open(shared, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    maker = threading.Thread(target=make_folder, args=[shared / "a"])
+    maker.start()
+    maker.join(0.1)
+    assert maker.is_alive(), "it must wait for who makes folders there"
+    (shared / "a").mkdir()
+    theirs = (shared / "a").stat().st_ino
+    os.close(handle)
+    maker.join()
+    assert [(path.name, path.stat().st_ino) for path in shared.iterdir()] == [("a", theirs)]
