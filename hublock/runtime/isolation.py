@@ -22,7 +22,7 @@ from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, n
 
 __all__ = [
     "MARKER", "PACKAGE", "Lookup", "Repository", "begin", "end", "explained", "find_class", "import_hubconf",
-    "install", "let_trace", "mixed", "namespace", "namespace_of", "retire", "served", "stock_names", "take_in",
+    "install", "let_trace", "mixed", "namespace", "namespace_of", "retire", "serve", "served", "stock_names", "take_in",
 ]  # fmt: skip
 
 
@@ -43,6 +43,16 @@ def begin(repository: Repository, call: str | None = None) -> str:
     """
     finder.install()
     return FINDER.begin(repository, call).name
+
+
+def serve(repository: Repository) -> None:
+    """Let code that this process is given by another one find the modules of ``repository``, which no lock names.
+
+    Raises:
+        TreeMismatch: its listing is not that of its digest.
+    """
+    finder.install()
+    FINDER.register(repository)
 
 
 def end(packages: Iterable[str], *, kept: bool) -> None:

@@ -252,8 +252,13 @@ def arrive(inherited: Mapping[str, Any]) -> None:
     """Take this process, which a load in another one has started, inside that load: most never import torch."""
     _install_beside_torch()
     when_imported("torch", lambda _module: install())
-    answers: Any = _LookedUp(inherited["names"][0])
-    inherit(Scope(answers=answers, **inherited))
+    known = {"answers": _LookedUp(inherited["names"][0]), "folders": (), **inherited}
+    folders = known.pop("folders")
+    scope = Scope(**known)
+    for folder in folders:
+        isolation.serve(folder)
+        scope.adopt(folder)
+    inherit(scope)
 
 
 class _LookedUp:

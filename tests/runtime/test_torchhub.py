@@ -66,6 +66,26 @@ class TestDoorsForHub:
         with pytest.raises(InputError, match=r"has no hubconf\.py"):
             torchhub.run_local(tmp_path, "model", answers=shelf)
 
+    def test_a_process_that_code_of_a_folder_starts_knows_its_modules_and_what_it_may_fetch(
+        self, shelf: Shelf, tmp_path: Path
+    ) -> None:
+        (tmp_path / "hubconf.py").write_text(
+            "import multiprocessing, urllib.request\nfrom concurrent.futures import ProcessPoolExecutor\n"
+            "from part import VALUE\n"
+            "def fetch(url):\n"
+            "    try:\n        return VALUE, urllib.request.urlopen(url).read()\n"
+            "    except OSError:\n        return 'swallowed'\n"
+            "def model(url):\n"
+            "    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:\n"
+            "        return pool.submit(fetch, url).result(60)\n"
+        )
+        (tmp_path / "part.py").write_text("VALUE = 1\n")
+        shelf.put(URL, b"locked")
+
+        assert torchhub.run_local(tmp_path, "model", [URL], answers=shelf) == (1, b"locked")
+        with pytest.raises(UnlockedDownload, match=f"nobody locked {OTHER}"):
+            torchhub.run_local(tmp_path, "model", [OTHER], answers=shelf)
+
     def test_objects_of_torch_and_of_the_tree_are_arguments(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository(
             "from kinds.blocks import Block\ndef model(dtype, *, block):\n    return dtype, block[0] is Block\n",

@@ -197,9 +197,10 @@ class Finder(OwnFinder):
     def space(self, name: str) -> Space | None:
         """Return the repository of the namespace ``name``, registered or looked up."""
         known, named = self._spaces.get(name), _NAMESPACE.fullmatch(name)
-        if known is not None or self.lookup is None or named is None:
+        if known is not None or named is None:
             return known
-        repository = self.lookup(named[1])
+        base = self._spaces.get(named[1])
+        repository = base.sources.repository if base is not None else self.lookup and self.lookup(named[1])
         if repository is None:
             return None
         if namespace(repository) != named[1]:

@@ -208,11 +208,6 @@ class Scope:
         notes = self.folder.parent / "refused-in-processes"
         return Ancestor(notes=notes, load=str(self.folder), names=tuple(self.names))
 
-    def inherited(self) -> dict[str, Any]:
-        """Return what makes the scope of a process that does not descend from this one by a fork: plain values."""
-        names = ("folder", "hub_dir", "private_hub", "owner", "cpu_only", "mmap", "names")
-        return {name: getattr(self, name) for name in names}
-
     def _listen(self) -> list[Refusal]:
         """Return what was refused since in processes that it has started, or that work for it after the load that did.
 

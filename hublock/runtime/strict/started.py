@@ -32,7 +32,7 @@ def submit(scope: Scope, original: Function, pool: object, function: Function, /
 def starting(arrive: Callable[..., None]) -> Function:
     """Return what answers the start of a process of ``multiprocessing`` from inside a scope: its jobs are inside too.
 
-    A forked process is inside by itself; any other calls ``arrive``, see ``Scope.inherited``, before its first job.
+    A forked process is inside by itself; any other calls ``arrive``, with what makes a scope, before its first job.
     """
 
     def start_process(scope: Scope, original: Function, process: Any) -> None:
@@ -44,6 +44,7 @@ def starting(arrive: Callable[..., None]) -> Function:
 
 
 _ARRIVAL = "hublock_arrival"
+_INHERITED = ("folder", "hub_dir", "private_hub", "owner", "cpu_only", "mmap", "names", "own_folder")
 
 
 class _Arrival:
@@ -53,4 +54,10 @@ class _Arrival:
         self._arrive, self._scope = arrive, scope
 
     def __reduce__(self) -> Any:
-        return self._arrive, (self._scope.inherited(),)
+        scope = self._scope
+        inherited = {name: getattr(scope, name) for name in _INHERITED}
+        # no lock of the new process names a folder of the user's own
+        folders = [repository for repository in scope.repositories if repository.is_users_own]
+        if folders:
+            inherited |= {"folders": folders, "answers": scope.answers}
+        return self._arrive, (inherited,)
