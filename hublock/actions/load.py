@@ -1,7 +1,7 @@
 """Load a locked model: everything is checked before the first line of foreign code runs."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -67,13 +67,9 @@ def load(
         as_locked=bool(alike),
         mmap=mmap,
     )
-    if alike:
-        _check_kept(call, answers.fetched_by(alike), done)
-    # which of several models another call is like nobody knows: the one of which it has missed least
-    models = [[model] for model in alike or match.models]
-    fetched = min(map(answers.fetched_by, models), key=lambda files: len(files.keys() - done.given))
-    _check_left_behind(match, fetched, done, of_their_kind=not alike)
-    _warn_once(_check_asked(match, min(map(answers.unasked, models), key=len), done, of_their_kind=not alike), warn)
+    files = [_fetched_by(model) for model in alike or match.models]
+    _check_fallback(call, files, done, of_their_kind=not alike)
+    _warn_once(_check_asked(match, files, answers.given(), done, of_their_kind=not alike), warn)
     return done.result
 
 
@@ -160,55 +156,74 @@ def _check_environment(
     )
 
 
-def _check_kept(call: Call, files: Mapping[Digest, str], done: torchhub.Watched) -> None:
-    """Prove a result for which not all was asked that is locked, once an installed library has been refused something.
+def _fetched_by(model: Model) -> dict[Digest, str]:
+    """Return what a model fetches, as a user knows it."""
+    files = {file.digest: file.url for file in model.weights}
+    return files | {file.digest: f"{file.file} of {file.repo} at Hugging Face" for file in model.hf}
 
-    The library may have kept what it took instead, in an ``lru_cache`` or a global, from which nobody can free it.
 
-    Raises:
-        UnlockedDownload: it has not the locked state, or the lock has none.
+def _missed(files: Iterable[Mapping[Digest, str]], given: Container[Digest]) -> list[str] | None:
+    """Return what a call has missed of what a model fetches; None if there is no model.
+
+    Which of several models it is like nobody knows: the one of which it has missed least.
     """
-    missed = [name for digest, name in files.items() if digest not in done.given]
-    if not missed or not torchhub.by_library:
-        return
-    try:
-        check_state(done.result, call)
-    except (NotLocked, DigestMismatch) as error:
-        library, what = next(iter(torchhub.by_library.items()))
-        raise UnlockedDownload(
-            f"{call.match.repo.id} {call.match.entrypoint} did not ask for {missed[0]}, which is locked: "
-            f"{library} was refused {what} before and may have kept what it took instead",
-            hint="load it in a new process",
-        ) from error
+    missed = ([name for digest, name in each.items() if digest not in given] for each in files)
+    return min(missed, key=len, default=None)
 
 
-def _check_left_behind(
-    match: Match, files: Mapping[Digest, str], done: torchhub.Watched, *, of_their_kind: bool
+def _check_fallback(
+    call: Call, files: Sequence[Mapping[Digest, str]], done: torchhub.Watched, *, of_their_kind: bool
 ) -> None:
-    """Refuse what may come from the fallback that a refused load has saved in a file.
+    """Refuse what may be the fallback of a load that was refused, unless it has the locked state.
+
+    A library may have kept it, in an ``lru_cache`` or a global, from which nobody can free it, or a file may hold it. A
+    call that was given all that a model fetches is beyond doubt; where its arguments are other ones than the model's,
+    only if the model fetches something.
 
     Raises:
-        UnlockedDownload: it read such a file, and did not ask for all that is locked.
+        UnlockedDownload: its code names such a library, or has read such a file.
     """
-    missed = [name for digest, name in files.items() if digest not in done.given]
-    if not missed or not torchhub.left_behind:
+    missed = _missed(filter(None, files) if of_their_kind else files, done.given)
+    if missed == []:
         return
-    for path in _unknown(done.users_files(), missed, of_their_kind=of_their_kind):
-        if path in torchhub.left_behind:
-            raise UnlockedDownload(
-                f"{match.repo.id} {match.entrypoint} did not ask for {missed[0]}, which is locked, "
-                f"but read {path}, which a load that was refused has written",
-                hint=f"rm {path}",
-            )
+    doubts = [
+        (
+            f"{library} was refused {refused[0]} before and may have kept what it took instead",
+            "load it in a new process",
+        )
+        for library, refused in done.keepers().items()
+    ]
+    doubts += [
+        (f"it read {path}, which a load that was refused has written", f"rm {path}")
+        for path, refused in done.fallback_files().items()
+        if not of_their_kind or _is_like(path, [*(missed or ()), *refused])
+    ]
+    try:
+        if doubts:
+            check_state(done.result, call)
+    except (NotLocked, DigestMismatch) as error:
+        reason, hint = doubts[0]
+        what = f"did not ask for {missed[0]}, which is locked" if missed else "may have taken a fallback"
+        raise UnlockedDownload(f"{call.match.repo.id} {call.match.entrypoint} {what}: {reason}", hint=hint) from error
 
 
 def _check_asked(
-    match: Match, unasked: Mapping[Digest, str], done: torchhub.Watched, *, of_their_kind: bool
+    match: Match,
+    files: Sequence[Mapping[Digest, str]],
+    given: frozenset[Digest],
+    done: torchhub.Watched,
+    *,
+    of_their_kind: bool,
 ) -> Iterator[str]:
-    """Say where code may have taken a file of its own, as from a cache in HOME, for one that the lock names."""
-    read = done.users_files() if unasked else {}
-    missed = [name for digest, name in unasked.items() if digest not in {*read.values(), *done.given}]
-    unknown = _unknown(read, missed, of_their_kind=of_their_kind)
+    """Say where code may have taken a file of its own, as from a cache in HOME, for one that the lock names.
+
+    Where it may as well have needed none, only what is ``of_their_kind`` counts.
+    """
+    read = done.users_files() if _missed(files, given) else {}
+    missed = _missed(files, {*given, *done.given, *filter(None, read.values())}) or ()
+    unknown = [
+        path for path, digest in read.items() if digest is None and (not of_their_kind or _is_like(path, missed))
+    ]
     if missed and unknown:
         yield (
             f"{match.repo.id} {match.entrypoint} did not ask for {missed[0]}, which is locked, "
@@ -216,17 +231,9 @@ def _check_asked(
         )
 
 
-def _unknown(read: Mapping[str, Digest | None], missed: Sequence[str], *, of_their_kind: bool) -> list[str]:
-    """Return the files that the lock does not know, which code may have taken for those it has ``missed``.
-
-    Where it may as well have needed none, only what is ``of_their_kind`` counts, by the end of its name.
-    """
-    kinds = {PurePath(name).suffix for name in missed}
-    return [
-        path
-        for path, digest in read.items()
-        if digest is None and (not of_their_kind or PurePath(path).suffix in kinds)
-    ]
+def _is_like(path: str, names: Iterable[str]) -> bool:
+    """Say whether a file may be of the kind of one of ``names``, by the end of its name."""
+    return PurePath(path).suffix in {PurePath(name).suffix for name in names}
 
 
 def _of_nested(models: Sequence[Model], lock: Lock, store: Store) -> list[str]:

@@ -198,17 +198,10 @@ class LockedAnswers:
         _given.add(digest)
         return File(path=path, digest=digest, size=size, pickle=pickle)
 
-    def fetched_by(self, models: Iterable[Model]) -> dict[Digest, str]:
-        """Return what ``models`` fetch, as a user knows it."""
-        files: dict[Digest, str] = {}
-        for model in models:
-            files |= {file.digest: file.url for file in model.weights}
-            files |= {file.digest: f"{file.file} of {file.repo} at Hugging Face" for file in model.hf}
-        return files
-
-    def unasked(self, models: Iterable[Model]) -> dict[Digest, str]:
-        """Return what of it nobody in this process has asked for."""
-        return {digest: name for digest, name in self.fetched_by(models).items() if digest not in _given}
+    @staticmethod
+    def given() -> frozenset[Digest]:
+        """Return what any load of this process was given."""
+        return frozenset(_given)
 
     def _unlocked(self, what: str) -> HublockError:
         entrypoints = " ".join(sorted({model.entrypoint for model in self._models})) or "ENTRYPOINT"

@@ -30,6 +30,10 @@ class Watched:
     """Of the files that it was given, and of the user's own that it has loaded as checkpoints."""
     users_files: Callable[[], Mapping[str, Digest | None]]
     """Looks for files of the user's own that the load has read; None where its answers do not know the bytes."""
+    fallback_files: Callable[[], Mapping[str, Sequence[str]]]
+    """See ``reads``."""
+    keepers: Callable[[], Mapping[str, Sequence[str]]]
+    """See ``reads``."""
 
 
 def attempt(
@@ -118,6 +122,8 @@ def _called(
         refusals=tuple(scope.refusals),
         given=frozenset(scope.by_digest),
         users_files=partial(reads.users_files, scope),
+        fallback_files=partial(reads.fallback_files, scope),
+        keepers=partial(reads.keepers, scope),
     )
 
 

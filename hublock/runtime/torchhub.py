@@ -22,7 +22,6 @@ from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, l
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.refusals import by_library, left_behind
 from hublock.runtime.strict.scope import (
     Answering,
     Scope,
@@ -35,8 +34,8 @@ from hublock.runtime.strict.started import start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
-    "Answers", "Watched", "activate", "activated", "admit", "by_library", "download_url_to_file", "forget_checked",
-    "get_dir", "install", "left_behind", "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
+    "Answers", "Watched", "activate", "activated", "admit", "download_url_to_file", "forget_checked", "get_dir",
+    "install", "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
 ]  # fmt: skip
 
 _install_lock = ForkSafeLock()

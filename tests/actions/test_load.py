@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -282,11 +285,13 @@ def test_a_file_of_another_kind_than_what_is_locked_is_no_matter_where_none_of_i
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("way", ["b", "moved"])
+@pytest.mark.parametrize(("way", "base"), [("b", None), ("moved", None), ("b", "/dev/shm")])
 def test_what_a_refused_load_has_saved_is_not_returned_by_a_later_one(
-    tmp_path: Path, variants: Callable[..., object], way: str
+    tmp_path: Path, request: pytest.FixtureRequest, variants: Callable[..., object], way: str, base: str | None
 ) -> None:
-    cache = tmp_path / "cache"
+    folder = Path(tempfile.mkdtemp(dir=base or tmp_path))
+    request.addfinalizer(partial(shutil.rmtree, folder))
+    cache = folder / "cache"
     with pytest.raises(UnlockedDownload, match="which the lock does not list"):
         variants(str(cache), way)
     for _ in range(2):
@@ -301,6 +306,8 @@ ZOO = """
 import functools, torch
 @functools.lru_cache
 def make(url, seed):
+    if seed == "plain":
+        return None
     torch.manual_seed(seed)
     model = torch.nn.Linear(2, 2)
     try:
@@ -333,19 +340,23 @@ models = [
     Model(name=f"net{seed}", entrypoint="net", args=(seed,), weights=(weights,), state=proof)
     for seed, proof in enumerate([None, state, state, other])
 ]
-repo = stored(store, "a/net", f"import zoo\\ndef net(seed): return zoo.make({url!r}, seed)", *models)
-lock, blob = Lock(repos=(repo,)), store.blob(digest)
+def net(name, *models, uses="zoo"):
+    return stored(store, name, f"import {uses} as library\\ndef net(seed): return library.make({url!r}, seed)", *models)
+plain = Model(name="plain", entrypoint="net", args=("plain",))
+repos = net("a/net", *models), net("a/plain", plain), net("a/other", models[0], uses="other")
+lock, blob = Lock(repos=repos), store.blob(digest)
 blob.rename(work / "away")
 
-def told(seed, name=None):
-    found = match(lock, name or "a/net", None if name else "net", file="hub.lock")
+def told(seed, name=None, repo="a/net"):
+    found = match(lock, name or repo, None if name else "net", file="hub.lock")
     try:
         return fingerprint(load(Call(match=found, args=() if name else (seed,)), lock, store))
     except HublockError as error:
         return f"{type(error).__name__}: {error.message}, {error.hint}"
 
-for seed in (0, 1, 3):
+for seed in (0, 1, 3, 8):
     print(told(seed).partition(":")[0])
+print(told(7, repo="a/plain").partition(":")[0])
 (work / "away").rename(blob)
 print(told(0))
 print(told(1, "net1").partition(" did not ask")[0])
@@ -353,6 +364,10 @@ print(told(3) == other)
 print(told(2) == state)
 print(told(9) == state)
 print(told(0).partition(" did not ask")[0])
+print(told(8).partition(" did not ask")[0])
+print(told(7, repo="a/plain").partition(": zoo")[0])
+print(told("plain", repo="a/plain") is None)
+print(told("other", repo="a/other") is None)
 """
 
 
@@ -360,6 +375,7 @@ def test_what_an_installed_library_kept_when_it_was_refused_is_not_returned_by_a
     library, known = tmp_path / "zoo-1", tmp_path / "site" / "zoo-1.dist-info"
     library.mkdir()
     (library / "zoo.py").write_text(ZOO)
+    (library / "other.py").write_text("def make(url, seed): ...\n")
     known.mkdir(parents=True)
     (known / "METADATA").write_text("Name: zoo\nVersion: 1\n")
     (known / "direct_url.json").write_text(json.dumps({"url": library.as_uri(), "dir_info": {"editable": True}}))
@@ -375,13 +391,16 @@ def test_what_an_installed_library_kept_when_it_was_refused_is_not_returned_by_a
         "https://example.org/late.pth before and may have kept what it took instead, load it in a new process"
     )
     assert done.stdout.splitlines() == [
-        "OfflineError",
-        "OfflineError",
-        "OfflineError",
+        *["OfflineError"] * 4,
+        "UnlockedDownload",
         kept,
         "UnlockedDownload: a/net net",
         "True",
         "True",
         "True",
         "UnlockedDownload: a/net net",
+        "UnlockedDownload: a/net net",
+        "UnlockedDownload: a/plain net may have taken a fallback",
+        "True",
+        "True",
     ]

@@ -208,4 +208,4 @@ def test_only_a_file_that_a_library_was_refused_may_live_on_in_it(tmp_path: Path
 
     refusal = Refusal(what="https://a.example", error=UnlockedDownload("no"), file="https://a.example/x")
     library["call"](partial(scope.remember, refusal))
-    assert refusals.by_library == {"zoo": "https://a.example/x"}
+    assert refusals.by_library == {"zoo": {"https://a.example/x"}}

@@ -62,16 +62,17 @@ def innermost_namespace() -> str | None:
 _STARTERS = ("multiprocessing.spawn", "multiprocessing.forkserver")
 
 
-def calling_library() -> str | None:
-    """Return the installed package that calls on behalf of a repository; None where its own code calls."""
+def calling_libraries() -> list[str]:
+    """Return the installed packages that call on behalf of a repository, the innermost first."""
+    found = []
     for frame in _frames():
         if MARKER in frame.f_globals or _is_users(frame):
-            return None
+            break
         name = str(frame.f_globals.get("__name__")).partition(".")[0]
         generated = frame.f_code.co_filename.startswith("<")
         if not generated and name not in _THAT_KEEP_NOTHING and name not in sys.stdlib_module_names:
-            return name
-    return None
+            found.append(name)
+    return found
 
 
 def level_of_caller() -> int:

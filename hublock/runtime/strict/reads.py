@@ -1,12 +1,14 @@
 """What a load read beside its tree and what it was given: bytes that nobody has held against the lock."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hublock.core.digest import Digest
 from hublock.runtime.strict.frames import is_others
 from hublock.runtime.strict.placing import is_below
+from hublock.runtime.strict.refusals import by_library, left_behind
 from hublock.runtime.strict.scope import Scope
 
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
@@ -49,3 +51,26 @@ def users_files(scope: Scope) -> dict[str, Digest | None]:
             shown = real if is_below(Path(path), private) else path
             files[shown] = known.digest if known is not None else None
     return files
+
+
+def fallback_files(scope: Scope) -> dict[str, list[str]]:
+    """Return what a load has read of what refused loads have written, wherever, and the files those were refused."""
+    paths = sorted({os.path.realpath(path) for path in scope.read} & left_behind.keys()) if left_behind else []
+    files = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113 - any string
+    return {path: left_behind[path] for path in files if scope.answers.input(Path(path)) is None}
+
+
+def keepers(scope: Scope) -> dict[str, list[str]]:
+    """Return the libraries that the code of a load names, and what they were refused before and have not got in it."""
+    missed = {library: sorted(files - scope.answered) for library, files in by_library.items()}
+    return {library: files for library, files in missed.items() if files and _is_named(scope, library)}
+
+
+def _is_named(scope: Scope, library: str) -> bool:
+    for repository in scope.repositories:
+        for entry in repository.listing.entries:
+            # code may have removed files of a tree of its own
+            with suppress(OSError):
+                if entry.path.endswith(".py") and library.encode() in (repository.root / entry.path).read_bytes():
+                    return True
+    return False

@@ -24,8 +24,8 @@ class Refusal:
     """The address of the file that the code would have loaded, if it was one."""
 
 
-by_library: dict[str, str] = {}
-"""What installed libraries were refused in this process, by their names: one may keep what it took instead."""
+by_library: dict[str, set[str]] = {}
+"""What files installed libraries, by their names, were refused in this process: one may keep what it took instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +51,8 @@ class Note:
     """Where it ends among the notes, in bytes."""
 
 
-left_behind: set[str] = set()
-"""Files that loads of this process have written which were refused: a fallback may be in them."""
+left_behind: dict[str, list[str]] = {}
+"""Files that refused loads of this process have written, a fallback among them, and the files those were refused."""
 
 
 def write_down(refusal: Refusal, ancestor: Ancestor) -> None:

@@ -20,7 +20,7 @@ from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import Repository, base_of, namespace
-from hublock.runtime.strict.frames import calling_library, innermost_namespace, level_of_caller, remember_tree
+from hublock.runtime.strict.frames import calling_libraries, innermost_namespace, level_of_caller, remember_tree
 from hublock.runtime.strict.refusals import (
     Ancestor,
     Refusal,
@@ -65,6 +65,8 @@ class Scope:
     by_digest: dict[Digest, File] = field(default_factory=dict)
     saved: set[Digest] = field(default_factory=set)
     """What the code itself wrote with ``torch.save``."""
+    answered: set[str] = field(default_factory=set)
+    """The addresses of the files that it was given."""
     read: set[str] = field(default_factory=set)
     """Files that were opened, to be read as others have left them, while it loaded."""
     written: set[str] = field(default_factory=set)
@@ -143,10 +145,12 @@ class Scope:
         """
         try:
             with outside():
-                return self._answer(question)
+                answer = self._answer(question)
         except HublockError as error:
             self.remember(Refusal(what=what, error=error, file=file))
             raise
+        self.answered.add(file)
+        return answer
 
     def _answer(self, question: Callable[[Answers], T]) -> T:
         try:
@@ -167,9 +171,8 @@ class Scope:
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
         self.refusals.append(refusal)
-        library = calling_library() if refusal.file and not self._tolerates(refusal) else None
-        if library is not None:
-            by_library.setdefault(library, refusal.file)
+        for library in calling_libraries() if refusal.file and not self._tolerates(refusal) else ():
+            by_library.setdefault(library, set()).add(refusal.file)
         if not self.loading:
             # a thread of the repository's that an earlier load has started may work for a later one
             for other in self._loading_the_same():
@@ -250,10 +253,11 @@ class Scope:
     def first_refusal(self) -> HublockError | None:
         """Return the first refusal that is not tolerated; only an unlocked download can be."""
         self.refusals += self._listen()
-        found = next((refusal.error for refusal in self.refusals if not self._tolerates(refusal)), None)
-        if found is not None:
-            left_behind.update(self.written)
-        return found
+        found = [refusal for refusal in self.refusals if not self._tolerates(refusal)]
+        if found:
+            files = [refusal.file for refusal in found if refusal.file]
+            left_behind.update(dict.fromkeys(map(os.path.realpath, self.written), files))
+        return found[0].error if found else None
 
 
 class _Outside(Enum):

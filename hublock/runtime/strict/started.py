@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hublock.runtime.strict.frames import calling_library
+from hublock.runtime.strict.frames import calling_libraries
 from hublock.runtime.strict.refusals import ANCESTORS
 from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
@@ -12,7 +12,7 @@ from hublock.runtime.strict.swap import Function
 
 def start_thread(scope: Scope, original: Function, thread: threading.Thread) -> None:
     """Start a thread from inside a scope: it runs inside too."""
-    run, in_library = thread.run, calling_library() is not None
+    run, in_library = thread.run, bool(calling_libraries())
 
     def inside() -> None:
         del thread.run  # the instance's attribute, so that nothing of us stays on it
