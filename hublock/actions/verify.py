@@ -2,11 +2,9 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from hublock.actions.context import Context
@@ -29,6 +27,7 @@ from hublock.errors import (
     StoreError,
     UnlockedDownload,
 )
+from hublock.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,9 +83,8 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
 
         findings += check_upstream(lock, context, base=project.folder, deep=checks.deep)
     if exit_code(finding.exit_code for finding in findings) in (0, 1):
-        # where their inputs are, as when they were traced
-        with chdir(project.folder):
-            findings += [found for name in to_load for found in _state_findings(name, to_load[name], lock, context)]
+        for name, found in to_load.items():
+            findings += _state_findings(name, found, lock, context, project.folder)
     return replace(stored, findings=tuple(_placed(findings, project)))
 
 
@@ -133,17 +131,40 @@ def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator
         )
 
 
-def _state_findings(name: str, found: Match, lock: Lock, context: Context) -> Iterator[Finding]:
+def _state_findings(name: str, found: Match, lock: Lock, context: Context, folder: Path) -> list[Finding]:
+    from hublock.runtime.apart import apart
+
+    try:
+        # where their inputs are, as when they were traced
+        warned, findings = apart(name, _loaded, name, found, lock, context.store, folder=folder)
+    except HublockError as error:
+        return [_of_load(name, error)]
+    for sentence in warned:
+        context.progress.warn(sentence)
+    return findings
+
+
+def _loaded(name: str, found: Match, lock: Lock, store: Store) -> tuple[list[str], list[Finding]]:
+    """Load the model ``name`` and return the warnings and the findings."""
     from hublock.actions import load as loading
 
     call = loading.Call(match=found)
-    load = partial(loading.load, call, lock, context.store, warn=context.progress.warn)
+    warned: list[str] = []
     try:
-        loading.check_state(_loaded(name, load), call)
+        loading.check_state(loading.load(call, lock, store, warn=warned.append), call)
     except HublockError as error:
-        # whatever it is, the other models are looked at all the same
-        rule = next(rule for kind, rule in _LOADING.items() if isinstance(error, kind))
-        yield Finding(rule=rule, subject=name, message=error.message, hint=error.hint or "hublock verify --deep")
+        return warned, [_of_load(name, error)]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - what its code raises is not our bug
+        message = f"{name} could not be loaded: its own code raised {_told(error)}"
+        return warned, [_of_load(name, LoadError(message, hint=f"hublock lock --retrace {name} shows where"))]
+    return warned, []
+
+
+def _of_load(name: str, error: HublockError) -> Finding:
+    rule = next(rule for kind, rule in _LOADING.items() if isinstance(error, kind))
+    return Finding(rule=rule, subject=name, message=error.message, hint=error.hint or "hublock verify --deep")
 
 
 _LOADING: dict[type[HublockError], Rule] = {
@@ -153,22 +174,6 @@ _LOADING: dict[type[HublockError], Rule] = {
     HublockError: "load-failed",
 }
 """What an error of a load is as a finding: the first that fits."""
-
-
-def _loaded(name: str, load: Callable[[], object]) -> object:
-    """Return the model ``name``; what its code raises is not our bug."""
-    from hublock.runtime.apart import apart
-
-    try:
-        with apart():
-            return load()
-    except (HublockError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise LoadError(
-            f"{name} could not be loaded: its own code raised {_told(error)}",
-            hint=f"hublock lock --retrace {name} shows where",
-        ) from error
 
 
 def _told(error: BaseException) -> str:

@@ -1,7 +1,6 @@
 """``hublock verify``."""
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,9 +46,6 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     checks = Checks(
         deep=arguments.deep, upstream=arguments.upstream, against=arguments.against, load=tuple(arguments.load)
     )
-    if arguments.load:
-        # what models print is not what was asked for, and their threads print as long as the process lives
-        sys.stdout = sys.stderr
     try:
         done = verify(face.project, face.context, checks)
     except HublockError as error:

@@ -1,46 +1,66 @@
-"""Models that are loaded one after the other, as if each were the only one of its process."""
+"""Models that are loaded one after the other, each in a process of its own."""
 
+import multiprocessing
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
 
 from hublock.errors import LoadError
 from hublock.runtime.strict.pytorch import torch_hub
+from hublock.runtime.tracing.process import ending
+
+T = TypeVar("T")
 
 
-@contextmanager
-def apart() -> Iterator[None]:
-    """Put back what a load sets for all of torch, and let ``os._exit`` end no more than the load, by SystemExit.
+def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
+    """Return what ``job(*args)`` does in ``folder``, in a process that ends with it, whatever it has set or started.
 
-    Else one model would be loaded with another's default data type, and the process could end with status 0 and
-    without a word of what was found.
+    ``job`` is a function of a module; it and all that it is given and returns can be pickled.
 
     Raises:
+        LoadError: the process ended before ``job`` returned, by the code of the model ``name``.
         MissingDependency: torch cannot be imported.
     """
-    torch_hub()
-    import torch
+    is_forked = sys.platform == "linux"
+    if is_forked:
+        # once for all of them; libraries of other systems do not outlive a fork
+        torch_hub()
+    context: Any = multiprocessing.get_context("fork" if is_forked else "spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    # what its end does not remove
+    with ours, tempfile.TemporaryDirectory(prefix="hublock-", ignore_cleanup_errors=True) as scratch:
+        process = context.Process(target=_answer, args=(theirs, scratch, folder, job, args))
+        process.start()
+        theirs.close()
+        try:
+            answer: T = ours.recv()
+        except (EOFError, OSError):
+            process.join()
+            raise LoadError(
+                f"{name} could not be loaded: its own code {ending(process.exitcode)}",
+                hint=f"hublock lock --retrace {name} shows where",
+            ) from None
+        finally:
+            # it may have started threads that never end
+            process.kill()
+            process.join()
+    return answer
 
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    end, process, thread = os._exit, os.getpid(), threading.get_ident()
 
-    def leave(status: int) -> NoReturn:
-        if os.getpid() != process:
-            end(status)
-        if threading.get_ident() != thread:
-            # nobody would hear of an exception there; no status of ours is 0
-            end(status or LoadError.exit_code)
-        raise SystemExit(status)
-
-    os._exit = leave
-    try:
-        yield
-    finally:
-        os._exit = end
-        torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:
-            torch.set_default_device(device)
-        torch.use_deterministic_algorithms(strict, warn_only=warns)
+def _answer(
+    theirs: Connection, scratch: str, folder: Path, job: Callable[..., object], args: tuple[object, ...]
+) -> None:
+    # what foreign code prints nobody has asked for
+    sys.stdout = sys.stderr
+    tempfile.tempdir = scratch
+    os.chdir(folder)
+    # the parent is interrupted as well, and tells
+    with suppress(KeyboardInterrupt):
+        answer = job(*args)
+        sys.stdout.flush()
+        theirs.send(answer)

@@ -5,7 +5,6 @@ The child has no network, an empty home and no credentials; every fetch is a que
 """
 
 import queue
-import signal
 import subprocess
 import threading
 import time
@@ -20,7 +19,7 @@ from hublock.core.hubconf import EntryPoint
 from hublock.errors import HublockError, IncompleteTrace, UnlockedDownload
 from hublock.runtime.answers import Answers
 from hublock.runtime.repository import Repository
-from hublock.runtime.tracing.process import GRACE, Child, Output, clean, started
+from hublock.runtime.tracing.process import GRACE, Child, Output, clean, ending, started
 from hublock.runtime.tracing.questions import answer
 from hublock.runtime.tracing.scratch import Scratch
 from hublock.runtime.tracing.wire import (
@@ -201,8 +200,7 @@ class _Conversation:
             status = self._child.process.wait(GRACE)
         except subprocess.TimeoutExpired:
             return _nonsense(self._job)
-        what = f"crashed with {_signal(-status)}" if status < 0 else f"ended the process with status {status}"
-        return IncompleteTrace(f"{_called(self._job)} {what}", hint=_SEEN)
+        return IncompleteTrace(f"{_called(self._job)} {ending(status)}", hint=_SEEN)
 
     def _failed(self, told: Any) -> HublockError:
         """Tell of the exception that ended the entry point."""
@@ -227,10 +225,3 @@ def _called(job: Job) -> str:
 
 def _nonsense(job: Job) -> IncompleteTrace:
     return IncompleteTrace(f"{_called(job)} broke the line to the process that traced it", hint=_SEEN)
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

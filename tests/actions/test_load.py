@@ -126,6 +126,7 @@ def test_what_the_locked_call_tolerates_excuses_no_file_of_another_call(tmp_path
         call("net", None, url="https://example.org/other.pth")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_verify_loads_where_the_inputs_of_the_project_are_and_warns_as_other_commands(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -155,39 +156,52 @@ def test_verify_loads_where_the_inputs_of_the_project_are_and_warns_as_other_com
 
 
 APART = """
-import os, torch
+import threading, torch, warnings
+from os import _exit
 class Nameless(Exception):
     def __str__(self):
         raise RuntimeError
 def ends():
-    os._exit(0)
+    _exit(5)
+class Late(torch.nn.Module):
+    def named_parameters(self, **_):
+        # in a thread, and once the load has ended
+        threading.Thread(target=_exit, args=(3,)).start()
+        threading.Event().wait()
+def late():
+    threading.Thread(target=threading.Event().wait).start()
+    return Late()
 def raises():
     raise Nameless
 def typed(dtype):
     ...
 def wide():
+    warnings.simplefilter("error", BytesWarning)
     torch.set_default_dtype(torch.float64)
     return torch.ones(2)
 def plain():
+    assert BytesWarning not in [filter[2] for filter in warnings.filters]
     return torch.ones(2)
 """
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_verify_loads_each_model_as_if_it_were_the_only_one(tmp_path: Path) -> None:
     context = Context(settings=Settings(cache=tmp_path / "store"), progress=Progress())
     project = Project.at(tmp_path / "project")
     project.folder.mkdir()
-    models = [Model(name=name, entrypoint=name) for name in ("ends", "raises")]
+    models = [Model(name=name, entrypoint=name) for name in ("ends", "late", "raises")]
     models.append(Model(name="typed", entrypoint="typed", kwargs={"dtype": {"object": "torch.float99"}}))
     for name, dtype in (("wide", torch.float64), ("plain", torch.float32)):
         models.append(Model(name=name, entrypoint=name, state=fingerprint(torch.ones(2, dtype=dtype))))
     project.write_lock(Lock(repos=(stored(context.store, "a/apart", APART, *models),)))
 
-    found = verify(project, context, Checks(load=["ends", "raises", "typed", "wide", "plain"])).findings
+    found = verify(project, context, Checks(load=["ends", "late", "raises", "typed", "wide", "plain"])).findings
 
     assert {finding.rule for finding in found} == {"load-failed"}
     assert [finding.message for finding in found] == [
-        "ends could not be loaded: its own code raised SystemExit: 0",
+        "ends could not be loaded: its own code ended the process with status 5",
+        "late could not be loaded: its own code ended the process with status 3",
         "raises could not be loaded: its own code raised Nameless",
         "there is no torch.float99",
     ]

@@ -177,7 +177,7 @@ def random():
     found = {finding["subject"]: finding["rule"] for finding in json.loads(done.out)["findings"]}
     assert (done.code, found) == (3, {"broken": "load-failed", "random": "state-missing", "net": "state-differs"})
     failed = next(finding for finding in json.loads(done.out)["findings"] if finding["subject"] == "broken")
-    assert failed["message"].startswith("broken could not be loaded: its own code raised SystemExit")
+    assert failed["message"].startswith("broken could not be loaded: its own code ended the process with status 0")
     assert failed["hint"] == "hublock lock --retrace broken shows where"
     done = run("verify", "--load", "net", "--load", "nets", "--format", "json")
     assert (done.code, done.out) == (4, "")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -152,3 +153,13 @@ def clean(text: object) -> str:
     """Leave out what would move a terminal's cursor or colour it."""
     bare = re.sub(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[^\[])", "", str(text))
     return "".join(letter for letter in bare if letter.isprintable() or letter == "\t")
+
+
+def ending(status: int) -> str:
+    """Tell how the code of a process that has ended with ``status`` has ended it."""
+    if status >= 0:
+        return f"ended the process with status {status}"
+    try:
+        return f"crashed with {signal.Signals(-status).name}"
+    except ValueError:
+        return f"crashed with signal {-status}"
