@@ -30,7 +30,7 @@ from hublock.runtime.strict.scope import (
     inherit,
     is_adopted,
 )
-from hublock.runtime.strict.started import start_thread, starting, submit
+from hublock.runtime.strict.started import hand_over, start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
@@ -242,6 +242,7 @@ def install() -> None:
 def _install_beside_torch() -> None:
     for function, answer in _of_the_standard_library():
         swap(function, dispatching(answer))
+    when_imported("multiprocessing.pool", _swap_pool)
     transports.install()
     huggingface.install()
     guard.install()
@@ -273,6 +274,11 @@ class _LookedUp:
 
 
 _DISPATCHING = {name: dispatching(answer, name=name) for name, answer in FUNCTIONS.items()}
+
+
+def _swap_pool(module: ModuleType) -> None:
+    for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
+        swap(vars(module.Pool)[name], dispatching(hand_over))
 
 
 def _swap_package(module: ModuleType) -> None:

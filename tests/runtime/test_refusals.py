@@ -4,6 +4,7 @@ import threading
 import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -126,23 +127,21 @@ class TestWhatIsRefused:
         self, shelf: Shelf, repository: MakeRepository
     ) -> None:
         repo = repository("""
-            import torch
-            from multiprocessing.pool import ThreadPool
-            pool = ThreadPool(1)
+            import foreign, threading, torch
+            threading.Thread(target=foreign.work, daemon=True).start()
             def model(url):
-                try:
-                    return pool.map(torch.hub.load_state_dict_from_url, [url])[0]["w"]
-                except OSError:
-                    return "random"
-            def close():
-                pool.terminate()
+                foreign.jobs.put((torch.hub.load_state_dict_from_url, url))
+                found = foreign.results.get()
+                return "random" if isinstance(found, OSError) else found["w"]
         """)
         shelf.put(URL, ones(3))
-        assert torchhub.run(repo, "model", [URL], answers=shelf).sum() == 3
-        with pytest.warns(UserWarning, match="may be wrong"), pytest.raises(UnlockedDownload):
-            torchhub.run(repo, "model", [OTHER], answers=shelf)
-        for module in [module for name, module in sys.modules.items() if name.startswith(f"{namespace(repo)}")]:
-            getattr(module, "close", bool)()
+        foreign = _foreign()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "foreign", foreign)
+            assert torchhub.run(repo, "model", [URL], answers=shelf).sum() == 3
+            with pytest.warns(UserWarning, match="may be wrong"), pytest.raises(UnlockedDownload):
+                torchhub.run(repo, "model", [OTHER], answers=shelf)
+        foreign.jobs.put(None)
 
     def test_a_thread_that_a_library_has_started_works_for_whoever_gives_it_a_job(
         self, tmp_path: Path, repository: MakeRepository
@@ -468,19 +467,29 @@ class TestWhatIsRefused:
             with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
                 torchhub.run(repo, "model", answers=shelf)
 
+    @pytest.mark.parametrize(
+        ("kind", "hand_over"),
+        [
+            (ThreadPoolExecutor, "submit(foreign.swallow).result()"),
+            (ThreadPool, "apply(foreign.swallow)"),
+            (ThreadPool, "starmap(foreign.swallow, [()])"),
+            (ThreadPool, "imap(foreign.swallow_one, [1]).next()"),
+            (ThreadPool, "imap_unordered(foreign.swallow_one, [1], 2).__next__()"),
+        ],
+    )
     def test_a_job_in_a_pool_of_the_users_is_inside_but_the_pool_is_not(
-        self, shelf: Shelf, repository: MakeRepository
+        self, shelf: Shelf, repository: MakeRepository, kind: type[Any], hand_over: str
     ) -> None:
-        repo = repository("""
-            import foreign
-            def model(pool):
-                pool.submit(foreign.swallow).result()
-        """)
-        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        repo = repository(f"import foreign\ndef model(pool): pool.{hand_over}\n")
+        with pytest.MonkeyPatch.context() as patch, kind(1) as pool:
+            own = getattr(pool, "submit", None) or pool.apply_async
+            # before the load: its worker has begun
+            own(int)
             patch.setitem(sys.modules, "foreign", _foreign())
             with pytest.raises(UnlockedDownload):
                 torchhub.run(repo, "model", [pool], answers=shelf)
-            assert pool.submit(torch.hub.get_dir).result() == torch.hub.get_dir()
+            done = own(torch.hub.get_dir)
+            assert (getattr(done, "result", None) or done.get)() == torch.hub.get_dir()
 
     def test_the_users_own_code_in_a_thread_that_a_repository_starts_after_the_load_is_free(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
@@ -722,6 +731,8 @@ def swallow():
         torch.hub.load_state_dict_from_url("https://example.org/x")
     except OSError:
         pass
+def swallow_one(_):
+    swallow()
 class Own(threading.Thread):
     def run(self):
         swallow()

@@ -1,5 +1,6 @@
 """Threads, jobs of pools and processes that a load starts: what they are refused, the load is refused."""
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,15 @@ def submit(scope: Scope, original: Function, pool: object, function: Function, /
     """Hand a job to a thread pool from inside a scope: the job runs inside, a thread the pool adds for it does not."""
     with outside():
         return original(pool, scope.bound(function), *args, **kwargs)
+
+
+def hand_over(scope: Scope, original: Function, pool: Any, func: Function, *args: Any, **kwargs: Any) -> Any:
+    """Hand jobs to a pool of ``multiprocessing`` from inside a scope: where its workers are threads, they run inside.
+
+    A process has its scope from its start.
+    """
+    is_inside = isinstance(pool, sys.modules["multiprocessing.pool"].ThreadPool)
+    return original(pool, scope.bound(func) if is_inside else func, *args, **kwargs)
 
 
 def starting(arrive: Callable[..., None]) -> Function:
