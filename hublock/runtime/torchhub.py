@@ -20,16 +20,10 @@ from hublock.runtime.nested import FUNCTIONS, check_dependencies
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
 from hublock.runtime.strict.arrivals import when_imported
+from hublock.runtime.strict.dispatching import Answering, dispatching
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.scope import (
-    Answering,
-    Scope,
-    answers_of,
-    dispatching,
-    inherit,
-    is_adopted,
-)
+from hublock.runtime.strict.scope import Scope, answers_of, inherit, is_adopted
 from hublock.runtime.strict.started import hand_over, start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 

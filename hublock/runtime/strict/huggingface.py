@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from hublock.core.inventory import hugging_face_file
 from hublock.runtime.strict import placing
 from hublock.runtime.strict.arrivals import when_imported
-from hublock.runtime.strict.scope import Scope, dispatching
+from hublock.runtime.strict.dispatching import dispatching
+from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function, swap
 
 HOST = "https://huggingface.co"

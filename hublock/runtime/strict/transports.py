@@ -20,7 +20,8 @@ from urllib.response import addinfourl
 
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.strict.arrivals import when_imported
-from hublock.runtime.strict.scope import Scope, dispatching, origin
+from hublock.runtime.strict.dispatching import dispatching
+from hublock.runtime.strict.scope import Scope, origin
 from hublock.runtime.strict.swap import Function, swap
 
 
