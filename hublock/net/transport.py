@@ -254,7 +254,7 @@ class HttpTransport:
     ) -> Response:
         """Ask by ``way``, to which ``before`` led; credentials are for who is ``trusted`` and of the same origin."""
         check(way)
-        trusted = trusted and same_origin(before.owner, way.owner)
+        trusted = trusted and (way is before or same_origin(before.owner, way.owner))
         response = Response(self._ask(method, way, headers, body, trusted=trusted), way)
         # an answer to HEAD has no body that could be misread
         if method != "HEAD" and (coding := response.unknown_coding):

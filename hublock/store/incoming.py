@@ -150,7 +150,9 @@ class Incoming:
                 if taken or not (taken := _take(left, self.path)):
                     remove(left)
                     remove(_facts(left))
-        facts = _read_facts(self.path) if taken else {}
+        if not taken:
+            return {}
+        facts = _read_facts(self.path)
         if facts.pop("inode", None) == _inode(self.path):
             return facts
         # two who took over at once, where locks do nothing, may have mixed bytes and facts

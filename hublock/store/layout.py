@@ -14,6 +14,7 @@ Names of our own are lower-case hex and a few fixed words, so that no file syste
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from hublock.core.cached import cached
@@ -44,6 +45,7 @@ class Layout:
         """The folder of what is still being written; on the same file system as the rest."""
         return self.root / "partial"
 
+    @lru_cache(1024)  # noqa: B019 - there are few stores
     def blob(self, digest: Digest) -> Path:
         """Return where the file of ``digest`` lies."""
         return self.root.joinpath("blobs", digest.scheme, digest.hex[:2], digest.hex)

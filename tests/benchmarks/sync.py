@@ -3,7 +3,8 @@
 Run it as ``python tests/benchmarks/sync.py [--case TEXT] [--line TEXT] [--program TEXT] [--scale 10] [--rounds 3]``.
 It serves files from nginx on loopback, as fast as it can over http and https and at 20 MB/s a connection, lets all
 programs take turns, and prints wall and CPU time of the best run of each and hublock's ratio to it (below 1: hublock
-is faster).
+is faster). One of them is a bare loop of sockets, sha256, write and fsync, which retries, locks and names nothing: what
+it takes is about what this machine allows.
 ``--scale N`` makes every file N times smaller. What is not installed (nginx is a must) is left out and said so.
 """
 
@@ -91,6 +92,32 @@ begin()
 for number, (url, digest) in enumerate(zip(load["urls"], load["digests"])):
     pooch.retrieve(url, known_hash="sha256:" + digest, fname=str(number), path=target)
 """
+BARE = """
+import hashlib, http.client, os, threading
+from urllib.parse import urlsplit
+files = iter(list(enumerate(zip(load["urls"], load["digests"]))))
+def work():
+    line, buffer = None, memoryview(bytearray(1 << 18))
+    for number, (url, digest) in files:
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        line = line or kind(parts.netloc)
+        line.request("GET", parts.path)
+        answer, engine = line.getresponse(), hashlib.sha256()
+        with open(target / str(number), "wb", buffering=0) as file:
+            while count := answer.readinto(buffer):
+                file.write(buffer[:count])
+                engine.update(buffer[:count])
+            os.fsync(file.fileno())
+        assert engine.hexdigest() == digest
+threads = [threading.Thread(target=work) for _ in range(8)]
+begin()
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+"""What must be done, and nothing else: a measure of what this machine allows."""
 HEAD = """
 import json, resource, sys, time
 from pathlib import Path
@@ -171,7 +198,7 @@ def aria2(load: Load, target: Path) -> list[str]:
 
 def contestants() -> dict[str, Callable[[Load, Path], Cost]]:
     """Return the programs by name, with what is not installed left out."""
-    found = {"hublock": python(HUBLOCK)}
+    found = {"hublock": python(HUBLOCK), "bare loop +hash": python(BARE)}
     for module, names in (("torch", ("torch.hub", "torch.hub +hash")), ("pooch", ("pooch +hash",))):
         if subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode != 0:
             print(f"{module} is not installed: left out")
@@ -256,6 +283,8 @@ def measure(run: Callable[[Load, Path], Cost], load: Load, target: Path) -> Cost
             if path.is_file():
                 os.truncate(path, 0)
         target.rename(tempfile.mkdtemp(dir=target.parent, prefix="done-"))
+        # what one program left to be written must not slow the next
+        os.sync()
 
 
 def main() -> None:
