@@ -293,7 +293,7 @@ class TestHowItEnds:
             ("import sys; sys.exit(2)", "ended the process with SystemExit: 2 (hubconf.py:4)"),
             ("os._exit(0)", "ended the process with status 0"),
             ("os.kill(os.getpid(), 11)", "crashed with SIGSEGV"),
-            ("[os.write(n, b'garbage\\n') for n in range(3, 30) if is_pipe(n)]; time.sleep(60)", "broke the line to"),
+            ("[os.write(n, b'garbage\\n') for n in range(3, 1000) if is_pipe(n)]; time.sleep(60)", "broke the line to"),
             ("ask({'ask': 'fetch', 'url': 7})", "broke the line to"),
         ],
     )
@@ -305,7 +305,7 @@ class TestHowItEnds:
                     return False
                 return fcntl.fcntl(n, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
             def ask(message):
-                [os.write(n, json.dumps(message).encode() + b"\\n") for n in range(3, 30) if is_pipe(n)]
+                [os.write(n, json.dumps(message).encode() + b"\\n") for n in range(3, 1000) if is_pipe(n)]
                 time.sleep(60)
         """
         tree = repository(
