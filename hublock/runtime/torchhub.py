@@ -6,7 +6,7 @@ by scope: in the user's own code the original runs.
 
 import importlib.util
 import threading
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -242,16 +242,14 @@ def _install_beside_torch() -> None:
     guard.install()
 
 
-def arrive(inherited: Mapping[str, Any]) -> None:
+def arrive(inherited: Mapping[str, Any], repositories: Iterable[Repository]) -> None:
     """Take this process, which a load in another one has started, inside that load: most never import torch."""
     _install_beside_torch()
     when_imported("torch", lambda _module: install())
-    known = {"answers": _LookedUp(inherited["names"][0]), "folders": (), **inherited}
-    folders = known.pop("folders")
-    scope = Scope(**known)
-    for folder in folders:
-        isolation.serve(folder)
-        scope.adopt(folder)
+    scope = Scope(**{"answers": _LookedUp(inherited["names"][0]), **inherited})
+    for repository in repositories:
+        isolation.serve(repository)
+        scope.adopt(repository)
     inherit(scope)
 
 

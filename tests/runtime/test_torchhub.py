@@ -1,4 +1,5 @@
 import shutil
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,27 @@ class TestDoorsForHub:
         assert torchhub.run_local(tmp_path, "model", [URL], answers=shelf) == (1, b"locked")
         with pytest.raises(UnlockedDownload, match=f"nobody locked {OTHER}"):
             torchhub.run_local(tmp_path, "model", [OTHER], answers=shelf)
+
+    def test_a_process_that_a_folder_inside_a_tree_starts_knows_its_modules(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        inner = """
+            import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
+            from part import VALUE
+            def job():
+                return VALUE
+            def model():
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                    return pool.submit(job).result(60)
+        """
+        repo = repository(
+            "import os, torch\n"
+            "def model():\n"
+            "    return torch.hub.load(os.path.join(os.path.dirname(__file__), 'sub'), 'model', source='local')\n",
+            {"sub/hubconf.py": textwrap.dedent(inner), "sub/part.py": "VALUE = 1\n"},
+        )
+        assert torchhub.run(repo, "model", answers=shelf) == 1
 
     def test_objects_of_torch_and_of_the_tree_are_arguments(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository(

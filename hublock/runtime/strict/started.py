@@ -66,8 +66,13 @@ class _Arrival:
     def __reduce__(self) -> Any:
         scope = self._scope
         inherited = {name: getattr(scope, name) for name in _INHERITED}
-        # no lock of the new process names a folder of the user's own
-        folders = [repository for repository in scope.repositories if repository.is_users_own]
-        if folders:
-            inherited |= {"folders": folders, "answers": scope.answers}
-        return self._arrive, (inherited,)
+        if any(repository.is_users_own for repository in scope.repositories):
+            inherited["answers"] = scope.answers
+        roots = {repository.root for repository in scope.repositories}
+        # folders of the user's own and folders inside a tree
+        not_in_any_lock = [
+            repository
+            for repository in scope.repositories
+            if repository.is_users_own or not roots.isdisjoint(repository.root.parents)
+        ]
+        return self._arrive, (inherited, not_in_any_lock)
