@@ -176,22 +176,21 @@ def _check_fallback(
 ) -> None:
     """Refuse what may be the fallback of a load that was refused, unless it has the locked state.
 
-    A library may have kept it, in an ``lru_cache`` or a global, from which nobody can free it, or a file may hold it. A
-    call that was given all that a model fetches is beyond doubt; where its arguments are other ones than the model's,
-    only if the model fetches something.
+    A library may have kept it, in an ``lru_cache`` or a global, from which nobody can free it, or a file may hold it.
+    Where there is no state, a call passes that was given all that a model fetches; where its arguments are other ones
+    than the model's, only if the model fetches something.
 
     Raises:
-        UnlockedDownload: its code names such a library, or has read such a file.
+        UnlockedDownload: there is such a library, which its code names if it is a call with other arguments, or it has
+            read such a file.
     """
     missed = _missed(filter(None, files) if of_their_kind else files, done.given)
-    if missed == []:
-        return
     doubts = [
         (
             f"{library} was refused {refused[0]} before and may have kept what it took instead",
             "load it in a new process",
         )
-        for library, refused in done.keepers().items()
+        for library, refused in done.keepers(named=of_their_kind).items()
     ]
     doubts += [
         (f"it read {path}, which a load that was refused has written", f"rm {path}")
@@ -202,6 +201,8 @@ def _check_fallback(
         if doubts:
             check_state(done.result, call)
     except (NotLocked, DigestMismatch) as error:
+        if missed == [] and isinstance(error, NotLocked):
+            return
         reason, hint = doubts[0]
         what = f"did not ask for {missed[0]}, which is locked" if missed else "may have taken a fallback"
         raise UnlockedDownload(f"{call.match.repo.id} {call.match.entrypoint} {what}: {reason}", hint=hint) from error

@@ -83,8 +83,14 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
 
         findings += check_upstream(lock, context, base=project.folder, deep=checks.deep)
     if exit_code(finding.exit_code for finding in findings) in (0, 1):
+        # each once, as in one process
+        warned: dict[str, None] = {}
         for name, found in to_load.items():
-            findings += _state_findings(name, found, lock, context, project.folder)
+            sentences, more = _state_findings(name, found, lock, context.store, project.folder)
+            warned |= dict.fromkeys(sentences)
+            findings += more
+        for sentence in warned:
+            context.progress.warn(sentence)
     return replace(stored, findings=tuple(_placed(findings, project)))
 
 
@@ -131,17 +137,15 @@ def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator
         )
 
 
-def _state_findings(name: str, found: Match, lock: Lock, context: Context, folder: Path) -> list[Finding]:
+def _state_findings(name: str, found: Match, lock: Lock, store: Store, folder: Path) -> tuple[list[str], list[Finding]]:
+    """Return the warnings of a load and what it found."""
     from hublock.runtime.apart import apart
 
     try:
         # where their inputs are, as when they were traced
-        warned, findings = apart(name, _loaded, name, found, lock, context.store, folder=folder)
+        return apart(name, _loaded, name, found, lock, store, folder=folder)
     except HublockError as error:
-        return [_of_load(name, error)]
-    for sentence in warned:
-        context.progress.warn(sentence)
-    return findings
+        return [], [_of_load(name, error)]
 
 
 def _loaded(name: str, found: Match, lock: Lock, store: Store) -> tuple[list[str], list[Finding]]:
@@ -154,8 +158,6 @@ def _loaded(name: str, found: Match, lock: Lock, store: Store) -> tuple[list[str
         loading.check_state(loading.load(call, lock, store, warn=warned.append), call)
     except HublockError as error:
         return warned, [_of_load(name, error)]
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # noqa: BLE001 - what its code raises is not our bug
         message = f"{name} could not be loaded: its own code raised {_told(error)}"
         return warned, [_of_load(name, LoadError(message, hint=f"hublock lock --retrace {name} shows where"))]

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -12,9 +13,13 @@ from typing import Any, TypeVar
 
 from hublock.errors import LoadError
 from hublock.runtime.strict.pytorch import torch_hub
+from hublock.runtime.tracing.confinement import die_with_parent
 from hublock.runtime.tracing.process import ending
 
 T = TypeVar("T")
+
+_LOOK = 0.1
+"""Seconds between two looks whether the process still lives."""
 
 
 def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
@@ -34,11 +39,11 @@ def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
     ours, theirs = context.Pipe(duplex=False)
     # what its end does not remove
     with ours, tempfile.TemporaryDirectory(prefix="hublock-", ignore_cleanup_errors=True) as scratch:
-        process = context.Process(target=_answer, args=(theirs, scratch, folder, job, args))
+        process = context.Process(target=_answer, args=(os.getpid(), theirs, scratch, folder, job, args))
         process.start()
         theirs.close()
         try:
-            answer: T = ours.recv()
+            answer: T = _heard(ours, process)
         except (EOFError, OSError):
             process.join()
             raise LoadError(
@@ -46,21 +51,48 @@ def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
                 hint=f"hublock lock --retrace {name} shows where",
             ) from None
         finally:
-            # it may have started threads that never end
-            process.kill()
-            process.join()
+            _end(process)
     return answer
 
 
+def _heard(line: Connection, process: Any) -> Any:
+    """Return what a process says, or raise an EOFError when it has ended without a word."""
+    # the line, and its sentinel as well, end only when all have ended that it has started
+    while not line.poll(_LOOK) and process.exitcode is None:
+        pass
+    if not line.poll():
+        raise EOFError
+    return line.recv()
+
+
+def _end(process: Any) -> None:
+    """End a process, which may have started threads that never end, and the processes of its group."""
+    if os.name == "posix":
+        # before it is its own group there is none
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
 def _answer(
-    theirs: Connection, scratch: str, folder: Path, job: Callable[..., object], args: tuple[object, ...]
+    parent: int,
+    theirs: Connection,
+    scratch: str,
+    folder: Path,
+    job: Callable[..., object],
+    args: tuple[object, ...],
 ) -> None:
+    if os.name == "posix":
+        # away from Ctrl-C, of which the parent tells
+        os.setsid()
+    die_with_parent(parent)
     # what foreign code prints nobody has asked for
     sys.stdout = sys.stderr
     tempfile.tempdir = scratch
     os.chdir(folder)
-    # the parent is interrupted as well, and tells
-    with suppress(KeyboardInterrupt):
-        answer = job(*args)
+    answer = job(*args)
+    # it may be closed, by the code or before
+    with suppress(AttributeError, OSError, ValueError):
         sys.stdout.flush()
-        theirs.send(answer)
+    theirs.send(answer)

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -156,7 +158,7 @@ def test_verify_loads_where_the_inputs_of_the_project_are_and_warns_as_other_com
 
 
 APART = """
-import threading, torch, warnings
+import multiprocessing, os, threading, torch, warnings
 from os import _exit
 class Nameless(Exception):
     def __str__(self):
@@ -171,6 +173,13 @@ class Late(torch.nn.Module):
 def late():
     threading.Thread(target=threading.Event().wait).start()
     return Late()
+def crashes():
+    # which holds open all that its parent had, and would live on
+    child = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+    child.start()
+    with open("child", "w") as file:
+        file.write(str(child.pid))
+    os.kill(os.getpid(), 11)
 def raises():
     raise Nameless
 def typed(dtype):
@@ -190,21 +199,28 @@ def test_verify_loads_each_model_as_if_it_were_the_only_one(tmp_path: Path) -> N
     context = Context(settings=Settings(cache=tmp_path / "store"), progress=Progress())
     project = Project.at(tmp_path / "project")
     project.folder.mkdir()
-    models = [Model(name=name, entrypoint=name) for name in ("ends", "late", "raises")]
+    models = [Model(name=name, entrypoint=name) for name in ("ends", "late", "crashes", "raises")]
     models.append(Model(name="typed", entrypoint="typed", kwargs={"dtype": {"object": "torch.float99"}}))
     for name, dtype in (("wide", torch.float64), ("plain", torch.float32)):
         models.append(Model(name=name, entrypoint=name, state=fingerprint(torch.ones(2, dtype=dtype))))
     project.write_lock(Lock(repos=(stored(context.store, "a/apart", APART, *models),)))
 
-    found = verify(project, context, Checks(load=["ends", "late", "raises", "typed", "wide", "plain"])).findings
+    found = verify(
+        project, context, Checks(load=["ends", "late", "crashes", "raises", "typed", "wide", "plain"])
+    ).findings
 
     assert {finding.rule for finding in found} == {"load-failed"}
     assert [finding.message for finding in found] == [
         "ends could not be loaded: its own code ended the process with status 5",
         "late could not be loaded: its own code ended the process with status 3",
+        "crashes could not be loaded: its own code crashed with SIGSEGV",
         "raises could not be loaded: its own code raised Nameless",
         "there is no torch.float99",
     ]
+    stat = Path("/proc", (project.folder / "child").read_text(), "stat")
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
 
 
 CACHES = """
@@ -357,7 +373,8 @@ models = [
 def net(name, *models, uses="zoo"):
     return stored(store, name, f"import {uses} as library\\ndef net(seed): return library.make({url!r}, seed)", *models)
 plain = Model(name="plain", entrypoint="net", args=("plain",))
-repos = net("a/net", *models), net("a/plain", plain), net("a/other", models[0], uses="other")
+through = net("a/through", models[1], uses="through")
+repos = net("a/net", *models), net("a/plain", plain), net("a/other", models[0], uses="other as zoology, other"), through
 lock, blob = Lock(repos=repos), store.blob(digest)
 blob.rename(work / "away")
 
@@ -382,6 +399,7 @@ print(told(8).partition(" did not ask")[0])
 print(told(7, repo="a/plain").partition(": zoo")[0])
 print(told("plain", repo="a/plain") is None)
 print(told("other", repo="a/other") is None)
+print(told(1, repo="a/through").partition(" did not ask")[0])
 """
 
 
@@ -390,6 +408,7 @@ def test_what_an_installed_library_kept_when_it_was_refused_is_not_returned_by_a
     library.mkdir()
     (library / "zoo.py").write_text(ZOO)
     (library / "other.py").write_text("def make(url, seed): ...\n")
+    (library / "through.py").write_text("from zoo import make\n")
     known.mkdir(parents=True)
     (known / "METADATA").write_text("Name: zoo\nVersion: 1\n")
     (known / "direct_url.json").write_text(json.dumps({"url": library.as_uri(), "dir_info": {"editable": True}}))
@@ -417,4 +436,5 @@ def test_what_an_installed_library_kept_when_it_was_refused_is_not_returned_by_a
         "UnlockedDownload: a/plain net may have taken a fallback",
         "True",
         "True",
+        "UnlockedDownload: a/through net",
     ]

@@ -1,6 +1,7 @@
 """What a load read beside its tree and what it was given: bytes that nobody has held against the lock."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from hublock.runtime.strict.placing import is_below
 from hublock.runtime.strict.refusals import by_library, left_behind
 from hublock.runtime.strict.scope import Scope
 
+_TEXTS = (".py", ".json", ".toml", ".yaml", ".yml")
+"""Files that may say what code imports."""
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
 
 
@@ -60,17 +63,25 @@ def fallback_files(scope: Scope) -> dict[str, list[str]]:
     return {path: left_behind[path] for path in files if scope.answers.input(Path(path)) is None}
 
 
-def keepers(scope: Scope) -> dict[str, list[str]]:
-    """Return the libraries that the code of a load names, and what they were refused before and have not got in it."""
+def keepers(scope: Scope, *, named: bool) -> dict[str, list[str]]:
+    """Return the libraries that were refused files before which this load has not got, and those files.
+
+    If ``named``, only libraries that the code of the load has a name for.
+    """
     missed = {library: sorted(files - scope.answered) for library, files in by_library.items()}
-    return {library: files for library, files in missed.items() if files and _is_named(scope, library)}
+    return {
+        library: files for library, files in missed.items() if files and not (named and _is_unnamed(scope, library))
+    }
 
 
-def _is_named(scope: Scope, library: str) -> bool:
+def _is_unnamed(scope: Scope, library: str) -> bool:
+    name = re.escape(library)
+    # an import, or a string that names the library or something in it
+    mention = re.compile(rf"^\s*(?:import\b.*|from\s+)\b{name}\b|[\"']{name}[\"'.]".encode(), re.MULTILINE)
     for repository in scope.repositories:
         for entry in repository.listing.entries:
             # code may have removed files of a tree of its own
             with suppress(OSError):
-                if entry.path.endswith(".py") and library.encode() in (repository.root / entry.path).read_bytes():
-                    return True
-    return False
+                if entry.path.endswith(_TEXTS) and mention.search((repository.root / entry.path).read_bytes()):
+                    return False
+    return True
