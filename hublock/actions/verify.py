@@ -22,7 +22,6 @@ from hublock.errors import (
     HublockError,
     InputError,
     IntegrityError,
-    LoadError,
     NotLocked,
     StoreError,
     UnlockedDownload,
@@ -151,6 +150,7 @@ def _state_findings(name: str, found: Match, lock: Lock, store: Store, folder: P
 def _loaded(name: str, found: Match, lock: Lock, store: Store) -> tuple[list[str], list[Finding]]:
     """Load the model ``name`` and return the warnings and the findings."""
     from hublock.actions import load as loading
+    from hublock.runtime.apart import broken
 
     call = loading.Call(match=found)
     warned: list[str] = []
@@ -159,8 +159,7 @@ def _loaded(name: str, found: Match, lock: Lock, store: Store) -> tuple[list[str
     except HublockError as error:
         return warned, [_of_load(name, error)]
     except BaseException as error:  # noqa: BLE001 - what its code raises is not our bug
-        message = f"{name} could not be loaded: its own code raised {_told(error)}"
-        return warned, [_of_load(name, LoadError(message, hint=f"hublock lock --retrace {name} shows where"))]
+        return warned, [_of_load(name, broken(name, f"raised {_told(error)}"))]
     return warned, []
 
 

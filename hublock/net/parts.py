@@ -140,6 +140,7 @@ class PartsDownload:
                     raise self._failure
                 if number in self.plan.done:
                     return
+                # with a limit, as only then Ctrl-C gets through everywhere
                 self._changed.wait(LOOK)
             on_part()
 

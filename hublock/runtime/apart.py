@@ -46,13 +46,17 @@ def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
             answer: T = _heard(ours, process)
         except (EOFError, OSError):
             process.join()
-            raise LoadError(
-                f"{name} could not be loaded: its own code {ending(process.exitcode)}",
-                hint=f"hublock lock --retrace {name} shows where",
-            ) from None
+            raise broken(name, ending(process.exitcode)) from None
         finally:
             _end(process)
     return answer
+
+
+def broken(name: str, what: str) -> LoadError:
+    """Return the error for the model ``name`` whose own code did ``what`` instead of loading."""
+    return LoadError(
+        f"{name} could not be loaded: its own code {what}", hint=f"hublock lock --retrace {name} shows where"
+    )
 
 
 def _heard(line: Connection, process: Any) -> Any:

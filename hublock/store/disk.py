@@ -86,11 +86,13 @@ def _make_shared(path: Path) -> None:
             # a rename replaces an empty folder, also one in which somebody is just about to make something
             if not path.is_dir():
                 own.rename(path)
-                return
     except OSError:
-        own.rmdir()
-        raise
-    own.rmdir()
+        # somebody else has made it meanwhile, as where the file system cannot lock
+        if not path.is_dir():
+            raise
+    finally:
+        with suppress(FileNotFoundError):
+            own.rmdir()
 
 
 @contextmanager
@@ -201,10 +203,10 @@ class Writer:
 
     def start_sync(self) -> None:
         """Have the system begin to bring to the disk what was written."""
-        # Linux writes what is dirty before it lets go of pages, and keeps those that it is writing (posix_fadvise(2))
-        if hasattr(os, "posix_fadvise"):
+        # no bytes would mean all to the end of the file, which others may be writing
+        if (written := self._at - self._on_disk) and hasattr(os, "posix_fadvise"):
+            # posix_fadvise(2): Linux writes what is dirty before it lets go of pages, and keeps what it is writing
             with suppress(OSError):
-                written = self._at - self._on_disk
                 os.posix_fadvise(self._file.fileno(), self._on_disk, written, os.POSIX_FADV_DONTNEED)
         self._on_disk = self._at
 

@@ -127,3 +127,21 @@ def test_a_shared_folder_that_somebody_else_made_is_not_replaced(tmp_path: Path)
     os.close(handle)
     maker.join()
     assert [(path.name, path.stat().st_ino) for path in shared.iterdir()] == [("a", theirs)]
+
+
+def test_a_shared_folder_is_made_by_who_comes_first_where_the_file_system_cannot_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    def too_late(own: Path, path: Path) -> None:
+        (path / "theirs").mkdir(parents=True)
+        os.rename(own, path)  # noqa: PTH104 - the method is this
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(Path, "rename", too_late)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o2775)
+    make_folder(tmp_path / "shared" / "a")
+    assert [path.name for path in tmp_path.glob("shared/**/*")] == ["a", "theirs"]
