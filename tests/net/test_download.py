@@ -335,9 +335,11 @@ def test_a_large_file_comes_whole_where_parts_do_not_help(
 
 
 def test_a_host_that_offers_parts_and_gives_none_is_read_whole(bench: Bench, small_parts: None) -> None:
-    bench.forge.serve(URL, DATA, ranges=False, headers={"Accept-Ranges": "bytes"})
+    bench.forge.serve(URL, DATA, ranges=False, headers={"Accept-Ranges": "bytes"}, on_hit=first_breaks_off)
     assert bench.fetch(wanted()).path.read_bytes() == DATA
-    assert bench.asked()[-1] is None
+    asked = bench.asked()
+    # whole, in parts, whole again; the host may note last a part that was given up before that
+    assert (asked[0], asked.count(None), any(asked)) == (None, 2, True)
 
 
 def test_parts_that_break_off_are_fetched_again(bench: Bench, small_parts: None) -> None:
