@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-FEW = 3
+FEW = 2
 """How many calls are made at once from the beginning: where the line is fast, more threads only contend."""
 LOOK, FULL = 0.05, 0.9
 """Every so many seconds there is one thread more, while so many processors are not busy."""

@@ -1,10 +1,12 @@
-"""One large file over several connections: each part is written to its place, and hashed when all before it is hashed.
+"""One large file over several connections: each part is written to its place, and the file is hashed in order behind.
 
-A part that comes when its turn has come is hashed from memory; one that came early is read again.
+Who hashes reads what was written, so that one thread's work is the line's and another's the hash. No byte that came is
+ever written again: what was hashed is what the file holds.
 """
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,13 +17,14 @@ from hublock.errors import TransferError
 from hublock.net.crew import LOOK
 from hublock.net.source import Answer, Changed, Source
 from hublock.net.stopping import Stop
-from hublock.net.transport import CHUNK
 from hublock.store.disk import Writer, writing
 
 WORTH_PARTS = 64 << 20
 """Bytes from which on a file is fetched in parts."""
 SMALLEST, LARGEST = 16 << 20, 64 << 20
 """Bytes of a part: small enough that hashing keeps up, large enough that asking costs little."""
+STEP = 1 << 20
+"""Bytes that are worth waking who hashes for."""
 
 
 def part_size(total: int, jobs: int) -> int:
@@ -78,8 +81,8 @@ class PartsDownload:
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._failure: BaseException | None = None
-        self._engine = hashlib.sha256()
-        self._hashed = 0
+        self._came = {number: plan.span(number)[number in plan.done] for number in range(plan.count)}
+        """How far each part has come: where in the file the next byte of it goes."""
 
     @property
     def waiting(self) -> bool:
@@ -112,37 +115,37 @@ class PartsDownload:
             if not isinstance(error, Exception):
                 raise
 
-    def digest(self, on_part: Callable[[], None]) -> str:
+    def digest(self, on_look: Callable[[], None]) -> str:
         """Hash the file in order while it comes, and return the hex digest.
 
-        ``on_part`` is called after each part, and every :data:`LOOK` seconds.
+        ``on_look`` is called with each part, and about every :data:`LOOK` seconds.
 
         Raises:
             Changed: the file changed meanwhile.
             TransferError: a part could not be fetched.
         """
+        engine, buffer = hashlib.sha256(), bytearray(STEP)
         with writing(self._path), self._path.open("rb", buffering=0) as file:
             for number in range(self.plan.count):
-                self._wait_for(number, on_part)
-                if self._hashed == number:
-                    start, stop = self.plan.span(number)
-                    file.seek(start)
-                    hash_into(self._engine, file, stop - start)
-                    with self._changed:
-                        self._hashed += 1
-        return self._engine.hexdigest()
+                at, stop = self.plan.span(number)
+                looked = -LOOK
+                while at < stop:
+                    if time.monotonic() - looked >= LOOK:
+                        on_look()
+                        looked = time.monotonic()
+                    came = self._wait_for(number, min(at + STEP, stop))
+                    hash_into(engine, file, came - at, buffer)
+                    at = came
+        return engine.hexdigest()
 
-    def _wait_for(self, number: int, on_part: Callable[[], None]) -> None:
-        on_part()
-        while True:
-            with self._changed:
-                if self._failure is not None:
-                    raise self._failure
-                if number in self.plan.done:
-                    return
-                # with a limit, as only then Ctrl-C gets through everywhere
-                self._changed.wait(LOOK)
-            on_part()
+    def _wait_for(self, number: int, place: int) -> int:
+        """Wait a moment for a part to come as far as ``place``, and return how far it came."""
+        with self._changed:
+            # with a limit, as only then Ctrl-C gets through everywhere
+            self._changed.wait_for(lambda: self._failure or self._came[number] >= place, LOOK)
+            if self._failure is not None:
+                raise self._failure
+            return self._came[number]
 
     @contextmanager
     def _taken(self, wanted: int | None = None) -> Iterator[list[int]]:
@@ -167,8 +170,7 @@ class PartsDownload:
 
     def _fetch(self, number: int) -> None:
         self.ended.check()
-        start, stop = self.plan.span(number)
-        answer = self._source.ask(start, stop, self._validator)
+        answer = self._source.ask(self._came[number], self.plan.span(number)[1], self._validator)
         with answer.response:
             if answer.response.status != 206:
                 raise Changed("the host sends the whole file where a part was asked for")
@@ -177,31 +179,23 @@ class PartsDownload:
             self._write(_Pieces(answer.response.chunks()), number)
 
     def _write(self, pieces: "_Pieces", number: int) -> None:
-        start, stop = self.plan.span(number)
-        with self._changed:
-            # of its own, as a part that breaks off is hashed again from its beginning
-            engine = self._engine.copy() if self._hashed == number else None
-        at = start
-        try:
-            with writing(self._path), self._path.open("r+b", buffering=0) as file:
-                # the system lets one write to a file at a time, and those who wait would burn the processor
-                writer = Writer(file, start, alone=self._writing)
-                for piece in pieces.take(stop - start):
-                    self.ended.check()
-                    writer.write(piece)
-                    if engine is not None:
-                        engine.update(piece)
-                    at += len(piece)
-                    self._advance(len(piece))
-                writer.start_sync()
-        finally:
-            if at != stop:
-                self._advance(start - at)
+        """Write what is missing of a part."""
+        at, stop = self._came[number], self.plan.span(number)[1]
+        with writing(self._path), self._path.open("r+b", buffering=0) as file:
+            # the system lets one write to a file at a time, and those who wait would burn the processor
+            writer = Writer(file, at, alone=self._writing)
+            for piece in pieces.take(stop - at):
+                self.ended.check()
+                writer.write(piece)
+                at += len(piece)
+                self._advance(len(piece))
+                with self._changed:
+                    self._came[number] = at
+                    self._changed.notify_all()
+            writer.start_sync()
         if at != stop:
             raise Changed("a part is shorter than it was announced")
         with self._changed:
-            if engine is not None:
-                self._engine, self._hashed = engine, number + 1
             self.plan.done.add(number)
             self._changed.notify_all()
 
@@ -220,9 +214,9 @@ class _Pieces:
             yield piece
 
 
-def hash_into(engine: Any, file: Any, count: int) -> None:
-    """Hash the next ``count`` bytes of an unbuffered file."""
-    buffer = bytearray(min(count, 4 * CHUNK))
-    while count and (came := file.readinto(memoryview(buffer)[: min(count, len(buffer))])):
-        engine.update(memoryview(buffer)[:came])
+def hash_into(engine: Any, file: Any, count: int, buffer: bytearray) -> None:
+    """Hash the next ``count`` bytes of an unbuffered file, by way of ``buffer``."""
+    view = memoryview(buffer)
+    while count and (came := file.readinto(view[:count])):
+        engine.update(view[:came])
         count -= came

@@ -25,8 +25,6 @@ from hublock.net.transport import CHUNK
 from hublock.store.disk import Writer, writing
 from hublock.store.store import Incoming
 
-FEW = 2
-"""How many connections fetch the parts of a file from the beginning: one more where the processor is idle."""
 EARNED = 1 << 20
 """Bytes after which a broken line has earned another row of tries."""
 WORTH_FACTS = 4 << 20
@@ -175,7 +173,7 @@ class Transfer:
         with writing(self._incoming.path):
             engine = hashlib.sha256()
             file.seek(0)
-            hash_into(engine, file, at)
+            hash_into(engine, file, at, bytearray(MOST if at else 0))
             writer = Writer(file, at)
             # a small file in few pieces: each costs more than what it saves
             small = answer.total is not None and answer.total < WORTH_FACTS
@@ -240,15 +238,15 @@ class Transfer:
         workers: list[Future[None]] = [line.workers.submit(self._work, parts, first)]
         slack = Slack()
 
-        def on_part() -> None:
+        def on_look() -> None:
             self._stop.check()
             self._note(plan.total, validator, plan)
-            more = parts.waiting and not line.waiting and (len(workers) < FEW or slack.found())
-            if more and line.connections.acquire(blocking=False):
+            # more connections bring nothing while the processor is what the file waits for
+            if parts.waiting and not line.waiting and slack.found() and line.connections.acquire(blocking=False):
                 workers.append(line.workers.submit(self._help, parts))
 
         try:
-            return self._checked(parts.digest(on_part)), plan.total
+            return self._checked(parts.digest(on_look)), plan.total
         except TransferError as error:
             # each part was asked for as often as it may be: again only if that brought some of them
             error.lasting = error.lasting or self._counted <= began

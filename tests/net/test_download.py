@@ -307,9 +307,34 @@ def test_a_large_file_that_nobody_helps_with_is_one_request(bench: Bench, small_
     download.work(source.ask())
     assert bench.asked() == [None]
     assert path.read_bytes() == DATA
-    # hashed as they came: what the file holds now is not read again
-    path.write_bytes(bytes(len(DATA)))
     assert Digest("sha256", download.digest(lambda: None)) == sha256(DATA)
+    # it is the file that is hashed, not what was meant to be in it
+    path.write_bytes(OTHER)
+    assert Digest("sha256", download.digest(lambda: None)) == sha256(OTHER)
+
+
+def test_a_part_that_broke_off_goes_on_where_it_was(bench: Bench) -> None:
+    served = bench.forge.serve(URL, DATA, truncate=150_000, times=1)
+    path = bench.folder / "file"
+    path.write_bytes(bytes(len(DATA)))
+    source = Source(transport=HttpTransport(bench.forge.settings()), url=URL, route=0)
+    counted: list[int] = []
+    download = parts.PartsDownload(
+        source,
+        path,
+        parts.Plan(total=len(DATA), size=200_000),
+        validator='"1"',
+        ended=Stop(),
+        patiently=lambda call: call(),
+        advance=counted.append,
+    )
+    download.work(source.ask())
+    assert served.hits == 3
+    [start] = re.findall(r"bytes=(\d+)-199999", str(bench.asked()))
+    assert 0 < int(start) <= 150_000
+    assert Digest("sha256", download.digest(lambda: None)) == sha256(DATA)
+    # no byte is counted, and none is written, twice
+    assert sum(counted) == len(DATA)
 
 
 def test_a_large_file_comes_in_parts(bench: Bench, small_parts: None) -> None:
@@ -683,10 +708,11 @@ def test_a_host_that_breaks_off_where_it_did_before_is_given_up(bench: Bench, mo
 
 
 def test_a_part_that_cannot_be_had_is_asked_for_no_more_often_than_a_file(bench: Bench, small_parts: None) -> None:
-    served = bench.forge.serve(
-        URL, DATA, on_hit=lambda served: setattr(served, "status", 200 if served.hits == 1 else 503)
-    )
-    served.pace = 0.01
+    def first_breaks_off_others_fail(served: Served) -> None:
+        first_breaks_off(served)
+        served.status = 200 if served.hits == 1 else 503
+
+    served = bench.forge.serve(URL, DATA, on_hit=first_breaks_off_others_fail)
     said = bench.refuses(wanted(), TransferError, jobs=4)
     assert said.count("tried") == 1
     assert served.hits <= 1 + 2 * 4 * 5
