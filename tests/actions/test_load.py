@@ -342,8 +342,9 @@ def make(url, seed):
         return None
     torch.manual_seed(seed)
     model = torch.nn.Linear(2, 2)
+    fetch = torch.hub.load_state_dict_from_url if "://" in url else torch.load
     try:
-        model.load_state_dict(torch.hub.load_state_dict_from_url(url))
+        model.load_state_dict(fetch(url))
     except Exception:
         pass
     return model
@@ -353,7 +354,7 @@ import sys
 from pathlib import Path
 import torch
 from hublock.actions.load import Call, load
-from hublock.core.lockfile import Lock, Model, Weights
+from hublock.core.lockfile import Input, Lock, Model, Weights
 from hublock.core.matching import match
 from hublock.errors import HublockError
 from hublock.runtime.fingerprint import fingerprint
@@ -372,11 +373,18 @@ models = [
     Model(name=f"net{seed}", entrypoint="net", args=(seed,), weights=(weights,), state=proof)
     for seed, proof in enumerate([None, state, state, other])
 ]
-def net(name, *models, uses="zoo"):
-    return stored(store, name, f"import {uses} as library\\ndef net(seed): return library.make({url!r}, seed)", *models)
+def net(name, *models, uses="zoo", at=url):
+    return stored(store, name, f"import {uses} as library\\ndef net(seed): return library.make({at!r}, seed)", *models)
 plain = Model(name="plain", entrypoint="net", args=("plain",))
 through = net("a/through", models[1], uses="through")
+best = Input(name="best.pt", digest=digest, size=weights.size, pickle="tensors")
+handed = [
+    Model(name=f"best{seed}", entrypoint="net", args=(seed,), inputs=(best,), state=proof)
+    for seed, proof in [(4, None), (5, state), (6, state)]
+]
+handed_in = net("a/best", *handed, at=str(work / "best.pt"))
 repos = net("a/net", *models), net("a/plain", plain), net("a/other", models[0], uses="other as zoology, other"), through
+repos = *repos, handed_in
 lock, blob = Lock(repos=repos), store.blob(digest)
 blob.rename(work / "away")
 
@@ -386,6 +394,15 @@ def told(seed, name=None, repo="a/net"):
         return fingerprint(load(Call(match=found, args=() if name else (seed,)), lock, store))
     except HublockError as error:
         return f"{type(error).__name__}: {error.message}, {error.hint}"
+
+torch.save(torch.nn.Linear(2, 2).state_dict(), work / "best.pt")
+for seed in (4, 5):
+    print(told(seed, repo="a/best").partition(":")[0])
+(work / "best.pt").write_bytes((work / "late.pth").read_bytes())
+print(told(5, repo="a/best").partition(": zoo was refused something before")[0])
+print(told(6, repo="a/best") == state)
+# there is nothing that it could be held against
+print(told(4, repo="a/best").scheme)
 
 for seed in (0, 1, 3, 8):
     print(told(seed).partition(":")[0])
@@ -426,6 +443,10 @@ def test_what_an_installed_library_kept_when_it_was_refused_is_not_returned_by_a
         "https://example.org/late.pth before and may have kept what it took instead, load it in a new process"
     )
     assert done.stdout.splitlines() == [
+        *["UnlockedDownload"] * 2,
+        "UnlockedDownload: a/best net may have taken a fallback",
+        "True",
+        "sha256",
         *["OfflineError"] * 4,
         "UnlockedDownload",
         kept,

@@ -195,17 +195,19 @@ def test_of_a_process_that_was_started_anew_what_stands_below_its_job_says_nothi
     assert starter["spawn_main"](lambda: frames.innermost_namespace()) == frames.USERS
 
 
-def test_only_a_file_that_a_library_was_refused_may_live_on_in_it(tmp_path: Path) -> None:
+def test_what_a_library_was_refused_may_live_on_in_it_unless_it_is_tolerated(tmp_path: Path) -> None:
     library: dict[str, Any] = {"__name__": "zoo"}
     code = compile("def call(job):\n    return job()", f"{frames.library_folders()[1]}/zoo.py", "exec")
     exec(code, library)
     scope = make(tmp_path)
     scope.tolerated = ("https://tolerated.example",)
-    for what, file in (("https://a.example", ""), ("https://tolerated.example", "https://tolerated.example/x")):
-        refusal = Refusal(what=what, error=UnlockedDownload("no"), file=file)
-        library["call"](partial(scope.remember, refusal))
+    refusal = Refusal(
+        what="https://tolerated.example", error=UnlockedDownload("no"), file="https://tolerated.example/x"
+    )
+    library["call"](partial(scope.remember, refusal))
     assert refusals.by_library == {}
 
-    refusal = Refusal(what="https://a.example", error=UnlockedDownload("no"), file="https://a.example/x")
-    library["call"](partial(scope.remember, refusal))
-    assert refusals.by_library == {"zoo": {"https://a.example/x"}}
+    for file in ("", "https://a.example/x"):
+        refusal = Refusal(what="https://a.example", error=UnlockedDownload("no"), file=file)
+        library["call"](partial(scope.remember, refusal))
+    assert refusals.by_library == {"zoo": {"", "https://a.example/x"}}

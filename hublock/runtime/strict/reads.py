@@ -64,7 +64,7 @@ def fallback_files(scope: Scope) -> dict[str, list[str]]:
 
 
 def keepers(scope: Scope, *, named: bool) -> dict[str, list[str]]:
-    """Return the libraries that were refused files before which this load has not got, and those files.
+    """Return the libraries that were refused what this load has not got, and the files of that.
 
     If ``named``, only libraries that the code of the load has a name for.
     """

@@ -25,7 +25,10 @@ class Refusal:
 
 
 by_library: dict[str, set[str]] = {}
-"""What files installed libraries, by their names, were refused in this process: one may keep what it took instead."""
+"""What files installed libraries, by their names, were refused in this process: one may keep what it took instead.
+
+An empty string stands for whatever is no file: an input that had changed, a nested repository, a program.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

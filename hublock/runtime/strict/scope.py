@@ -148,7 +148,8 @@ class Scope:
         except HublockError as error:
             self.remember(Refusal(what=what, error=error, file=file))
             raise
-        self.answered.add(file)
+        if file:
+            self.answered.add(file)
         return answer
 
     def _answer(self, question: Callable[[Answers], T]) -> T:
@@ -170,7 +171,7 @@ class Scope:
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
         self.refusals.append(refusal)
-        for library in calling_libraries() if refusal.file and not self._tolerates(refusal) else ():
+        for library in () if self._tolerates(refusal) else calling_libraries():
             by_library.setdefault(library, set()).add(refusal.file)
         if not self.loading:
             # a thread of the repository's that an earlier load has started may work for a later one
