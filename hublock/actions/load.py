@@ -20,7 +20,7 @@ from hublock.store.store import Store
 PROJECT = "the project"
 NOBODY = Repo(id=PROJECT, ref="", commit="", tree=Digest("git-sha1", "0" * 40), digest=Digest("git-sha256", "0" * 64))
 """Stands for the project itself where answers want a repository."""
-IN_NEW_PROCESS = "load it in a new process"
+_ANEW = "load it in a new process"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,35 +178,51 @@ def _check_fallback(
     """Refuse what may be the fallback of a load that was refused, unless it has the locked state.
 
     A library may have kept it, in an ``lru_cache`` or a global, from which nobody can free it, or a file may hold it.
-    Where there is no state, a call passes that was given all that a model fetches, or if what was refused was no file;
-    where its arguments are other ones than the model's, only if the model fetches something.
+    Where there is no state, a call passes that was given all that a model fetches. Where its arguments are other ones
+    than the model's, that is if the model fetches something and the entry point was not refused a file itself; and it
+    passes where what was refused was no file. A file that a library was refused, and that no load was given since, is
+    none that a call can do without, whatever its state.
 
     Raises:
         UnlockedDownload: there is such a library, which its code names if it is a call with other arguments, or it has
             read such a file.
     """
     missed = _missed(filter(None, files) if of_their_kind else files, done.given)
-    kept = {library: refused[-1] for library, refused in done.keepers(named=of_their_kind).items()}
-    of_files = [(_may_have_kept(library, file), IN_NEW_PROCESS) for library, file in kept.items() if file]
-    of_files += [
-        (f"it read {path}, which a load that was refused has written", f"rm {path}")
+    # who was given all has no fallback, unless of something that its own code asks a library for
+    kept = done.keepers(named=of_their_kind or missed == [])
+    left = [
+        (path, refused)
         for path, refused in done.fallback_files().items()
         if not of_their_kind or _is_like(path, [*(missed or ()), *refused])
     ]
-    others = [(_may_have_kept(library, "something"), IN_NEW_PROCESS) for library, file in kept.items() if not file]
-    try:
-        if of_files or others:
-            check_state(done.result, call)
-    except (NotLocked, DigestMismatch) as error:
-        if isinstance(error, NotLocked) and (missed == [] or not of_files):
+    if not kept and not left:
+        return
+    proof = _state_error(done.result, call)
+    # labels, say, are no part of a state
+    is_certain = any(item.file in (missed or ()) and not item.is_given for item in kept)
+    if proof is None and not is_certain:
+        return
+    if isinstance(proof, NotLocked):
+        of_files = bool(left) or any(item.file for item in kept)
+        was_refused = of_their_kind and any(item.file and item.by_same for item in kept)
+        if not was_refused and (missed == [] or (of_their_kind and not of_files)):
             return
-        reason, hint = [*of_files, *others][0]
-        what = f"did not ask for {missed[0]}, which is locked" if missed else "may have taken a fallback"
-        raise UnlockedDownload(f"{call.match.repo.id} {call.match.entrypoint} {what}: {reason}", hint=hint) from error
+    doubts = [
+        (f"{item.library} was refused {item.file or 'something'} before and may have kept what it took instead", _ANEW)
+        for item in sorted(kept, key=lambda item: not item.file)
+    ]
+    doubts += [(f"it read {path}, which a load that was refused has written", f"rm {path}") for path, _ in left]
+    reason, hint = doubts[0]
+    what = f"did not ask for {missed[0]}, which is locked" if missed else "may have taken a fallback"
+    raise UnlockedDownload(f"{call.match.repo.id} {call.match.entrypoint} {what}: {reason}", hint=hint) from proof
 
 
-def _may_have_kept(library: str, refused: str) -> str:
-    return f"{library} was refused {refused} before and may have kept what it took instead"
+def _state_error(result: object, call: Call) -> NotLocked | DigestMismatch | None:
+    try:
+        check_state(result, call)
+    except (NotLocked, DigestMismatch) as error:
+        return error
+    return None
 
 
 def _check_asked(

@@ -32,7 +32,7 @@ class Watched:
     """Looks for files of the user's own that the load has read; None where its answers do not know the bytes."""
     fallback_files: Callable[[], Mapping[str, Sequence[str]]]
     """See ``reads``."""
-    keepers: Callable[..., Mapping[str, Sequence[str]]]
+    keepers: Callable[..., Sequence[reads.Kept]]
     """See ``reads``."""
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from hublock.errors import OfflineError, UnlockedDownload
 from hublock.runtime.repository import MARKER, namespace
-from hublock.runtime.strict import frames, refusals
+from hublock.runtime.strict import frames, reads, refusals
 from hublock.runtime.strict import scope as scopes
 from hublock.runtime.strict.placing import private_folder
 from hublock.runtime.strict.refusals import Refusal
@@ -195,19 +195,27 @@ def test_of_a_process_that_was_started_anew_what_stands_below_its_job_says_nothi
     assert starter["spawn_main"](lambda: frames.innermost_namespace()) == frames.USERS
 
 
-def test_what_a_library_was_refused_may_live_on_in_it_unless_it_is_tolerated(tmp_path: Path) -> None:
+def test_what_a_library_was_refused_may_live_on_in_it(tmp_path: Path) -> None:
     library: dict[str, Any] = {"__name__": "zoo"}
     code = compile("def call(job):\n    return job()", f"{frames.library_folders()[1]}/zoo.py", "exec")
     exec(code, library)
     scope = make(tmp_path)
     scope.tolerated = ("https://tolerated.example",)
-    refusal = Refusal(
-        what="https://tolerated.example", error=UnlockedDownload("no"), file="https://tolerated.example/x"
-    )
-    library["call"](partial(scope.remember, refusal))
-    assert refusals.by_library == {}
+    refused = [
+        ("https://a.example", ""),
+        ("https://a.example", "https://a.example/x"),
+        ("https://tolerated.example", ""),
+        ("https://tolerated.example", "https://tolerated.example/x"),
+    ]
+    for what, file in refused[2:]:
+        library["call"](partial(scope.remember, Refusal(what=what, error=UnlockedDownload("no"), file=file)))
+    # what this load can do without another may need
+    assert refusals.by_library == {"zoo": {"https://tolerated.example/x": {scope.owner}}}
+    assert reads.keepers(scope, named=False) == []
+    scope.tolerated = ()
+    assert [kept.file for kept in reads.keepers(scope, named=False)] == ["https://tolerated.example/x"]
 
-    for file in ("", "https://a.example/x"):
-        refusal = Refusal(what="https://a.example", error=UnlockedDownload("no"), file=file)
-        library["call"](partial(scope.remember, refusal))
-    assert refusals.by_library == {"zoo": {"", "https://a.example/x"}}
+    for what, file in refused[:2]:
+        library["call"](partial(scope.remember, Refusal(what=what, error=UnlockedDownload("no"), file=file)))
+    kept = [kept.file for kept in reads.keepers(scope, named=False)]
+    assert kept == ["https://tolerated.example/x", "https://a.example/x", ""]

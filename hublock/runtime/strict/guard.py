@@ -47,7 +47,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if check is None:
         return
     # to look at frames may open files
-    scope = loading() if event in ("open", "os.rename") else current()
+    scope = loading() if event in ("open", "os.rename", "os.link") else current()
     if scope is not None:
         check(scope, arguments)
 
@@ -174,4 +174,5 @@ _CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {
     "os.unsetenv": _environ,
     "open": reads.note,
     "os.rename": reads.note_move,
+    "os.link": reads.note_move,
 }

@@ -3,14 +3,15 @@
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hublock.core.digest import Digest
 from hublock.runtime.strict.frames import is_others
 from hublock.runtime.strict.placing import is_below
-from hublock.runtime.strict.refusals import by_library, left_behind
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.refusals import by_library, given, left_behind
+from hublock.runtime.strict.scope import Scope, origin
 
 _TEXTS = (".py", ".json", ".toml", ".yaml", ".yml")
 """Files that may say what code imports."""
@@ -33,11 +34,12 @@ def note(scope: Scope, arguments: tuple[Any, ...]) -> None:
 
 
 def note_move(scope: Scope, arguments: tuple[Any, ...]) -> None:
-    """Remember where a file went that the load has written, as code writes that wants no torn one (audit event)."""
+    """Remember where went what the load has written, as code writes that wants no torn file or folder (audit event)."""
     source, target = (os.path.abspath(os.fsdecode(path)) for path in arguments[:2])  # noqa: PTH100 - links stay
-    if source in scope.written:
-        scope.read.discard(target)
-        scope.written.add(target)
+    for path in [path for path in scope.written if path == source or path.startswith(f"{source}{os.sep}")]:
+        moved = target + path.removeprefix(source)
+        scope.read.discard(moved)
+        scope.written.add(moved)
 
 
 def users_files(scope: Scope) -> dict[str, Digest | None]:
@@ -63,21 +65,37 @@ def fallback_files(scope: Scope) -> dict[str, list[str]]:
     return {path: left_behind[path] for path in files if scope.answers.input(Path(path)) is None}
 
 
-def keepers(scope: Scope, *, named: bool) -> dict[str, list[str]]:
-    """Return the libraries that were refused what this load has not got, and the files of that.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """Something that a library was refused, and may have kept a fallback for."""
+
+    library: str
+    file: str
+    """Its address; an empty string if it was no file."""
+    by_same: bool
+    """Whether it was a load of the same entry point that was refused it."""
+    is_given: bool
+    """Whether any load of this process was given it: what the library keeps may be the file."""
+
+
+def keepers(scope: Scope, *, named: bool) -> list[Kept]:
+    """Return what libraries were refused, and this load was not given, nor does without; files first.
 
     If ``named``, only libraries that the code of the load has a name for.
     """
-    missed = {library: sorted(files - scope.answered) for library, files in by_library.items()}
-    return {
-        library: files for library, files in missed.items() if files and not (named and _is_unnamed(scope, library))
-    }
+    return [
+        Kept(library=library, file=file, by_same=scope.owner in owners, is_given=file in given)
+        for library, refused in list(by_library.items())
+        if not (named and _is_unnamed(scope, library))
+        for file, owners in sorted(refused.items(), reverse=True)
+        if file not in scope.answered and not (file and scope.as_locked and origin(file) in scope.tolerated)
+    ]
 
 
 def _is_unnamed(scope: Scope, library: str) -> bool:
     name = re.escape(library)
     # an import, or a string that names the library or something in it
-    mention = re.compile(rf"^\s*(?:import\b.*|from\s+)\b{name}\b|[\"']{name}[\"'.]".encode(), re.MULTILINE)
+    mention = re.compile(rf"(?:^|[:;])\s*(?:import\b.*|from\s+)\b{name}\b|[\"']{name}[\"'.]".encode(), re.MULTILINE)
     for repository in scope.repositories:
         for entry in repository.listing.entries:
             # code may have removed files of a tree of its own

@@ -22,13 +22,25 @@ class Refusal:
     error: HublockError
     file: str = ""
     """The address of the file that the code would have loaded, if it was one."""
+    owner: str = ""
+    """Who was refused it, see ``Scope.owner``."""
+    libraries: tuple[str, ...] = ()
+    """The installed libraries that asked for it, by their names: one may keep what it took instead."""
 
 
-by_library: dict[str, set[str]] = {}
-"""What files installed libraries, by their names, were refused in this process: one may keep what it took instead.
+by_library: dict[str, dict[str, set[str]]] = {}
+"""What files installed libraries were refused in this process, and the owners of the loads that were refused them.
 
 An empty string stands for whatever is no file: an input that had changed, a nested repository, a program.
 """
+given: set[str] = set()
+"""The addresses of files that any load of this process was given."""
+
+
+def keep(refusal: Refusal) -> None:
+    """Remember which libraries may live on with what they took instead."""
+    for library in refusal.libraries:
+        by_library.setdefault(library, {}).setdefault(refusal.file, set()).add(refusal.owner)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +73,8 @@ left_behind: dict[str, list[str]] = {}
 def write_down(refusal: Refusal, ancestor: Ancestor) -> None:
     """Append a refusal to the notes of ``ancestor``; nobody waits for it where their folder is gone."""
     error = refusal.error
-    row = [ancestor.load, ancestor.names, refusal.what, refusal.file, type(error).__name__, error.message, error.hint]
+    told = (refusal.what, refusal.file, refusal.owner, refusal.libraries)
+    row = [ancestor.load, ancestor.names, told, type(error).__name__, error.message, error.hint]
     with suppress(FileNotFoundError), ancestor.notes.open("a", encoding="ascii") as file:
         file.write(f"{json.dumps(row)}\n")
 
@@ -75,8 +88,9 @@ def written_down(notes: Path, start: int) -> list[Note]:
         for line in file.read().splitlines(keepends=True):
             if line.endswith(b"\n"):
                 start += len(line)
-                load, names, what, address, kind, message, hint = json.loads(line)
-                refusal = Refusal(what=what, error=vars(errors)[kind](message, hint=hint), file=address)
+                load, names, (what, address, owner, libraries), kind, message, hint = json.loads(line)
+                error = vars(errors)[kind](message, hint=hint)
+                refusal = Refusal(what=what, error=error, file=address, owner=owner, libraries=tuple(libraries))
                 found.append(Note(load=load, names=tuple(names), refusal=refusal, end=start))
     return found
 

@@ -6,11 +6,12 @@ user's own code are outside.
 """
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,8 @@ from hublock.runtime.strict.refusals import (
     Ancestor,
     Refusal,
     ancestors,
-    by_library,
+    given,
+    keep,
     left_behind,
     write_down,
     written_down,
@@ -80,16 +82,26 @@ class Scope:
     """Whether its arguments are those of a locked call; else what the locked calls could do without, it may need."""
 
     @contextmanager
-    def entered(self, *, following: bool = False, in_library: bool = False) -> Iterator[None]:
-        """Make this scope the one of the current context.
-
-        Where it is only ``following`` a load, as threads do, the user's own code is outside once the load has returned;
-        ``in_library`` if it was a library that has started the thread.
-        """
-        token = _current.set(_Following(self, in_library) if following else self)
+    def entered(self) -> Iterator[None]:
+        """Make this scope the one of the current context."""
+        token = _current.set(self)
         try:
             yield
         finally:
+            _current.reset(token)
+
+    @contextmanager
+    def followed(self, libraries: tuple[str, ...], *, in_library: bool = False) -> Iterator[None]:
+        """Be the scope of a thread or job: the user's own code is outside once the load has returned.
+
+        ``libraries`` have handed it on, and are refused what it is; ``in_library`` if they started the thread.
+        """
+        token, before = _current.set(_Following(self, in_library)), vars(_jobs).get("libraries", ())
+        _jobs.libraries = libraries
+        try:
+            yield
+        finally:
+            _jobs.libraries = before
             _current.reset(token)
 
     @contextmanager
@@ -114,9 +126,10 @@ class Scope:
 
     def bound(self, function: Callable[..., T]) -> Callable[..., T]:
         """Return ``function`` such that it runs inside this scope, wherever it is called."""
+        libraries = responsible()
 
         def inside(*args: Any, **kwargs: Any) -> T:
-            with self.entered(following=True):
+            with self.followed(libraries):
                 return function(*args, **kwargs)
 
         return inside
@@ -150,6 +163,7 @@ class Scope:
             raise
         if file:
             self.answered.add(file)
+            given.add(file)
         return answer
 
     def _answer(self, question: Callable[[Answers], T]) -> T:
@@ -170,9 +184,11 @@ class Scope:
 
         After the load nobody looks at refusals any more, so one that the code may swallow is told at once.
         """
+        # another model may need a file that this one can do without
+        if refusal.file or not self._tolerates(refusal):
+            refusal = replace(refusal, owner=self.owner, libraries=responsible())
+            keep(refusal)
         self.refusals.append(refusal)
-        for library in () if self._tolerates(refusal) else calling_libraries():
-            by_library.setdefault(library, set()).add(refusal.file)
         if not self.loading:
             # a thread of the repository's that an earlier load has started may work for a later one
             for other in self._loading_the_same():
@@ -219,6 +235,7 @@ class Scope:
         own, found = self.as_ancestor, []
         for note in written_down(own.notes, self.heard):
             self.heard = note.end
+            keep(note.refusal)
             is_late = note.load not in {str(other.folder) for other in _under_way} and note.end > _ended.get(
                 note.load, 0
             )
@@ -281,11 +298,18 @@ class _Inherited:
 
 
 _current: ContextVar[Scope | _Following | _Inherited | _Outside | None] = ContextVar("hublock_scope", default=None)
+_jobs = threading.local()
+"""Beside the context, which a library may copy for a job before it hands it on."""
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
 _under_way: list[Scope] = []
 _ended: dict[str, int] = {}
 """Up to where the notes of processes were known to a load as it ended."""
+
+
+def responsible() -> tuple[str, ...]:
+    """Return the installed libraries that ask on behalf of a repository, those that handed on this job among them."""
+    return (*calling_libraries(), *vars(_jobs).get("libraries", ()))
 
 
 def loading() -> Scope | None:

@@ -5,19 +5,18 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hublock.runtime.strict.frames import calling_libraries
 from hublock.runtime.strict.refusals import ANCESTORS
-from hublock.runtime.strict.scope import Scope, outside
+from hublock.runtime.strict.scope import Scope, outside, responsible
 from hublock.runtime.strict.swap import Function
 
 
 def start_thread(scope: Scope, original: Function, thread: threading.Thread) -> None:
     """Start a thread from inside a scope: it runs inside too."""
-    run, in_library = thread.run, bool(calling_libraries())
+    run, libraries = thread.run, responsible()
 
     def inside() -> None:
         del thread.run  # the instance's attribute, so that nothing of us stays on it
-        with scope.entered(following=True, in_library=in_library):
+        with scope.followed(libraries, in_library=bool(libraries)):
             run()
 
     thread.run = inside  # type: ignore[method-assign]
