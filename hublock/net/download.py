@@ -199,7 +199,10 @@ class Downloader:
     def _ways(self, wanted: Wanted) -> list[tuple[Wanted, Route, Source, int]]:
         """Return every route to one address, with how often it is tried."""
         routes = self._transport.routes(wanted.url)
-        sources = [Source(transport=self._transport, url=wanted.url, route=number) for number in range(len(routes))]
+        sources = [
+            Source(transport=self._transport, url=wanted.url, route=number, by_validator=wanted.digest is None)
+            for number in range(len(routes))
+        ]
         tries = [*[MIRROR_TRIES] * (len(routes) - 1), TRIES]
         return [(wanted, *way) for way in zip(routes, sources, tries, strict=True)]
 

@@ -8,7 +8,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,20 @@ class PartsDownload:
         self._source, self._path, self._validator = source, path, validator
         self._patiently, self._advance = patiently, advance
         self._waiting = [number for number in range(plan.count) if number not in plan.done]
-        self._changed = threading.Condition()
+        self._workers = 0
+        self._is_crowded = False
+        self._ahead = 0
+        """How many parts are left to who reads an answer that brings them all."""
+        self._changed = threading.Condition(threading.RLock())
         self._writing = threading.Lock()
         self._failure: BaseException | None = None
         self._came = {number: plan.span(number)[number in plan.done] for number in range(plan.count)}
         """How far each part has come: where in the file the next byte of it goes."""
 
     @property
-    def waiting(self) -> bool:
-        """Whether some part is not being fetched yet."""
-        return bool(self._waiting) and self._failure is None
+    def wants_help(self) -> bool:
+        """Whether some part is not being fetched yet, and nobody was sent away by the host."""
+        return len(self._waiting) > self._ahead and self._failure is None and not self._is_crowded
 
     def stop(self, failure: BaseException) -> None:
         """Make every worker end soon, and :meth:`digest` raise ``failure``."""
@@ -99,17 +103,20 @@ class PartsDownload:
     def work(self, first: Answer | None = None) -> None:
         """Fetch parts until none is left; failures reach :meth:`digest`.
 
+        Who fails while others are at work leaves them the part; the last one tries again.
         ``first`` is an answer that brings the whole file: it is read as far as nobody else fetches what comes next.
         """
+        with self._changed:
+            self._workers += 1
         try:
             if first is not None:
                 # what it does not bring is asked for below
+                self._ahead = 1
                 with suppress(TransferError), first.response:
                     self._read_on(first)
-            while self.waiting:
-                with self._taken() as mine:
-                    for number in mine:
-                        self._patiently(lambda number=number: self._fetch(number))  # type: ignore[misc]
+                self._ahead = 0
+            while (number := self._next()) is not None and self._bring(number):
+                pass
         except BaseException as error:
             self.stop(error)
             if not isinstance(error, Exception):
@@ -147,26 +154,57 @@ class PartsDownload:
                 raise self._failure
             return self._came[number]
 
-    @contextmanager
-    def _taken(self, wanted: int | None = None) -> Iterator[list[int]]:
-        """Hold one part that nobody else fetches, if there is one; it goes back unless it is done."""
+    def _next(self) -> int | None:
+        """Take a part that nobody fetches; who finds none is done."""
         with self._changed:
-            number = wanted if wanted is not None else next(iter(self._waiting), None)
-            mine = [number] if number is not None and number in self._waiting else []
-            self._waiting = [other for other in self._waiting if other not in mine]
-        try:
-            yield mine
-        finally:
-            with self._changed:
-                self._waiting = sorted(set(self._waiting) | (set(mine) - self.plan.done))
+            if len(self._waiting) > self._ahead and self._failure is None:
+                return self._waiting.pop(self._ahead)
+            self._workers -= 1
+            return None
+
+    def _bring(self, number: int) -> bool:
+        """Fetch a part, as patiently as need be if nobody else is left; False if the others go on with it."""
+        stays = True
+
+        def attempt() -> None:
+            nonlocal stays
+            came = self._came[number]
+            try:
+                self._fetch(number)
+            except TransferError:
+                stays = not self._leave(number, came)
+                if stays:
+                    raise
+
+        self._patiently(attempt)
+        return stays
+
+    def _leave(self, number: int, came: int) -> bool:
+        """Give a part back and go, if others are at work: a host may serve few at once, or nobody a second time."""
+        with self._changed:
+            if self._workers == 1:
+                return False
+            self._workers -= 1
+            self._is_crowded = self._is_crowded or self._came[number] == came
+            self._give_back(number)
+            return True
+
+    def _give_back(self, number: int) -> None:
+        with self._changed:
+            self._waiting = sorted([*self._waiting, number])
 
     def _read_on(self, answer: Answer) -> None:
         pieces = _Pieces(answer.response.chunks())
         for number in range(self.plan.count):
-            with self._taken(number) as mine:
-                if not mine:
+            with self._changed:
+                if number not in self._waiting:
                     return
+                self._waiting.remove(number)
+            try:
                 self._write(pieces, number)
+            except TransferError:
+                self._give_back(number)
+                raise
 
     def _fetch(self, number: int) -> None:
         self.ended.check()

@@ -219,6 +219,7 @@ class Transfer:
         self._resumed = True
         with writing(incoming.path):
             incoming.open().truncate(plan.total)
+        self._task.grow(plan.total)
         self._count_to(began := plan.bytes_done())
         ended = Stop()
 
@@ -242,7 +243,7 @@ class Transfer:
             self._stop.check()
             self._note(plan.total, validator, plan)
             # more connections bring nothing while the processor is what the file waits for
-            if parts.waiting and not line.waiting and slack.found() and line.connections.acquire(blocking=False):
+            if parts.wants_help and not line.waiting and slack.found() and line.connections.acquire(blocking=False):
                 workers.append(line.workers.submit(self._help, parts))
 
         try:

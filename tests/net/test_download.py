@@ -576,17 +576,60 @@ def test_the_first_failure_does_not_wait_for_hosts_that_are_silent(bench: Bench)
             released.set()
 
 
-def test_a_part_that_fails_does_not_wait_for_one_that_stalls(bench: Bench, small_parts: None) -> None:
+@pytest.mark.parametrize("jobs", [2, 8])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"status": 403},
+        {"status": 410},
+        {"status": 503},
+        {"status": 429, "headers": {"Retry-After": "60"}},
+        {"drop": True},
+    ],
+)
+def test_a_host_that_serves_one_connection_and_refuses_the_others_is_read_by_one(
+    bench: Bench, small_parts: None, refusal: dict[str, Any], jobs: int
+) -> None:
+    def refuse_others(served: Served) -> None:
+        if served.hits > 1:
+            vars(served).update(refusal)
+
+    served = bench.forge.serve(URL, DATA, pace=0.2, on_hit=refuse_others)
+    assert bench.fetch(wanted(), jobs=jobs).path.read_bytes() == DATA
+    # nobody waited, nobody asked again and again, and nothing was counted twice
+    assert bench.naps == []
+    assert 1 < served.hits <= jobs
+    assert bench.heard.tasks[0].done == len(DATA)
+
+
+def test_a_part_that_fails_is_left_to_the_others(bench: Bench, small_parts: None) -> None:
     def fail(served: Served) -> None:
         first_breaks_off(served)
         served.stall = 100 if served.hits == 2 else None
         served.status = 404 if served.hits == 3 else 200
 
-    bench.forge.serve(URL, DATA, on_hit=fail)
-    with ThreadPoolExecutor(1) as pool:
-        fetching = pool.submit(bench.downloader(idle=60).fetch, wanted())
-        with pytest.raises(TransferError, match="does not exist"):
-            fetching.result(timeout=20)
+    served = bench.forge.serve(URL, DATA, on_hit=fail)
+    assert bench.fetch(wanted(), idle=1).path.read_bytes() == DATA
+    assert served.hits > 3
+
+
+def test_parts_that_name_no_version_are_not_put_together_where_no_digest_will_tell(
+    bench: Bench, small_parts: None
+) -> None:
+    def reply(head: bytes) -> Iterator[bytes]:
+        if part := re.search(rb"Range: bytes=(\d+)-(\d*)", head):
+            # newer bytes, though If-Range asked for the older ones or all
+            start, stop = int(part[1]), int(part[2] or len(OTHER) - 1) + 1
+            yield b"HTTP/1.1 206 Partial\r\nContent-Range: bytes %d-%d/%d\r\n" % (start, stop - 1, len(OTHER))
+            yield b"Content-Length: %d\r\n\r\n%s" % (stop - start, OTHER[start:stop])
+            return
+        tag, body = (b"1", DATA[:150_000]) if len(wire.heads) == 1 else (b"2", OTHER)
+        yield b'HTTP/1.1 200 OK\r\nETag: "%s"\r\nAccept-Ranges: bytes\r\n' % tag
+        yield b"Content-Length: %d\r\n\r\n%s" % (len(DATA), body)
+
+    with Wire(reply) as wire:
+        assert bench.fetch(Wanted(url=wire.url)).path.read_bytes() == OTHER
+        assert any(b"Range:" in head for head in wire.heads)
 
 
 def test_parts_of_a_file_of_another_size_are_parts_of_another_file(bench: Bench, small_parts: None) -> None:
