@@ -290,20 +290,27 @@ def first_breaks_off(served: Served) -> None:
     served.truncate = 5_000 if served.hits == 1 else None
 
 
-def test_a_large_file_that_nobody_helps_with_is_one_request(bench: Bench, small_parts: None) -> None:
-    bench.forge.serve(URL, DATA)
+def in_parts(
+    bench: Bench, size: int, advance: Callable[[int], None] = lambda _: None
+) -> tuple[Source, Path, parts.PartsDownload]:
     path = bench.folder / "file"
     path.write_bytes(bytes(len(DATA)))
-    source = Source(transport=HttpTransport(bench.forge.settings()), url=URL, route=0)
+    source = Source(transport=HttpTransport(bench.forge.settings(), idle_timeout=1), url=URL, route=0)
     download = parts.PartsDownload(
         source,
         path,
-        parts.Plan(total=len(DATA), size=16 << 10),
+        parts.Plan(total=len(DATA), size=size),
         validator='"1"',
         ended=Stop(),
         patiently=lambda call: call(),
-        advance=lambda _: None,
+        advance=advance,
     )
+    return source, path, download
+
+
+def test_a_large_file_that_nobody_helps_with_is_one_request(bench: Bench, small_parts: None) -> None:
+    bench.forge.serve(URL, DATA)
+    source, path, download = in_parts(bench, 16 << 10)
     download.work(source.ask())
     assert bench.asked() == [None]
     assert path.read_bytes() == DATA
@@ -315,19 +322,8 @@ def test_a_large_file_that_nobody_helps_with_is_one_request(bench: Bench, small_
 
 def test_a_part_that_broke_off_goes_on_where_it_was(bench: Bench) -> None:
     served = bench.forge.serve(URL, DATA, truncate=150_000, times=1)
-    path = bench.folder / "file"
-    path.write_bytes(bytes(len(DATA)))
-    source = Source(transport=HttpTransport(bench.forge.settings()), url=URL, route=0)
     counted: list[int] = []
-    download = parts.PartsDownload(
-        source,
-        path,
-        parts.Plan(total=len(DATA), size=200_000),
-        validator='"1"',
-        ended=Stop(),
-        patiently=lambda call: call(),
-        advance=counted.append,
-    )
+    source, _, download = in_parts(bench, 200_000, counted.append)
     download.work(source.ask())
     assert served.hits == 3
     [start] = re.findall(r"bytes=(\d+)-199999", str(bench.asked()))
@@ -335,6 +331,19 @@ def test_a_part_that_broke_off_goes_on_where_it_was(bench: Bench) -> None:
     assert Digest("sha256", download.digest(lambda: None)) == sha256(DATA)
     # no byte is counted, and none is written, twice
     assert sum(counted) == len(DATA)
+
+
+def test_who_helps_leaves_the_next_part_to_the_answer_that_brings_all(bench: Bench) -> None:
+    bench.forge.serve(URL, DATA, stall=50_000, times=1)
+    source, _, download = in_parts(bench, 100_000)
+    first = source.ask()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(download.work, first)
+        wait_until(lambda: download._ahead == 1)
+        download.work()
+        assert bench.asked()[1:] == ["bytes=200000-299999"]
+        reading.result(20)
+    assert Digest("sha256", download.digest(lambda: None)) == sha256(DATA)
 
 
 def test_a_large_file_comes_in_parts(bench: Bench, small_parts: None) -> None:
