@@ -21,7 +21,7 @@ def forget_libraries() -> Iterator[None]:
     """Let no library keep for another test what it was refused in one."""
     yield
     refusals.by_library.clear()
-    refusals.given.clear()
+    refusals.ever_given.clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 from hublock.core.digest import Digest
 from hublock.runtime.strict.frames import is_others
 from hublock.runtime.strict.placing import is_below
-from hublock.runtime.strict.refusals import by_library, given, left_behind
+from hublock.runtime.strict.refusals import by_library, ever_given, left_behind
 from hublock.runtime.strict.scope import Scope, origin
 
 _TEXTS = (".py", ".json", ".toml", ".yaml", ".yml")
@@ -79,12 +79,12 @@ class Kept:
 
 
 def keepers(scope: Scope, *, named: bool) -> list[Kept]:
-    """Return what libraries were refused, and this load was not given, nor does without; files first.
+    """Return what libraries were refused that this load was not given and may not do without.
 
     If ``named``, only libraries that the code of the load has a name for.
     """
     return [
-        Kept(library=library, file=file, by_same=scope.owner in owners, is_given=file in given)
+        Kept(library=library, file=file, by_same=scope.owner in owners, is_given=file in ever_given)
         for library, refused in list(by_library.items())
         if not (named and _is_unnamed(scope, library))
         for file, owners in sorted(refused.items(), reverse=True)

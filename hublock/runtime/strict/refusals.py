@@ -33,7 +33,7 @@ by_library: dict[str, dict[str, set[str]]] = {}
 
 An empty string stands for whatever is no file: an input that had changed, a nested repository, a program.
 """
-given: set[str] = set()
+ever_given: set[str] = set()
 """The addresses of files that any load of this process was given."""
 
 

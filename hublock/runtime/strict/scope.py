@@ -26,7 +26,7 @@ from hublock.runtime.strict.refusals import (
     Ancestor,
     Refusal,
     ancestors,
-    given,
+    ever_given,
     keep,
     left_behind,
     write_down,
@@ -163,7 +163,7 @@ class Scope:
             raise
         if file:
             self.answered.add(file)
-            given.add(file)
+            ever_given.add(file)
         return answer
 
     def _answer(self, question: Callable[[Answers], T]) -> T:
