@@ -15,6 +15,7 @@ from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.fingerprint import fingerprint
 from hublock.runtime.repository import Repository, namespace_of
 from hublock.runtime.strict.placing import writable_copy
+from hublock.runtime.strict.refusals import ever_given
 from hublock.store.store import Store
 
 PROJECT = "the project"
@@ -180,16 +181,18 @@ def _check_fallback(
     A library may have kept it, in an ``lru_cache`` or a global, from which nobody can free it, or a file may hold it.
     Where there is no state, a call passes that was given all that a model fetches. Where its arguments are other ones
     than the model's, that is if the model fetches something and the entry point was not refused a file itself; and it
-    passes where what was refused was no file. A file that a library was refused, and that no load was given since, is
-    none that a call can do without, whatever its state.
+    passes where what was refused was no file. A locked file that no load of the process was ever given is none that the
+    locked call can do without, whatever its state.
 
     Raises:
         UnlockedDownload: there is such a library, which its code names if it is a call with other arguments, or it has
             read such a file.
     """
     missed = _missed(filter(None, files) if of_their_kind else files, done.given)
-    # who was given all has no fallback, unless of something that its own code asks a library for
     kept = done.keepers(named=of_their_kind or missed == [])
+    if missed == [] and not of_their_kind:
+        # it was given all that is a file, and not the files of others
+        kept = [item for item in kept if item.by_same or not item.file]
     left = [
         (path, refused)
         for path, refused in done.fallback_files().items()
@@ -199,7 +202,7 @@ def _check_fallback(
         return
     proof = _state_error(done.result, call)
     # labels, say, are no part of a state
-    is_certain = any(item.file in (missed or ()) and not item.is_given for item in kept)
+    is_certain = bool(kept) and bool(_missed(files, {*done.given, *ever_given}))
     if proof is None and not is_certain:
         return
     if isinstance(proof, NotLocked):

@@ -90,7 +90,7 @@ class PartsDownload:
 
     @property
     def wants_help(self) -> bool:
-        """Whether some part is not being fetched yet, and nobody was sent away by the host."""
+        """Whether some part is not being fetched yet, and since the last one that came nobody left with little."""
         return len(self._waiting) > self._ahead and self._failure is None and not self._is_crowded
 
     def stop(self, failure: BaseException) -> None:
@@ -185,7 +185,7 @@ class PartsDownload:
             if self._workers == 1:
                 return False
             self._workers -= 1
-            self._is_crowded = self._is_crowded or self._came[number] == came
+            self._is_crowded = self._is_crowded or self._came[number] - came < STEP
             self._give_back(number)
             return True
 
@@ -201,6 +201,9 @@ class PartsDownload:
                     return
                 self._waiting.remove(number)
             try:
+                # what somebody brought who left
+                for _ in pieces.take(self._came[number] - self.plan.span(number)[0]):
+                    self.ended.check()
                 self._write(pieces, number)
             except TransferError:
                 self._give_back(number)
@@ -235,6 +238,7 @@ class PartsDownload:
             raise Changed("a part is shorter than it was announced")
         with self._changed:
             self.plan.done.add(number)
+            self._is_crowded = False
             self._changed.notify_all()
 
 

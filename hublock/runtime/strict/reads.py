@@ -10,7 +10,7 @@ from typing import Any
 from hublock.core.digest import Digest
 from hublock.runtime.strict.frames import is_others
 from hublock.runtime.strict.placing import is_below
-from hublock.runtime.strict.refusals import by_library, ever_given, left_behind
+from hublock.runtime.strict.refusals import by_library, left_behind
 from hublock.runtime.strict.scope import Scope, origin
 
 _TEXTS = (".py", ".json", ".toml", ".yaml", ".yml")
@@ -74,8 +74,6 @@ class Kept:
     """Its address; an empty string if it was no file."""
     by_same: bool
     """Whether it was a load of the same entry point that was refused it."""
-    is_given: bool
-    """Whether any load of this process was given it: what the library keeps may be the file."""
 
 
 def keepers(scope: Scope, *, named: bool) -> list[Kept]:
@@ -84,7 +82,7 @@ def keepers(scope: Scope, *, named: bool) -> list[Kept]:
     If ``named``, only libraries that the code of the load has a name for.
     """
     return [
-        Kept(library=library, file=file, by_same=scope.owner in owners, is_given=file in ever_given)
+        Kept(library=library, file=file, by_same=scope.owner in owners)
         for library, refused in list(by_library.items())
         if not (named and _is_unnamed(scope, library))
         for file, owners in sorted(refused.items(), reverse=True)

@@ -7,6 +7,7 @@ from multiprocessing import current_process
 from pathlib import Path
 
 from hublock import errors
+from hublock.core.digest import Digest
 from hublock.errors import HublockError
 
 ANCESTORS = "hublock_ancestors"
@@ -33,8 +34,8 @@ by_library: dict[str, dict[str, set[str]]] = {}
 
 An empty string stands for whatever is no file: an input that had changed, a nested repository, a program.
 """
-ever_given: set[str] = set()
-"""The addresses of files that any load of this process was given."""
+ever_given: set[Digest] = set()
+"""Of the files that any load of this process was given: what a library keeps may be one of them."""
 
 
 def keep(refusal: Refusal) -> None:

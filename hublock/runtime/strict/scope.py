@@ -163,7 +163,6 @@ class Scope:
             raise
         if file:
             self.answered.add(file)
-            ever_given.add(file)
         return answer
 
     def _answer(self, question: Callable[[Answers], T]) -> T:
@@ -265,6 +264,7 @@ class Scope:
         """Remember that the code has been given ``file``, so that it may load it."""
         self.by_path[os.path.realpath(file.path)] = file
         self.by_digest[file.digest] = file
+        ever_given.add(file.digest)
         return file
 
     def first_refusal(self) -> HublockError | None:

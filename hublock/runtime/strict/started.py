@@ -53,7 +53,18 @@ def starting(arrive: Callable[..., None]) -> Function:
 
 
 _ARRIVAL = "hublock_arrival"
-_INHERITED = ("folder", "hub_dir", "private_hub", "owner", "cpu_only", "mmap", "names", "own_folder")
+_INHERITED = (
+    "folder",
+    "hub_dir",
+    "private_hub",
+    "owner",
+    "cpu_only",
+    "mmap",
+    "names",
+    "own_folder",
+    "tolerated",
+    "as_locked",
+)
 
 
 class _Arrival:
