@@ -607,8 +607,11 @@ def test_the_first_failure_does_not_wait_for_hosts_that_are_silent(bench: Bench)
     ],
 )
 def test_a_host_that_serves_one_connection_and_refuses_the_others_is_read_by_one(
-    bench: Bench, small_parts: None, refusal: dict[str, Any], jobs: int
+    bench: Bench, small_parts: None, monkeypatch: pytest.MonkeyPatch, refusal: dict[str, Any], jobs: int
 ) -> None:
+    # each comes slowly enough that who is refused has left before it is the last one
+    monkeypatch.setattr(parts, "SMALLEST", 100_000)
+
     def refuse_others(served: Served) -> None:
         if served.hits > 1:
             vars(served).update(refusal)
@@ -617,7 +620,7 @@ def test_a_host_that_serves_one_connection_and_refuses_the_others_is_read_by_one
     assert bench.fetch(wanted(), jobs=jobs).path.read_bytes() == DATA
     # nobody waited, others asked once for each part that came, and nothing was counted twice
     assert bench.naps == []
-    assert 1 < served.hits <= 20
+    assert 1 < served.hits <= 4
     assert bench.heard.tasks[0].done == len(DATA)
 
 
