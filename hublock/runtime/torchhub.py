@@ -24,7 +24,7 @@ from hublock.runtime.strict.dispatching import Answering, dispatching
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
 from hublock.runtime.strict.scope import Scope, answers_of, inherit, is_adopted
-from hublock.runtime.strict.started import hand_over, start_thread, starting, submit
+from hublock.runtime.strict.started import call_when_done, hand_over, make_pool, start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
@@ -318,12 +318,14 @@ def _of_torch() -> list[tuple[Function, Function]]:
 
 
 def _of_the_standard_library() -> list[tuple[Function, Function]]:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
     from multiprocessing.process import BaseProcess
 
     return [
         (threading.Thread.start, start_thread),
+        (ThreadPoolExecutor.__init__, make_pool),
         (ThreadPoolExecutor.submit, submit),
+        (Future.add_done_callback, call_when_done),
         (BaseProcess.start, starting(arrive)),
     ]
 

@@ -444,6 +444,8 @@ class TestWhatIsRefused:
             "t = threading.Timer(0, job); t.start(); t.join()",
             "[future.result() for future in [ThreadPoolExecutor(2).submit(job) for _ in range(3)]]",
             "with ThreadPool(2) as pool: pool.apply(job)",
+            "with ThreadPoolExecutor(2, initializer=job) as pool: pool.submit(int).result()",
+            "with ThreadPoolExecutor(2) as pool: pool.submit(time.sleep, 0.1).add_done_callback(swallow_one)",
             "asyncio.run(asyncio.to_thread(job))",
             "asyncio.run(in_executor(job))",
             "t = threading.Thread(target=start_and_join, args=(job,)); t.start(); t.join()",
@@ -454,10 +456,10 @@ class TestWhatIsRefused:
     ) -> None:
         # everything that runs in the threads is a library's: no frame there tells whose it is
         repo = repository(f"""
-            import asyncio, threading
+            import asyncio, threading, time
             from concurrent.futures import ThreadPoolExecutor
             from multiprocessing.pool import ThreadPool
-            from foreign import Own, in_executor, start_and_join, swallow as job
+            from foreign import Own, in_executor, start_and_join, swallow as job, swallow_one
             def model():
                 {start}
                 return "random"

@@ -29,6 +29,18 @@ def submit(scope: Scope, original: Function, pool: object, function: Function, /
         return original(pool, scope.bound(function), *args, **kwargs)
 
 
+def make_pool(
+    scope: Scope, original: Function, pool: object, most: Any, prefix: Any, initializer: Any, *args: Any, **kwargs: Any
+) -> None:
+    """Make a thread pool inside a scope: what its threads begin with runs inside."""
+    original(pool, most, prefix, scope.bound(initializer) if callable(initializer) else initializer, *args, **kwargs)
+
+
+def call_when_done(scope: Scope, original: Function, future: object, fn: Function) -> None:
+    """Add a callback to a job from inside a scope: it runs inside, in whatever thread."""
+    original(future, scope.bound(fn))
+
+
 def hand_over(scope: Scope, original: Function, pool: Any, func: Function, *args: Any, **kwargs: Any) -> Any:
     """Hand jobs to a pool of ``multiprocessing`` from inside a scope: where its workers are threads, they run inside.
 
