@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,13 @@ class PartsDownload:
         *,
         validator: str | None,
         ended: Stop,
-        patiently: Callable[[Callable[[], None]], None],
+        patiently: Callable[[Callable[[], bool]], bool],
         advance: Callable[[int], None],
     ) -> None:
         """Fetch what ``plan`` lacks into ``path``.
 
-        ``ended`` is set once no part is wanted any more; ``patiently`` calls what it is given again after a failure
-        that may pass; ``advance`` counts bytes.
+        ``ended`` is set once no part is wanted any more; ``patiently`` calls what it is given, again after a failure
+        that may pass, and returns what that returns; ``advance`` counts bytes.
         """
         self.plan, self.ended = plan, ended
         self._source, self._path, self._validator = source, path, validator
@@ -82,7 +83,7 @@ class PartsDownload:
         self._is_crowded = False
         self._ahead = 0
         """How many parts are left to who reads an answer that brings them all."""
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._failure: BaseException | None = None
         self._came = {number: plan.span(number)[number in plan.done] for number in range(plan.count)}
@@ -115,7 +116,7 @@ class PartsDownload:
                 with suppress(TransferError), first.response:
                     self._read_on(first)
                 self._ahead = 0
-            while (number := self._next()) is not None and self._bring(number):
+            while (number := self._next()) is not None and self._patiently(partial(self._bring, number)):
                 pass
         except BaseException as error:
             self.stop(error)
@@ -163,21 +164,15 @@ class PartsDownload:
             return None
 
     def _bring(self, number: int) -> bool:
-        """Fetch a part, as patiently as need be if nobody else is left; False if the others go on with it."""
-        stays = True
-
-        def attempt() -> None:
-            nonlocal stays
-            came = self._came[number]
-            try:
-                self._fetch(number)
-            except TransferError:
-                stays = not self._leave(number, came)
-                if stays:
-                    raise
-
-        self._patiently(attempt)
-        return stays
+        """Try to fetch a part; False if that failed and the others go on with it."""
+        came = self._came[number]
+        try:
+            self._fetch(number)
+        except TransferError:
+            if self._leave(number, came):
+                return False
+            raise
+        return True
 
     def _leave(self, number: int, came: int) -> bool:
         """Give a part back and go, if others are at work: a host may serve few at once, or nobody a second time."""

@@ -105,6 +105,7 @@ class Transfer:
         validator = facts.get("validator")
         known = validator if isinstance(validator, str) and facts.get("route") == self._source.address else None
         if (plan := _plan(facts)) is not None:
+            self._task.grow(plan.total)
             return self._in_parts(plan, known, None)
         answer = self._source.ask(at, None, known)
         with answer.response:
@@ -219,13 +220,12 @@ class Transfer:
         self._resumed = True
         with writing(incoming.path):
             incoming.open().truncate(plan.total)
-        self._task.grow(plan.total)
         self._count_to(began := plan.bytes_done())
         ended = Stop()
 
-        def again(call: Callable[[], None]) -> None:
+        def again(call: Callable[[], bool]) -> bool:
             pause = partial(self._pause, stop=ended)
-            patiently(call, earned=self._earned, pause=pause, tries=self._tries)
+            return patiently(call, earned=self._earned, pause=pause, tries=self._tries)
 
         parts = PartsDownload(
             self._source,

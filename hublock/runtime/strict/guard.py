@@ -47,7 +47,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if check is None:
         return
     # to look at frames may open files
-    scope = loading() if event in ("open", "os.rename", "os.link") else current()
+    scope = loading() if check in (reads.note, reads.note_move) else current()
     if scope is not None:
         check(scope, arguments)
 

@@ -96,12 +96,12 @@ class Scope:
 
         ``libraries`` have handed it on, and are refused what it is; ``in_library`` if they started the thread.
         """
-        token, before = _current.set(_Following(self, in_library)), vars(_jobs).get("libraries", ())
-        _jobs.libraries = libraries
+        token, before = _current.set(_Following(self, in_library)), _job.libraries
+        _job.libraries = libraries
         try:
             yield
         finally:
-            _jobs.libraries = before
+            _job.libraries = before
             _current.reset(token)
 
     @contextmanager
@@ -290,6 +290,13 @@ class _Following:
     """Whether a library has, which may keep the thread, and give it jobs of others later."""
 
 
+class _Job(threading.local):
+    """What this thread works at; beside the context, which a library may copy for a job before it hands it on."""
+
+    libraries: tuple[str, ...] = ()
+    """Those that have handed it on."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Inherited:
     """In a process that a load has started anew: its frames say less, as all that runs there is a job of the load."""
@@ -298,8 +305,7 @@ class _Inherited:
 
 
 _current: ContextVar[Scope | _Following | _Inherited | _Outside | None] = ContextVar("hublock_scope", default=None)
-_jobs = threading.local()
-"""Beside the context, which a library may copy for a job before it hands it on."""
+_job = _Job()
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
 _under_way: list[Scope] = []
@@ -309,7 +315,7 @@ _ended: dict[str, int] = {}
 
 def responsible() -> tuple[str, ...]:
     """Return the installed libraries that ask on behalf of a repository, those that handed on this job among them."""
-    return (*calling_libraries(), *vars(_jobs).get("libraries", ()))
+    return (*calling_libraries(), *_job.libraries)
 
 
 def loading() -> Scope | None:
