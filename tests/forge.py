@@ -11,6 +11,7 @@ It stands for every https host at once: the mirror rule :attr:`Forge.mirrors` ma
 """
 
 import base64
+import functools
 import json
 import os
 import re
@@ -89,6 +90,35 @@ def git_environment(config: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
+@functools.cache
+def _bare(object_format: str) -> Mapping[str, bytes | None]:
+    """Return what ``git init`` makes: the content of each file, None for a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        git(
+            "init",
+            "--quiet",
+            "--bare",
+            "--initial-branch=main",
+            "--template=",
+            f"--object-format={object_format}",
+            folder,
+        )
+        return {
+            str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+            for path in sorted(Path(folder).rglob("*"))
+        }
+
+
+def _init(path: Path, object_format: str) -> None:
+    """Make a bare repository, as git made the first of its kind: most tests want one, and a process costs more."""
+    path.mkdir()
+    for name, data in _bare(object_format).items():
+        if data is None:
+            (path / name).mkdir()
+        else:
+            (path / name).write_bytes(data)
+
+
 class Request(NamedTuple):
     method: str
     host: str
@@ -145,7 +175,7 @@ class ForgeRepo:
     ) -> str:
         """Commit ``files`` on top of ``branch`` (or of ``parent``) and return the id; what is not named stays."""
         ref = ref or f"refs/heads/{branch}"
-        exists = bool(self.git("for-each-ref", ref))
+        exists = (self.path / ref).exists()
         start = None if orphan else parent or (f"{ref}^0" if exists else None)
         stream = bytearray(b"commit %s\n" % ref.encode())
         stream += b"committer A. Author <author@example.org> %d +0000\n" % self.forge.tick()
@@ -155,12 +185,16 @@ class ForgeRepo:
         for name, content in files.items():
             stream += _change(name, content)
         self.git("fast-import", "--quiet", "--force", data=bytes(stream))
-        return self.git("rev-parse", ref)
+        return self._read(ref)
 
     def tag(self, name: str, at: str = "HEAD", *, annotated: bool = False) -> str:
         """Tag ``at`` and return what the tag's ref holds (a tag object's id if annotated)."""
         self.git("tag", "--force", *(("-a", "-m", name) if annotated else ()), name, at)
-        return self.git("rev-parse", f"refs/tags/{name}")
+        return self._read(f"refs/tags/{name}")
+
+    def _read(self, ref: str) -> str:
+        """Return what a ref holds; none is packed here (gitrepository-layout(5)), and a process costs more."""
+        return (self.path / ref).read_text("ascii").strip()
 
     def branch(self, name: str, at: str = "HEAD") -> str:
         return self.ref(f"refs/heads/{name}", at)
@@ -307,15 +341,7 @@ class Forge:
         """Make a repository; with ``files``, its first commit on ``main``."""
         path = self.root / "git" / host / f"{name}.git"
         path.parent.mkdir(parents=True, exist_ok=True)
-        git(
-            "init",
-            "--quiet",
-            "--bare",
-            "--initial-branch=main",
-            "--template=",
-            f"--object-format={object_format}",
-            path,
-        )
+        _init(path, object_format)
         repo = self.adopt(name, path, host=host)
         if files is not None:
             repo.commit(files, message="the first commit")

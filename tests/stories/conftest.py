@@ -116,13 +116,20 @@ def added(traced: Traced, served: Forge, project: Path, store: Path) -> Done:
 
 
 @pytest.fixture
-def run(forge: Forge, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(forge: Forge, project: Path, store: Path, inside: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run ``hublock …`` in the project; what differs from run to run is written as <words>."""
     monkeypatch.setenv("HUBLOCK_MIRRORS", forge.mirrors)
     monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
 
     def call(*args: str, cwd: Path = project, **environ: str) -> Done:
-        return hublock(*args, cwd=cwd, environ={**os.environ, **environ})
+        if args[0] == "run" or "--" in args:
+            return hublock(*args, cwd=cwd, environ={**os.environ, **environ})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(cwd)
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            done = inside(*args)
+        return Done(told(done.out, cwd), told(done.err, cwd), done.code)
 
     return call
 
@@ -168,7 +175,11 @@ def inside(capsys: pytest.CaptureFixture[str]) -> Run:
 
     def call(*args: str) -> Done:
         capsys.readouterr()
-        code = main(list(args))
+        try:
+            code = main(list(args))
+        except SystemExit as stop:
+            assert isinstance(stop.code, int)
+            code = stop.code
         seen = capsys.readouterr()
         return Done(seen.out, seen.err, code)
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import shutil
 import stat
 import sys
 import warnings
@@ -17,6 +18,7 @@ import torch
 import torch.hub
 
 import hublock
+from hublock.cli.main import main
 from hublock.core.lockfile import parse_lock
 from hublock.errors import EntrypointNotFound, NotLocked
 from tests.forge import Forge
@@ -110,6 +112,16 @@ class Both:
         return ours
 
 
+@dataclass(frozen=True)
+class Published:
+    """What both sides fetch from, and what hublock locked of it."""
+
+    forge: Forge
+    folder: Path
+    """Holds ``project`` and ``store``."""
+    urls: dict[str, str]
+
+
 def outcome(call: Callable[[Side], Any], side: Side) -> Any:
     """Return what a call returned, or which kinds of error a script could catch it as, and which files it left."""
     with warnings.catch_warnings(record=True) as caught:
@@ -131,15 +143,11 @@ def plain(value: Any) -> Any:
     return value
 
 
-@pytest.fixture
-def both(
-    forge: Forge, hub: Run, project: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Both]:
-    """A project that locks a repository and files; and torch.hub with that repository in its cache."""
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("HUBLOCK_PROJECT", str(project))
-    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
-    # plain http, because torch.hub knows no mirrors
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+    """A host with a repository and files, and a project that locks them; made once, its URLs hold the host's port."""
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "project").mkdir()
     new = saved(STATE)
     digest = hashlib.sha256(new).hexdigest()
     files = {
@@ -151,15 +159,36 @@ def both(
         "zipped.zip": legacy_zip(saved(STATE, **OLD)),
         "zipped_1_6.zip": saved(STATE),
     }
-    urls = {}
-    for name, data in files.items():
-        forge.serve(f"https://files.example.org/{name}", data)
-        urls[name.partition("-")[0].partition(".")[0]] = f"{forge.url}/files.example.org/{name}"
-    forge.repo("someone/both", FILES).tag("v1")
-    declared = [word for url in urls.values() for word in ("--url", url)]
-    done = hub("add", REF, *NAMES, "--no-trace", *declared)
-    assert done.code == 0, done
+    with Forge() as forge:
+        urls = {name.partition("-")[0].partition(".")[0]: serve(forge, name, data) for name, data in files.items()}
+        forge.repo("someone/both", FILES).tag("v1")
+        declared = [word for url in urls.values() for word in ("--url", url)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder / "project")
+            patch.setenv("HOME", str(folder))
+            patch.setenv("HUBLOCK_CACHE_DIR", str(folder / "store"))
+            patch.setenv("HUBLOCK_MIRRORS", forge.mirrors)
+            assert main(["add", "-q", REF, *NAMES, "--no-trace", *declared]) == 0
+        yield Published(forge, folder, urls)
 
+
+def serve(forge: Forge, name: str, data: bytes) -> str:
+    """Serve a file at a URL that both sides can fetch, torch.hub without mirrors too: plain http; return it."""
+    forge.serve(f"https://files.example.org/{name}", data)
+    return f"{forge.url}/files.example.org/{name}"
+
+
+@pytest.fixture
+def both(
+    published: Published, project: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Both]:
+    """A project that locks a repository and files; and torch.hub with that repository in its cache."""
+    shutil.copytree(published.folder / "project", project, dirs_exist_ok=True)
+    shutil.copytree(published.folder / "store", store, symlinks=True)
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("HUBLOCK_PROJECT", str(project))
+    monkeypatch.setenv("HUBLOCK_CACHE_DIR", str(store))
+    monkeypatch.setenv("HUBLOCK_MIRRORS", published.forge.mirrors)
     cache = tmp_path / "torch"
     for name, text in FILES.items():
         (cache / "someone_both_v1").mkdir(parents=True, exist_ok=True)
@@ -168,7 +197,7 @@ def both(
     monkeypatch.setattr(torch.hub, "_hub_dir", str(cache))
     for side in ("theirs", "ours"):
         (tmp_path / side).mkdir()
-    yield Both(Side(torch.hub, tmp_path / "theirs"), Side(hublock, tmp_path / "ours"), urls)
+    yield Both(Side(torch.hub, tmp_path / "theirs"), Side(hublock, tmp_path / "ours"), published.urls)
     for name in ("both_parts", "both_deep"):
         sys.modules.pop(name, None)
 
@@ -407,10 +436,9 @@ ZIPPED_TAR = legacy_zip(TAR)
 
 @pytest.mark.parametrize("data", [TAR, ZIPPED_TAR], ids=["tar", "tar in a zip"])
 def test_a_tar_of_the_first_days_needs_consent_and_is_then_read_as_torch_hub_reads_it(
-    both: Both, forge: Forge, hub: Run, project: Path, data: bytes
+    both: Both, published: Published, hub: Run, project: Path, data: bytes
 ) -> None:
-    forge.serve("https://files.example.org/first.pth", data)
-    url = f"{forge.url}/files.example.org/first.pth"
+    url = serve(published.forge, "first.pth", data)
     locked = (project / "hub.lock").read_bytes()
     add = ("add", "someone/both", "net", "--name", "first", "--no-trace", "--url", url)
 
@@ -449,9 +477,8 @@ def test_a_tar_is_traced_and_loaded_offline(forge: Forge, run: Run, python: Run,
     assert python(script, HUBLOCK_MIRRORS="https://=http://127.0.0.1:9/").out == "[1.0, 2.0, 3.0]\n"
 
 
-def test_a_tar_is_never_read_as_tensors(both: Both, forge: Forge, hub: Run, project: Path) -> None:
-    forge.serve("https://files.example.org/first.pth", TAR)
-    url = f"{forge.url}/files.example.org/first.pth"
+def test_a_tar_is_never_read_as_tensors(both: Both, published: Published, hub: Run, project: Path) -> None:
+    url = serve(published.forge, "first.pth", TAR)
     assert hub("add", "--url", url, "--name", "first", "--allow-pickle").code == 0
     assert hublock.load_state_dict_from_url(url)["w"].tolist() == [1.0, 2.0, 3.0]
 
@@ -464,9 +491,8 @@ def test_a_tar_is_never_read_as_tensors(both: Both, forge: Forge, hub: Run, proj
         hublock.load_state_dict_from_url(url)
 
 
-def test_classes_of_the_program_itself_are_found_in_its_own_files(both: Both, forge: Forge, hub: Run) -> None:
-    forge.serve("https://files.example.org/own.pth", saved({"made": Side(None, Path("x"))}))
-    url = f"{forge.url}/files.example.org/own.pth"
+def test_classes_of_the_program_itself_are_found_in_its_own_files(both: Both, published: Published, hub: Run) -> None:
+    url = serve(published.forge, "own.pth", saved({"made": Side(None, Path("x"))}))
     assert hub("add", "--url", url, "--name", "own", "--allow-pickle").code == 0
 
     ways: list[dict[str, Any]] = [{}, {"weights_only": False}]
