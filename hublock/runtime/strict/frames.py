@@ -70,7 +70,7 @@ def calling_libraries() -> list[str]:
             break
         name = str(frame.f_globals.get("__name__")).partition(".")[0]
         generated = frame.f_code.co_filename.startswith("<")
-        if not generated and name not in _THAT_KEEP_NOTHING and name not in sys.stdlib_module_names:
+        if not generated and name not in THAT_KEEP_NOTHING and name not in sys.stdlib_module_names:
             found.append(name)
     return found
 
@@ -79,12 +79,12 @@ def level_of_caller() -> int:
     """Return the ``stacklevel`` at which a warning of who calls this points at the code that uses hublock or torch."""
     for level, frame in enumerate(_frames()):
         name = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if MARKER in frame.f_globals or (name not in _THAT_KEEP_NOTHING and name not in sys.stdlib_module_names):
+        if MARKER in frame.f_globals or (name not in THAT_KEEP_NOTHING and name not in sys.stdlib_module_names):
             return level
     return 1
 
 
-_THAT_KEEP_NOTHING = ("hublock", "torch", "huggingface_hub", "requests", "urllib3")
+THAT_KEEP_NOTHING = ("hublock", "torch", "huggingface_hub", "requests", "urllib3")
 """They fetch for others, and pass on what they do not get."""
 
 

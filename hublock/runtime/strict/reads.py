@@ -2,19 +2,25 @@
 
 import os
 import re
+import sys
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hublock.core.digest import Digest
-from hublock.runtime.strict.frames import is_others
+from hublock.runtime.strict.frames import THAT_KEEP_NOTHING, is_others
 from hublock.runtime.strict.placing import is_below
 from hublock.runtime.strict.refusals import by_library, left_behind
 from hublock.runtime.strict.scope import Scope, origin
 
 _TEXTS = (".py", ".json", ".toml", ".yaml", ".yml")
 """Files that may say what code imports."""
+_NAMES = re.compile(r"(?:^|[:;])[ \t]*(?:import|from)\b(.+)|[\"'](\w+)[\"'.]", re.MULTILINE)
+"""What may name a module: an import, or a string that names it or something in it."""
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
 
 
@@ -79,25 +85,49 @@ class Kept:
 def keepers(scope: Scope, *, named: bool) -> list[Kept]:
     """Return what libraries were refused that this load was not given and may not do without.
 
-    If ``named``, only libraries that the code of the load has a name for.
+    If ``named``, only libraries that the code of the load has a name for, or a library that it has a name for.
     """
+    names = _names_of(scope, by_library.keys()) if named and by_library else by_library.keys()
     return [
         Kept(library=library, file=file, by_same=scope.owner in owners)
         for library, refused in list(by_library.items())
-        if not (named and _is_unnamed(scope, library))
+        if library in names
         for file, owners in sorted(refused.items(), reverse=True)
         if file not in scope.answered and not (file and scope.as_locked and origin(file) in scope.tolerated)
     ]
 
 
-def _is_unnamed(scope: Scope, library: str) -> bool:
-    name = re.escape(library)
-    # an import, or a string that names the library or something in it
-    mention = re.compile(rf"(?:^|[:;])\s*(?:import\b.*|from\s+)\b{name}\b|[\"']{name}[\"'.]".encode(), re.MULTILINE)
-    for repository in scope.repositories:
-        for entry in repository.listing.entries:
-            # code may have removed files of a tree of its own
-            with suppress(OSError):
-                if entry.path.endswith(_TEXTS) and mention.search((repository.root / entry.path).read_bytes()):
-                    return False
-    return True
+def _names_of(scope: Scope, wanted: AbstractSet[str]) -> set[str]:
+    """Return the names in the code of a load and of the libraries it names, and so on, until all are found."""
+    names = _named(
+        repository.root / entry.path
+        for repository in scope.repositories
+        for entry in repository.listing.entries
+        if entry.path.endswith(_TEXTS)
+    )
+    seen = {*sys.stdlib_module_names, *THAT_KEEP_NOTHING}
+    while not wanted <= names and (new := names - seen):
+        seen |= new
+        names |= _named(_files_of(new))
+    return names
+
+
+def _named(files: Iterable[Path]) -> set[str]:
+    found = set()
+    for file in files:
+        # code may have removed files of a tree of its own
+        with suppress(OSError):
+            for imported, word in _NAMES.findall(file.read_text("latin-1")):
+                found.update(re.findall(r"\w+", imported) if imported else [word])
+    return found
+
+
+def _files_of(packages: set[str]) -> list[Path]:
+    # anything may stand there
+    modules: list[tuple[str, object]] = list(sys.modules.items())
+    files = [
+        vars(module).get("__file__")
+        for name, module in modules
+        if name.partition(".")[0] in packages and isinstance(module, ModuleType)
+    ]
+    return [Path(file) for file in files if isinstance(file, str) and file.endswith(".py")]
