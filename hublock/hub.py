@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from hublock.actions import load as loading
 from hublock.actions import locate
 from hublock.actions.project import read_named_lock
-from hublock.core.matching import locked_repo, match
+from hublock.actions.proof import check_state
+from hublock.core.matching import Call, locked_repo, match
 from hublock.errors import InputError, NotLocked, UnlockedDownload
 from hublock.runtime import isolation, torchhub
 from hublock.runtime.answers import without_login
@@ -112,10 +113,10 @@ def _load(
             )
         return loading.load_folder(Path(repo_or_dir), model, args, kwargs, lock, store)
     found = match(lock, repo_or_dir, model, file=str(file))
-    call = loading.Call(match=found, args=args, kwargs=kwargs)
+    call = Call(match=found, args=args, kwargs=kwargs)
     result = loading.load(call, lock, store, mmap=Settings.from_mapping(os.environ).mmap)
     if verify == "state":
-        loading.check_state(result, call)
+        check_state(result, call)
     return result
 
 

@@ -15,7 +15,7 @@ from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule, exit_code
 from hublock.core.inventory import locked_files
 from hublock.core.lockfile import Lock
-from hublock.core.matching import Match, match
+from hublock.core.matching import Call, Match, match
 from hublock.core.places import places
 from hublock.core.plan import plan
 from hublock.errors import (
@@ -150,12 +150,13 @@ def _state_findings(name: str, found: Match, lock: Lock, store: Store, folder: P
 def _loaded(name: str, found: Match, lock: Lock, store: Store) -> tuple[list[str], list[Finding]]:
     """Load the model ``name`` and return the warnings and the findings."""
     from hublock.actions import load as loading
+    from hublock.actions.proof import check_state
     from hublock.runtime.apart import broken
 
-    call = loading.Call(match=found)
+    call = Call(match=found)
     warned: list[str] = []
     try:
-        loading.check_state(loading.load(call, lock, store, warn=warned.append), call)
+        check_state(loading.load(call, lock, store, warn=warned.append), call)
     except HublockError as error:
         return warned, [_of_load(name, error)]
     except BaseException as error:  # noqa: BLE001 - what its code raises is not our bug

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from hublock.core.arguments import same
+from hublock.core.arguments import encode, same
 from hublock.core.lockfile import Lock, Model, Repo, Value
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
@@ -20,6 +21,38 @@ class Match:
     """Every locked model of that entry point: together they bound what the call may fetch."""
     named: Model | None = None
     """The one model the call named, whose arguments are the defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a locked entry point."""
+
+    match: Match
+    args: Sequence[object] = ()
+    kwargs: Mapping[str, object] | None = None
+
+    @cached_property
+    def alike(self) -> tuple[Model, ...]:
+        """The locked models that have its arguments; those given update the locked ones of the model it named."""
+        named = self.match.named
+        try:
+            args = [encode(value) for value in self.args]
+            kwargs = {key: encode(value) for key, value in (self.kwargs or {}).items()}
+        except InputError:
+            return ()
+        if named is not None:
+            args, kwargs = args + list(named.args[len(args) :]), {**named.kwargs, **kwargs}
+        return tuple(model for model in self.match.models if same_arguments(args, kwargs, model))
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether its arguments are those of a locked model."""
+        return bool(self.alike)
+
+    @property
+    def like(self) -> tuple[Model, ...]:
+        """The models by which it is judged: all of its entry point where none has its arguments."""
+        return self.alike or self.match.models
 
 
 def same_arguments(args: Sequence[Value], kwargs: Mapping[str, Value], model: Model) -> bool:

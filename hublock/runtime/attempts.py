@@ -4,7 +4,6 @@ import random
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +12,8 @@ from hublock.errors import UnlockedDownload
 from hublock.runtime import isolation
 from hublock.runtime.nested import LOOK, call_entrypoint, call_of, import_hubconf
 from hublock.runtime.repository import Repository
-from hublock.runtime.strict import placing, reads, state
+from hublock.runtime.strict import placing, state
+from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope
 
@@ -28,12 +28,8 @@ class Watched:
     """Everything that was refused and tolerated, in order."""
     given: frozenset[Digest]
     """Of the files that it was given, and of the user's own that it has loaded as checkpoints."""
-    users_files: Callable[[], Mapping[str, Digest | None]]
-    """Looks for files of the user's own that the load has read; None where its answers do not know the bytes."""
-    fallback_files: Callable[[], Mapping[str, Sequence[str]]]
-    """See ``reads``."""
-    keepers: Callable[..., Sequence[reads.Kept]]
-    """See ``reads``."""
+    beside: Beside
+    """What else it may have taken."""
 
 
 def attempt(
@@ -121,9 +117,7 @@ def _called(
         hubconf=hubconf,
         refusals=tuple(scope.refusals),
         given=frozenset(scope.by_digest),
-        users_files=partial(reads.users_files, scope),
-        fallback_files=partial(reads.fallback_files, scope),
-        keepers=partial(reads.keepers, scope),
+        beside=Beside(scope),
     )
 
 

@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from hublock.actions.context import Context
-from hublock.actions.load import Call, load
+from hublock.actions.load import load
 from hublock.actions.project import Project
 from hublock.actions.verify import Checks, verify
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo, Weights
-from hublock.core.matching import match
+from hublock.core.matching import Call, match
 from hublock.core.progress import Progress
 from hublock.core.tree import SourceFile
 from hublock.errors import EnvironmentMismatch, MissingDependency, UnlockedDownload
@@ -369,9 +369,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from hublock.actions.load import Call, load
+from hublock.actions.load import load
 from hublock.core.lockfile import Input, Lock, Model, Weights
-from hublock.core.matching import match
+from hublock.core.matching import Call, match
 from hublock.errors import HublockError
 from hublock.runtime.fingerprint import fingerprint
 from hublock.runtime.strict import refusals

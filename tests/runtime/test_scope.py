@@ -13,9 +13,10 @@ import pytest
 
 from hublock.errors import OfflineError, UnlockedDownload
 from hublock.runtime.repository import MARKER, namespace
-from hublock.runtime.strict import frames, reads, refusals
+from hublock.runtime.strict import frames, refusals
 from hublock.runtime.strict import scope as scopes
 from hublock.runtime.strict.placing import private_folder
+from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope, current, origin, outside
 from tests.runtime.answering import Shelf
@@ -211,11 +212,11 @@ def test_what_a_library_was_refused_may_live_on_in_it(tmp_path: Path) -> None:
         library["call"](partial(scope.remember, Refusal(what=what, error=UnlockedDownload("no"), file=file)))
     # what this load can do without another may need
     assert refusals.by_library == {"zoo": {"https://tolerated.example/x": {scope.owner}}}
-    assert reads.keepers(scope, named=False) == []
+    assert Beside(scope).keepers(named=False) == []
     scope.tolerated = ()
-    assert [kept.file for kept in reads.keepers(scope, named=False)] == ["https://tolerated.example/x"]
+    assert [kept.file for kept in Beside(scope).keepers(named=False)] == ["https://tolerated.example/x"]
 
     for what, file in refused[:2]:
         library["call"](partial(scope.remember, Refusal(what=what, error=UnlockedDownload("no"), file=file)))
-    kept = [kept.file for kept in reads.keepers(scope, named=False)]
+    kept = [kept.file for kept in Beside(scope).keepers(named=False)]
     assert kept == ["https://tolerated.example/x", "https://a.example/x", ""]

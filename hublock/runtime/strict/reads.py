@@ -48,29 +48,6 @@ def note_move(scope: Scope, arguments: tuple[Any, ...]) -> None:
         scope.written.add(moved)
 
 
-def users_files(scope: Scope) -> dict[str, Digest | None]:
-    """Return the files of the user's own that a load has read, and what the lock knows their bytes as, or None."""
-    files = {}
-    private = scope.folder.parent
-    for path in sorted(scope.read):
-        # a link in the private folder may lead to a file of the user's
-        real = os.path.realpath(path)
-        if path.startswith(_SYSTEM) or any(map(is_others, (path, real))) or not os.path.isfile(path):  # noqa: PTH113
-            continue
-        known = scope.answers.input(Path(path))
-        if known is not None or not is_below(Path(real), private):
-            shown = real if is_below(Path(path), private) else path
-            files[shown] = known.digest if known is not None else None
-    return files
-
-
-def fallback_files(scope: Scope) -> dict[str, list[str]]:
-    """Return what a load has read of what refused loads have written, wherever, and the files those were refused."""
-    paths = sorted({os.path.realpath(path) for path in scope.read} & left_behind.keys()) if left_behind else []
-    files = [path for path in paths if os.path.isfile(path)]  # noqa: PTH113 - any string
-    return {path: left_behind[path] for path in files if scope.answers.input(Path(path)) is None}
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
     """Something that a library was refused, and may have kept a fallback for."""
@@ -82,19 +59,48 @@ class Kept:
     """Whether it was a load of the same entry point that was refused it."""
 
 
-def keepers(scope: Scope, *, named: bool) -> list[Kept]:
-    """Return what libraries were refused that this load was not given and may not do without.
+class Beside:
+    """What a load may have taken beside its tree and what it was given; looked for when asked."""
 
-    If ``named``, only libraries that the code of the load has a name for, or a library that it has a name for.
-    """
-    names = _names_of(scope, by_library.keys()) if named and by_library else by_library.keys()
-    return [
-        Kept(library=library, file=file, by_same=scope.owner in owners)
-        for library, refused in list(by_library.items())
-        if library in names
-        for file, owners in sorted(refused.items(), reverse=True)
-        if file not in scope.answered and not (file and scope.as_locked and origin(file) in scope.tolerated)
-    ]
+    def __init__(self, scope: Scope) -> None:
+        """Ask about the load of ``scope``, which has returned."""
+        self._scope = scope
+
+    def users_files(self) -> dict[str, Digest | None]:
+        """Return the files of the user's own that it has read, and what the lock knows their bytes as, or None."""
+        files, scope = {}, self._scope
+        private = scope.folder.parent
+        for path in sorted(scope.read):
+            # a link in the private folder may lead to a file of the user's
+            real = os.path.realpath(path)
+            if path.startswith(_SYSTEM) or any(map(is_others, (path, real))) or not os.path.isfile(path):  # noqa: PTH113
+                continue
+            known = scope.answers.input(Path(path))
+            if known is not None or not is_below(Path(real), private):
+                shown = real if is_below(Path(path), private) else path
+                files[shown] = known.digest if known is not None else None
+        return files
+
+    def fallback_files(self) -> dict[str, list[str]]:
+        """Return what it has read of what refused loads have written, wherever, and the files those were refused."""
+        read = {os.path.realpath(path) for path in self._scope.read} if left_behind else set()
+        files = [path for path in sorted(read & left_behind.keys()) if os.path.isfile(path)]  # noqa: PTH113 - any string
+        return {path: left_behind[path] for path in files if self._scope.answers.input(Path(path)) is None}
+
+    def keepers(self, *, named: bool) -> list[Kept]:
+        """Return what libraries were refused that it was not given and may not do without.
+
+        If ``named``, only libraries that its code has a name for, or a library that it has a name for.
+        """
+        scope = self._scope
+        names = _names_of(scope, by_library.keys()) if named and by_library else by_library.keys()
+        return [
+            Kept(library=library, file=file, by_same=scope.owner in owners)
+            for library, refused in list(by_library.items())
+            if library in names
+            for file, owners in sorted(refused.items(), reverse=True)
+            if file not in scope.answered and not (file and scope.as_locked and origin(file) in scope.tolerated)
+        ]
 
 
 def _names_of(scope: Scope, wanted: AbstractSet[str]) -> set[str]:
