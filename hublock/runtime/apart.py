@@ -91,12 +91,15 @@ def _answer(
         # away from Ctrl-C, of which the parent tells
         os.setsid()
     die_with_parent(parent)
-    # what foreign code prints nobody has asked for
+    # what foreign code prints nobody has asked for, nor what the programs print that it starts
+    with suppress(OSError):
+        os.dup2(2, 1)
     sys.stdout = sys.stderr
     tempfile.tempdir = scratch
     os.chdir(folder)
     answer = job(*args)
-    # it may be closed, by the code or before
+    # they may be closed, by the code or before
     with suppress(AttributeError, OSError, ValueError):
         sys.stdout.flush()
-    theirs.send(answer)
+    with suppress(OSError):
+        theirs.send(answer)

@@ -9,7 +9,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from tests.forge import Forge
-from tests.stories.conftest import Run
+from tests.stories.conftest import Run, hublock
 
 SARIF = json.loads((Path(__file__).parent.parent / "data" / "sarif" / "subset.schema.json").read_text())
 
@@ -150,7 +150,7 @@ def test_a_model_that_fails_to_load_proves_nothing_and_hides_nothing_that_is_fou
     added: object, served: Forge, project: Path, run: Run, tmp_path: Path
 ) -> None:
     hubconf = f"""
-import os, threading, torch
+import os, sys, threading, torch
 def late():
     threading.main_thread().join()
     print("nor what its threads print")
@@ -161,21 +161,28 @@ def broken(pretrained=False):
         os._exit(0)
     return torch.nn.Linear(1, 1)
 def random():
+    os.system("echo nor what its programs print")
+    print("nor what it prints past us", file=sys.__stdout__, flush=True)
+    return torch.nn.Linear(1, 1)
+def closes():
+    if os.path.exists({str(tmp_path / "fails")!r}):
+        os.closerange(3, 1000)
     return torch.nn.Linear(1, 1)
 """
     served.repo("someone/fails", {"hubconf.py": hubconf})
-    assert run("add", "someone/fails", "broken", "--no-confirm").code == 0
-    assert run("add", "someone/fails", "random", "--no-confirm").code == 0
+    assert run("add", "someone/fails", "broken", "random", "closes", "--no-confirm").code == 0
     (tmp_path / "fails").touch()
     lock = project / "hub.lock"
     state = next(line for line in lock.read_text().splitlines() if line.startswith("state = "))
     lock.write_text(lock.read_text().replace(state, f'state = "sha256:{"0" * 64}"'))
 
-    loads = [argument for name in ("broken", "random", "net") for argument in ("--load", name)]
-    done = run("verify", *loads, "--format", "json")
+    rules = {"broken": "load-failed", "random": "state-missing", "closes": "load-failed", "net": "state-differs"}
+    loads = [argument for name in rules for argument in ("--load", name)]
+    done = hublock("verify", *loads, "--format", "json", cwd=project, environ=os.environ)
 
     found = {finding["subject"]: finding["rule"] for finding in json.loads(done.out)["findings"]}
-    assert (done.code, found) == (3, {"broken": "load-failed", "random": "state-missing", "net": "state-differs"})
+    assert (done.code, found) == (3, rules)
+    assert "Traceback" not in done.err, done
     failed = next(finding for finding in json.loads(done.out)["findings"] if finding["subject"] == "broken")
     assert failed["message"].startswith("broken could not be loaded: its own code ended the process with status 0")
     assert failed["hint"] == "hublock lock --retrace broken shows where"
