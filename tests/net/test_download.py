@@ -623,6 +623,38 @@ def test_a_host_that_serves_one_connection_and_refuses_the_others_is_read_by_one
     assert bench.heard.tasks[0].done == len(DATA)
 
 
+def test_a_host_that_was_busy_once_is_asked_by_more_again_after_the_next_part(
+    bench: Bench, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "SMALLEST", 100_000)
+    now, most, count = 0, 0, threading.Lock()
+
+    def reply(head: bytes) -> Iterator[bytes]:
+        nonlocal now, most
+        if len(wire.heads) == 2:
+            yield b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+            return
+        with count:
+            now += 1
+            most = max(most, now)
+        part = re.search(rb"Range: bytes=(\d+)-(\d+)", head)
+        start, stop = (int(part[1]), int(part[2]) + 1) if part else (0, len(DATA))
+        yield b"HTTP/1.1 %s\r\nContent-Length: %d\r\n" % (b"206 Part" if part else b"200 OK", stop - start)
+        yield b'ETag: "1"\r\nAccept-Ranges: bytes\r\nContent-Range: bytes %d-%d/%d\r\n\r\n' % (
+            start, stop - 1, len(DATA)
+        )  # fmt: skip
+        for begin in range(start, stop, 50_000):
+            yield DATA[begin : min(begin + 50_000, stop)]
+            wire.closing.wait(0.1)
+        with count:
+            now -= 1
+
+    with Wire(reply) as wire:
+        assert bench.fetch(Wanted(url=wire.url)).path.read_bytes() == DATA
+    assert len(wire.heads) > 2
+    assert most > 1
+
+
 def test_a_part_that_fails_is_left_to_the_others(bench: Bench, small_parts: None) -> None:
     def fail(served: Served) -> None:
         first_breaks_off(served)
