@@ -336,7 +336,7 @@ class TestBystanders:
                 return go_on.wait(60)
         """)
         begun, go_on = threading.Event(), threading.Event()
-        frames._developed.cache_clear()
+        frames._elsewhere.cache_clear()
         frames.is_others.cache_clear()
         loader = threading.Thread(target=torchhub.run, args=[repo, "model", [begun, go_on]], kwargs={"answers": shelf})
         loader.start()

@@ -166,7 +166,7 @@ print(*[is_others(f"{folder}/module.py") for folder in sys.argv[1:]])
 """
 
 
-def test_an_editable_library_is_a_library_and_the_program_that_is_one_the_users(tmp_path: Path) -> None:
+def test_a_library_is_one_wherever_it_is_installed_and_the_program_that_is_one_the_users(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("library", "started-in", "program", "else where")]
     for folder in folders:
         folder.mkdir()
@@ -180,12 +180,22 @@ def test_an_editable_library_is_a_library_and_the_program_that_is_one_the_users(
     (broken / "direct_url.json").write_text("{")
     script = tmp_path / "program" / "train.py"
     script.write_text(IS_OTHERS)
+    # as `pip install --target` leaves them, also where the program itself is
+    for target in ("vendored", "program"):
+        installed = tmp_path / target / "zoo-1.dist-info"
+        installed.mkdir(parents=True)
+        (installed / "METADATA").write_text("Name: zoo\nVersion: 1\n")
+        (installed / "INSTALLER").write_text("pip\n")
+    (tmp_path / "own" / "mine.egg-info").mkdir(parents=True)
+    (tmp_path / "own" / "mine.egg-info" / "PKG-INFO").write_text("Name: mine\nVersion: 1\n")
+    folders += [tmp_path / "vendored", tmp_path / "own"]
 
-    environ = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{Path(__file__).parents[2]}"}
+    path = [tmp_path / "site", tmp_path / "vendored", tmp_path / "own", Path(__file__).parents[2]]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     words = [sys.executable, str(script), *map(str, folders)]
     done = subprocess.run(words, cwd=tmp_path / "started-in", env=environ, capture_output=True, text=True, check=True)
 
-    assert done.stdout.split() == ["True", "False", "False", "False"]
+    assert done.stdout.split() == ["True", "False", "False", "False", "True", "False"]
 
 
 def test_of_a_process_that_was_started_anew_what_stands_below_its_job_says_nothing() -> None:

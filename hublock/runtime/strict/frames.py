@@ -107,8 +107,8 @@ def _is_users(frame: "FrameType") -> bool:
 @cache
 def is_others(file: str) -> bool:
     """Say whether a file is a library's or a repository's."""
-    # what is developed is looked for last: that reads a file of every distribution
-    return any(file.startswith(folders()) for folders in (libraries, _developed))
+    # these are looked for last: that reads files of every distribution
+    return any(file.startswith(folders()) for folders in (libraries, _elsewhere))
 
 
 def library_folders() -> list[str]:
@@ -129,16 +129,22 @@ def libraries() -> tuple[str, ...]:
 
 
 @cache
-def _developed() -> tuple[str, ...]:
-    """Return the folders of editable installations (PEP 610: ``direct_url.json``), but for that of the program."""
+def _elsewhere() -> tuple[str, ...]:
+    """Return where else libraries are, but for the folder of the program.
+
+    Where an installer has put them, as ``pip install --target`` does (PEP 627: ``INSTALLER``), and where they are
+    developed (PEP 610: ``direct_url.json``).
+    """
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     own = [_STARTED_IN, *([_STARTED_IN / main] if main else [])]
-    folders = []
+    folders = set()
     for distribution in importlib.metadata.distributions():
+        if distribution.read_text("INSTALLER") is not None:
+            folders.add(str(distribution.locate_file("")))
         # what somebody has damaged tells nothing
         with suppress(ValueError, AttributeError, TypeError):
             facts = json.loads(distribution.read_text("direct_url.json") or "{}")
-            folder = unquote(urlsplit(facts.get("url", "")).path)
-            if facts.get("dir_info", {}).get("editable") and not any(path.is_relative_to(folder) for path in own):
-                folders.append(f"{folder.rstrip('/')}/")
-    return tuple(folders)
+            if facts.get("dir_info", {}).get("editable"):
+                folders.add(unquote(urlsplit(facts.get("url", "")).path))
+    found = (folder.rstrip("/") for folder in folders if not any(path.is_relative_to(folder) for path in own))
+    return tuple(f"{folder}/" for folder in found)
