@@ -2,19 +2,19 @@
 
 import multiprocessing
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hublock.errors import LoadError
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.tracing.confinement import die_with_parent
-from hublock.runtime.tracing.process import ending
+from hublock.runtime.tracing import keeper
+from hublock.runtime.tracing.process import GRACE, ending
 
 T = TypeVar("T")
 
@@ -37,18 +37,23 @@ def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
         torch_hub()
     context: Any = multiprocessing.get_context("fork" if is_forked else "spawn")
     ours, theirs = context.Pipe(duplex=False)
-    # what its end does not remove
-    with ours, tempfile.TemporaryDirectory(prefix="hublock-", ignore_cleanup_errors=True) as scratch:
-        process = context.Process(target=_answer, args=(os.getpid(), theirs, scratch, folder, job, args))
+    watched, watching = context.Pipe(duplex=False)
+    with ours, watching, tempfile.TemporaryDirectory(prefix="hublock-", ignore_cleanup_errors=True) as scratch:
+        inherited = (ours, watching) if is_forked else ()
+        process = context.Process(
+            target=_serve,
+            args=(theirs, watched, inherited, Path(scratch), partial(_work, theirs, scratch, folder, job, args)),
+        )
         process.start()
         theirs.close()
+        watched.close()
         try:
             answer: T = _heard(ours, process)
         except (EOFError, OSError):
             process.join()
             raise broken(name, ending(process.exitcode)) from None
         finally:
-            _end(process)
+            _end(process, watching)
     return answer
 
 
@@ -69,28 +74,35 @@ def _heard(line: Connection, process: Any) -> Any:
     return line.recv()
 
 
-def _end(process: Any) -> None:
-    """End a process, which may have started threads that never end, and the processes of its group."""
+def _end(process: Any, watching: Connection) -> None:
+    """End a process and all that it has started, threads that never end among it."""
     if os.name == "posix":
-        # before it is its own group there is none
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # the keeper does it, unless it has
+        with suppress(BrokenPipeError):
+            os.write(watching.fileno(), keeper.END)
+        process.join(GRACE)
     process.kill()
     process.join()
 
 
-def _answer(
-    parent: int,
+def _serve(
     theirs: Connection,
-    scratch: str,
-    folder: Path,
-    job: Callable[..., object],
-    args: tuple[object, ...],
+    watched: Connection,
+    inherited: tuple[Connection, ...],
+    scratch: Path,
+    work: Callable[[], None],
 ) -> None:
     if os.name == "posix":
         # away from Ctrl-C, of which the parent tells
         os.setsid()
-    die_with_parent(parent)
+        for end in inherited:
+            end.close()
+        os.dup2(watched.fileno(), 0)
+        keeper.keep(work, close=(theirs.fileno(), watched.fileno()), scratch=scratch)
+    work()
+
+
+def _work(theirs: Connection, scratch: str, folder: Path, job: Callable[..., object], args: tuple[object, ...]) -> None:
     # what foreign code prints nobody has asked for, nor what the programs print that it starts
     with suppress(OSError):
         os.dup2(2, 1)
@@ -98,8 +110,6 @@ def _answer(
     tempfile.tempdir = scratch
     os.chdir(folder)
     answer = job(*args)
-    # they may be closed, by the code or before
-    with suppress(AttributeError, OSError, ValueError):
-        sys.stdout.flush()
+    # it may be closed, by the code or before
     with suppress(OSError):
         theirs.send(answer)

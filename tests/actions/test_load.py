@@ -3,12 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -173,9 +173,12 @@ class Late(torch.nn.Module):
 def late():
     threading.Thread(target=threading.Event().wait).start()
     return Late()
+def lives_on():
+    os.setsid()
+    threading.Event().wait()
 def crashes():
     # which holds open all that its parent had, and would live on
-    child = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+    child = multiprocessing.get_context("fork").Process(target=lives_on)
     child.start()
     with open("child", "w") as file:
         file.write(str(child.pid))
@@ -217,12 +220,53 @@ def test_verify_loads_each_model_as_if_it_were_the_only_one(tmp_path: Path) -> N
         "raises could not be loaded: its own code raised Nameless",
         "there is no torch.float99",
     ]
-    stat = Path("/proc", (project.folder / "child").read_text(), "stat")
+    wait_until(lambda: has_ended(int((project.folder / "child").read_text())))
+
+
+WAITS = """
+import os, subprocess, sys, time
+def waits():
+    words = ["sleep", "600"]
+    with open("child.part", "w") as file:
+        file.write(str(subprocess.Popen(words, start_new_session=True).pid))
+    os.rename("child.part", "child")
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_a_verification_that_was_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    context = Context(settings=Settings(cache=tmp_path / "store"), progress=Progress())
+    project = Project.at(tmp_path / "project")
+    project.folder.mkdir()
+    repo = stored(context.store, "a/waits", WAITS, Model(name="waits", entrypoint="waits"))
+    project.write_lock(Lock(repos=(repo,)))
+    (tmp_path / "tmp").mkdir()
+    environ = {**os.environ, "HUBLOCK_CACHE_DIR": str(tmp_path / "store"), "TMPDIR": str(tmp_path / "tmp")}
+    words = [sys.executable, "-m", "hublock", "verify", "--load", "waits"]
+    process = subprocess.Popen(words, cwd=project.folder, env=environ, stderr=subprocess.DEVNULL)
+    wait_until((project.folder / "child").exists)
+    (scratch,) = (tmp_path / "tmp").glob("hublock-*")
+
+    process.send_signal(number)
+
+    process.wait(30)
+    wait_until(lambda: not scratch.exists() and has_ended(int((project.folder / "child").read_text())))
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
     end = time.monotonic() + 30
-    with suppress(FileNotFoundError, ProcessLookupError):
-        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
-            assert time.monotonic() < end, "what a model started lives on"
-            time.sleep(0.01)
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def has_ended(process: int) -> bool:
+    """Say whether a process is gone, or is one that nobody has waited for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 CACHES = """
