@@ -172,7 +172,9 @@ def load_folder(
         InputError: the folder has no hubconf.py.
         UnlockedDownload: it asked for what the lock does not name.
     """
-    return torchhub.run_local(folder, entrypoint, args, kwargs, answers=answers_of_project(lock, store))
+    done = torchhub.watch_local(folder, entrypoint, args, kwargs, answers=answers_of_project(lock, store))
+    proof.check_local(f"{folder} {entrypoint}", done)
+    return done.result
 
 
 def answers_of_project(lock: Lock, store: Store) -> LockedAnswers:

@@ -1,19 +1,22 @@
 """What is proven of a loaded model: its state, and that nothing stands in it for what is locked."""
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
+from urllib.parse import urlsplit
 
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Model
 from hublock.core.matching import Call
 from hublock.errors import DigestMismatch, NotLocked, UnlockedDownload
 from hublock.runtime.fingerprint import fingerprint
+from hublock.runtime.strict.huggingface import HOST
 from hublock.runtime.strict.reads import Kept
 from hublock.runtime.strict.refusals import ever_given
 from hublock.runtime.torchhub import Watched
 
 Files = Mapping[Digest, str]
-"""What a model fetches, as a user knows it."""
+"""What a model fetches, and from where, as refusals name it."""
 
 
 def check_state(result: object, call: Call) -> None:
@@ -53,42 +56,83 @@ def check_state(result: object, call: Call) -> None:
 
 
 def check_fallback(call: Call, done: Watched) -> None:
-    """Refuse what may be the fallback of a load that was refused.
+    """Refuse what is not what was locked, and what may be the fallback of a load that was refused.
 
     A library may have kept it, in an ``lru_cache`` or a global, from which nobody can free it, or a file may hold it.
 
     Raises:
         UnlockedDownload: there is such a library, which its code names if it is a call with other arguments, or it has
-            read such a file; and nothing proves that the model is right all the same.
+            read such a file, and nothing proves that the model is right all the same; or it has not asked for a locked
+            file, and its state is another one.
     """
-    files = _files(call)
-    missed = _missed(files if call.is_locked else filter(None, files), done.given)
+    missed = _missed_by(call, done)
     kept, left = _kept(call, done, missed), _left(call, done, missed)
-    if not kept and not left:
+    if not kept and not left and not (call.is_locked and missed):
         return
     wrong = _state_error(done.result, call)
     if _is_cleared(wrong, call, done, missed, kept=kept, left=left):
         return
-    doubts = [
-        (
-            f"{item.library} was refused {item.file or 'something'} before and may have kept what it took instead",
-            "load it in a new process",
-        )
-        for item in sorted(kept, key=lambda item: not item.file)
-    ]
-    doubts += [(f"it read {path}, which a load that was refused has written", f"rm {path}") for path in left]
-    reason, hint = doubts[0]
-    what = f"did not ask for {missed[0]}, which is locked" if missed else "may have taken a fallback"
+    reason, hint = _doubt(kept, left) or ("what it returned instead has not the locked state", _ANEW)
+    what = f"did not ask for {missed[0]}, which is locked" if missed else _MAY_HAVE
     raise UnlockedDownload(f"{call.match.repo.id} {call.match.entrypoint} {what}: {reason}", hint=hint) from wrong
+
+
+def check_local(owner: str, done: Watched) -> None:
+    """Refuse what may be the fallback of the same entry point of a folder of the user's own, which no lock proves.
+
+    Raises:
+        UnlockedDownload: it was refused something before by way of a library, or has read a file of a refused load.
+    """
+    kept = [item for item in done.beside.keepers(named=None) if item.by_same]
+    doubt = _doubt(kept, list(done.beside.fallback_files()))
+    if doubt is not None:
+        reason, hint = doubt
+        raise UnlockedDownload(f"{owner} {_MAY_HAVE}: {reason}", hint=hint)
+
+
+_MAY_HAVE = "may have taken a fallback"
+_ANEW = "load it in a new process"
+
+
+def _doubt(kept: Sequence[Kept], left: Sequence[str]) -> tuple[str, str] | None:
+    """Return why a load may have taken a fallback, and what to do."""
+    for item in sorted(kept, key=lambda item: (not item.by_same, not item.file)):
+        what = item.file or "something"
+        return f"{item.library} was refused {what} before and may have kept what it took instead", _ANEW
+    for path in left:
+        return f"it read {path}, which a load that was refused has written", f"rm {path}"
+    return None
+
+
+def _missed_by(call: Call, done: Watched) -> list[str] | None:
+    """Return the locked files that a call was not given; those of the user's own that have their bytes are as good.
+
+    With other arguments than the locked ones, it may be like the model of which it has missed most; None if no model
+    fetches anything that it could be like.
+    """
+
+    def missed(given: Container[Digest]) -> list[str] | None:
+        if call.is_locked:
+            return _missed(_files(call), given)
+        return max(_each_missed(filter(None, _files(call)), given), key=len, default=None)
+
+    return missed(done.given) and missed({*done.given, *filter(None, done.beside.users_files().values())})
 
 
 def _kept(call: Call, done: Watched, missed: Sequence[str] | None) -> list[Kept]:
     """Return what libraries may have kept that this load may have got."""
-    kept = done.beside.keepers(named=not call.is_locked or missed == [])
-    if call.is_locked and missed == []:
+    kept = done.beside.keepers(named=None if call.is_locked and missed else _names_in(call))
+    if call.is_locked and not missed:
         # it was given all that is a file, and not the files of others
         return [item for item in kept if item.by_same or not item.file]
     return kept
+
+
+def _names_in(call: Call) -> set[str]:
+    """Return the names of modules that the arguments of a call may give to its code."""
+    given = [*call.args, *(call.kwargs or {}).values()]
+    texts = [value if isinstance(value, str) else str(getattr(value, "__module__", "")) for value in given]
+    return {name for text in texts for name in re.findall(r"\w+", text)}
 
 
 def _left(call: Call, done: Watched, missed: Sequence[str] | None) -> list[str]:
@@ -109,17 +153,17 @@ def _is_cleared(
     kept: Sequence[Kept],
     left: Sequence[str],
 ) -> bool:
-    """Say whether a load is right in spite of what may have been kept or left.
+    """Say whether a load is right in spite of what it has missed, or what may have been kept or left.
 
     ==============  ======================  ==========================================================================
     its state       its arguments           it passes
     ==============  ======================  ==========================================================================
     the locked one  the locked ones         but where a library kept something, and no load of the process was ever
                                             given some file of the model: labels, say, are no part of a state
-    another         the locked ones         never
-    none is locked  the locked ones         where it was given all that the model fetches
-    none is locked  other ones              there too, and where what was refused were no files; but never where this
-                                            entry point itself was refused one
+    another         the locked ones         where it was given all that the model fetches, and nothing was kept or left
+    none is locked  the locked ones         there too, and where nothing but other files of the user's may stand in
+    none is locked  other ones              where it was given all that any model fetches, or what was refused were no
+                                            files; but never where this entry point itself was refused something
     ==============  ======================  ==========================================================================
     """
     if wrong is None:
@@ -127,9 +171,8 @@ def _is_cleared(
     if isinstance(wrong, DigestMismatch):
         return False
     if call.is_locked:
-        return missed == []
-    of_files = [item for item in kept if item.file]
-    return not any(item.by_same for item in of_files) and (missed == [] or not (left or of_files))
+        return not missed or not (kept or left)
+    return not any(item.by_same for item in kept) and (missed == [] or not (left or any(item.file for item in kept)))
 
 
 def _state_error(result: object, call: Call) -> NotLocked | DigestMismatch | None:
@@ -164,7 +207,7 @@ def _files(call: Call) -> list[Files]:
 
 def _fetched_by(model: Model) -> Files:
     files = {file.digest: file.url for file in model.weights}
-    return files | {file.digest: f"{file.file} of {file.repo} at Hugging Face" for file in model.hf}
+    return files | {file.digest: f"{HOST}/{file.repo}/{file.file}" for file in model.hf}
 
 
 def _missed(files: Iterable[Files], given: Container[Digest]) -> list[str] | None:
@@ -172,10 +215,13 @@ def _missed(files: Iterable[Files], given: Container[Digest]) -> list[str] | Non
 
     Which of several models it is like nobody knows: the one of which it has missed least.
     """
-    missed = ([name for digest, name in each.items() if digest not in given] for each in files)
-    return min(missed, key=len, default=None)
+    return min(_each_missed(files, given), key=len, default=None)
 
 
-def _is_like(path: str, names: Iterable[str]) -> bool:
-    """Say whether a file may be of the kind of one of ``names``, by the end of its name."""
-    return PurePath(path).suffix in {PurePath(name).suffix for name in names}
+def _each_missed(files: Iterable[Files], given: Container[Digest]) -> list[list[str]]:
+    return [[name for digest, name in each.items() if digest not in given] for each in files]
+
+
+def _is_like(path: str, addresses: Iterable[str]) -> bool:
+    """Say whether a file may be of the kind of one of ``addresses``, by the end of its name."""
+    return PurePath(path).suffix in {PurePath(urlsplit(address).path).suffix for address in addresses}

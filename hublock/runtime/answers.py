@@ -207,11 +207,15 @@ class LockedAnswers:
         entrypoints = " ".join(sorted({model.entrypoint for model in self._models})) or "ENTRYPOINT"
         names = [given.name for model in self._models for given in model.inputs]
         missed = [name for name in names if name.rpartition("/")[2] == what.rpartition("/")[2]]
+        shown = without_login(what)
+        hint = f"hublock add {self._repo.id} {entrypoints} with the arguments of this call"
+        if missed:
+            hint = f"run it from the folder that holds the input {missed[0]}"
+        elif not self._repo.commit and "://" in shown:
+            # the project itself, which no repository stands for
+            hint = f"hublock add --url {shown} --name NAME"
         return UnlockedDownload(
-            f"{self._repo.id} asks for {without_login(what)}, which the lock does not list for {entrypoints}",
-            hint=f"run it from the folder that holds the input {missed[0]}"
-            if missed
-            else f"hublock add {self._repo.id} {entrypoints} with the arguments of this call",
+            f"{self._repo.id} asks for {shown}, which the lock does not list for {entrypoints}", hint=hint
         )
 
 

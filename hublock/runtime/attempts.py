@@ -15,7 +15,7 @@ from hublock.runtime.repository import Repository
 from hublock.runtime.strict import placing, state
 from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import Scope, spoilt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +80,8 @@ def _once(
 ) -> Watched | None:
     """Load once; None if that must be done again with modules that no other load has spoilt."""
     done = None
+    isolation.retire(spoilt)
+    spoilt.clear()
     with scope.entered():
         try:
             with state.kept(scope), scope.under_way():

@@ -29,7 +29,7 @@ from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
     "Answers", "Watched", "activate", "activated", "admit", "download_url_to_file", "forget_checked", "get_dir",
-    "install", "load_state_dict_from_url", "resolve_object", "run", "run_local", "watch",
+    "install", "load_state_dict_from_url", "resolve_object", "run", "watch", "watch_local",
 ]  # fmt: skip
 
 _install_lock = ForkSafeLock()
@@ -124,7 +124,7 @@ def watch(
     return attempt(scope, repository, entrypoint, args, kwargs or {}, tolerated, as_locked=as_locked)
 
 
-def run_local(
+def watch_local(
     folder: Path,
     entrypoint: str,
     args: Sequence[Any] = (),
@@ -132,7 +132,7 @@ def run_local(
     *,
     answers: Answers,
     mmap: bool = False,
-) -> Any:
+) -> Watched:
     """Do the same for a folder of the user's own: its code and its files are taken as they are, its downloads are not.
 
     Raises:
@@ -145,7 +145,7 @@ def run_local(
     check_dependencies(repository)
     scope = _scope(answers, None, owner=f"./{repository.root.name} {entrypoint}", mmap=mmap)
     scope.own_folder = repository.root
-    return attempt(scope, repository, entrypoint, args, kwargs or {}, ()).result
+    return attempt(scope, repository, entrypoint, args, kwargs or {}, ())
 
 
 def admit(repository: Repository, *, answers: Answers) -> None:
@@ -171,7 +171,8 @@ def download_url_to_file(
         DigestMismatch: the sha256 does not begin with ``hash_prefix``.
     """
     del progress  # the bytes are here already
-    placing.copy(answers.fetch(url, hash_prefix=hash_prefix).path, Path(dst).expanduser())
+    scope = _scope(answers, None, owner="this program")
+    placing.copy(scope.fetch(url, hash_prefix).path, Path(dst).expanduser())
 
 
 def load_state_dict_from_url(

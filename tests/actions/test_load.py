@@ -40,9 +40,9 @@ def net(url=None):
 """
 
 
-def stored(store: Store, name: str, hubconf: str, *models: Model) -> Repo:
-    """Put a tree of two files into the store and return its entry in a lock."""
-    files = {"hubconf.py": hubconf, "own.py": ""}
+def stored(store: Store, name: str, hubconf: str, *models: Model, **more: str) -> Repo:
+    """Put a tree of two files, and ``more``, into the store and return its entry in a lock."""
+    files = {"hubconf.py": hubconf, "own.py": "", **more}
     tree = store.add_tree([SourceFile(path=path, mode="100644", data=text.encode()) for path, text in files.items()])
     return Repo(
         id=name, ref="HEAD", commit="0" * 40, tree=Digest("git-sha1", "0" * 40), digest=tree.digest, models=models

@@ -194,7 +194,7 @@ class TestBystanders:
             patch.syspath_prepend(str(tmp_path))
             settings = importlib.import_module("settings_of_tests")
             settings.rate = 3  # type: ignore[attr-defined]
-            assert torchhub.run_local(tmp_path, "model", answers=shelf) == 1
+            assert torchhub.watch_local(tmp_path, "model", answers=shelf).result == 1
             late = importlib.import_module("late_of_tests")
             assert (late.settings_of_tests is settings, late.rate, hasattr(late, MARKER)) == (True, 3, False)
         for name in ("settings_of_tests", "late_of_tests"):

@@ -222,11 +222,11 @@ def test_what_a_library_was_refused_may_live_on_in_it(tmp_path: Path) -> None:
         library["call"](partial(scope.remember, Refusal(what=what, error=UnlockedDownload("no"), file=file)))
     # what this load can do without another may need
     assert refusals.by_library == {"zoo": {"https://tolerated.example/x": {scope.owner}}}
-    assert Beside(scope).keepers(named=False) == []
+    assert Beside(scope).keepers(named=None) == []
     scope.tolerated = ()
-    assert [kept.file for kept in Beside(scope).keepers(named=False)] == ["https://tolerated.example/x"]
+    assert [kept.file for kept in Beside(scope).keepers(named=None)] == ["https://tolerated.example/x"]
 
     for what, file in refused[:2]:
         library["call"](partial(scope.remember, Refusal(what=what, error=UnlockedDownload("no"), file=file)))
-    kept = [kept.file for kept in Beside(scope).keepers(named=False)]
+    kept = [kept.file for kept in Beside(scope).keepers(named=None)]
     assert kept == ["https://tolerated.example/x", "https://a.example/x", ""]

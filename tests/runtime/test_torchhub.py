@@ -59,13 +59,13 @@ class TestDoorsForHub:
         (folder / "own.pth").write_bytes(ones(2))
         shelf.put(URL, ones(3))
 
-        assert torchhub.run_local(folder, "model", [URL], answers=shelf) == (1, 3)
+        assert torchhub.watch_local(folder, "model", [URL], answers=shelf).result == (1, 3)
         (folder / "part.py").write_text("VALUE = 22\n")
-        assert torchhub.run_local(folder, "model", [URL], answers=shelf) == (22, 3)
+        assert torchhub.watch_local(folder, "model", [URL], answers=shelf).result == (22, 3)
         with pytest.raises(UnlockedDownload):
-            torchhub.run_local(folder, "model", [OTHER], answers=shelf)
+            torchhub.watch_local(folder, "model", [OTHER], answers=shelf)
         with pytest.raises(InputError, match=r"has no hubconf\.py"):
-            torchhub.run_local(tmp_path, "model", answers=shelf)
+            torchhub.watch_local(tmp_path, "model", answers=shelf)
 
     def test_a_process_that_code_of_a_folder_starts_knows_its_modules_and_what_it_may_fetch(
         self, shelf: Shelf, tmp_path: Path
@@ -83,9 +83,9 @@ class TestDoorsForHub:
         (tmp_path / "part.py").write_text("VALUE = 1\n")
         shelf.put(URL, b"locked")
 
-        assert torchhub.run_local(tmp_path, "model", [URL], answers=shelf) == (1, b"locked")
+        assert torchhub.watch_local(tmp_path, "model", [URL], answers=shelf).result == (1, b"locked")
         with pytest.raises(UnlockedDownload, match=f"nobody locked {OTHER}"):
-            torchhub.run_local(tmp_path, "model", [OTHER], answers=shelf)
+            torchhub.watch_local(tmp_path, "model", [OTHER], answers=shelf)
 
     def test_a_process_that_a_folder_inside_a_tree_starts_knows_its_modules(
         self, shelf: Shelf, repository: MakeRepository
@@ -210,7 +210,7 @@ class TestNested:
         with pytest.raises(MissingDependency, match=r"no_such_one.*nor_this"):
             torchhub.run(outer, "model", answers=shelf)
         with pytest.raises(MissingDependency, match=r"no_such_one.*nor_this"):
-            torchhub.run_local(tmp_path, "net", answers=shelf)
+            torchhub.watch_local(tmp_path, "net", answers=shelf)
 
     def test_a_nested_call_of_its_own_repository_leaves_the_callers_folders(
         self, shelf: Shelf, repository: MakeRepository

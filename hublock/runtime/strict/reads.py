@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ from hublock.runtime.strict.placing import is_below
 from hublock.runtime.strict.refusals import by_library, left_behind
 from hublock.runtime.strict.scope import Scope, origin
 
-_TEXTS = (".py", ".json", ".toml", ".yaml", ".yml")
+_TEXTS = (".py", ".json", ".toml", ".yaml", ".yml", ".cfg", ".ini", ".gin")
 """Files that may say what code imports."""
+_WORD = re.compile(r"\w+")
 _NAMES = re.compile(r"(?:^|[:;])[ \t]*(?:import|from)\b(.+)|[\"'](\w+)[\"'.]", re.MULTILINE)
 """What may name a module: an import, or a string that names it or something in it."""
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
@@ -87,13 +88,14 @@ class Beside:
         files = [path for path in sorted(read & left_behind.keys()) if os.path.isfile(path)]  # noqa: PTH113 - any string
         return {path: left_behind[path] for path in files if self._scope.answers.input(Path(path)) is None}
 
-    def keepers(self, *, named: bool) -> list[Kept]:
+    def keepers(self, *, named: Iterable[str] | None) -> list[Kept]:
         """Return what libraries were refused that it was not given and may not do without.
 
-        If ``named``, only libraries that its code has a name for, or a library that it has a name for.
+        Unless ``named`` is None, only libraries that its code or ``named`` name, or a library that these name.
         """
-        scope = self._scope
-        names = _names_of(scope, by_library.keys()) if named and by_library else by_library.keys()
+        scope, names = self._scope, set(by_library)
+        if names and named is not None:
+            names = _closed({*_named(_texts_of(scope)), *named}, names)
         return [
             Kept(library=library, file=file, by_same=scope.owner in owners)
             for library, refused in list(by_library.items())
@@ -103,14 +105,8 @@ class Beside:
         ]
 
 
-def _names_of(scope: Scope, wanted: AbstractSet[str]) -> set[str]:
-    """Return the names in the code of a load and of the libraries it names, and so on, until all are found."""
-    names = _named(
-        repository.root / entry.path
-        for repository in scope.repositories
-        for entry in repository.listing.entries
-        if entry.path.endswith(_TEXTS)
-    )
+def _closed(names: set[str], wanted: AbstractSet[str]) -> set[str]:
+    """Return also the names in the code of the libraries named, and so on, until all are found that are wanted."""
     seen = {*sys.stdlib_module_names, *THAT_KEEP_NOTHING}
     while not wanted <= names and (new := names - seen):
         seen |= new
@@ -118,13 +114,25 @@ def _names_of(scope: Scope, wanted: AbstractSet[str]) -> set[str]:
     return names
 
 
+def _texts_of(scope: Scope) -> Iterator[Path]:
+    for repository in scope.repositories:
+        for entry in repository.listing.entries:
+            if entry.path.endswith(_TEXTS):
+                yield repository.root / entry.path
+
+
 def _named(files: Iterable[Path]) -> set[str]:
-    found = set()
+    """Return what may be the names of modules in code and configuration files."""
+    found: set[str] = set()
     for file in files:
         # code may have removed files of a tree of its own
         with suppress(OSError):
-            for imported, word in _NAMES.findall(file.read_text("latin-1")):
-                found.update(re.findall(r"\w+", imported) if imported else [word])
+            text = file.read_text("latin-1")
+            if file.suffix != ".py":
+                found.update(_WORD.findall(text))
+                continue
+            for imported, word in _NAMES.findall(text.replace("\\\n", " ")):
+                found.update(_WORD.findall(imported) or [word])
     return found
 
 

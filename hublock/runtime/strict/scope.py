@@ -189,6 +189,8 @@ class Scope:
             keep(refusal)
         self.refusals.append(refusal)
         if not self.loading:
+            if not self._tolerates(refusal):
+                spoilt.update(self.packages.values())
             # a thread of the repository's that an earlier load has started may work for a later one
             for other in self._loading_the_same():
                 other.refusals.append(refusal)
@@ -197,7 +199,8 @@ class Scope:
                 write_down(refusal, known)
         # nor does a process know whether the load that it was forked by goes on
         is_told = not self.loading or os.getpid() != self.process
-        if self.names and is_told and refusal.what not in self.tolerated:
+        # code of the user's own sees for itself what it is refused
+        if is_told and (self.names or responsible()) and refusal.what not in self.tolerated:
             # a warning that is made an error would take the place of the refusal
             with suppress(Warning):
                 message = f"{refusal.error.message}; what the model returns now may be wrong"
@@ -309,6 +312,8 @@ _job = _Job()
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
 _under_way: list[Scope] = []
+spoilt: set[str] = set()
+"""Packages whose code was refused something after the load: later loads need other modules."""
 _ended: dict[str, int] = {}
 """Up to where the notes of processes were known to a load as it ended."""
 
