@@ -161,6 +161,32 @@ def assemble(
     )
 
 
+def without(lock: Lock, name: str) -> Lock:
+    """Return ``lock`` without the entry ``name``, and without the repositories that nothing else in it loads."""
+    repos = [replace(repo, models=tuple(model for model in repo.models if model.name != name)) for repo in lock.repos]
+    via: dict[str, set[str]] = defaultdict(set)
+    for repo in repos:
+        for nested in (nested for model in repo.models for nested in model.repos):
+            via[_key(nested)].add(repo.id)
+    kept = [replace(repo, via=tuple(via[_key(repo.id)])) for repo in repos if repo.models or via[_key(repo.id)]]
+    return replace(lock, repos=tuple(kept), weights=tuple(item for item in lock.weights if item.name != name))
+
+
+def unpinned(manifest: Manifest, old: Lock, new: Lock) -> tuple[str, ...]:
+    """Return what ``manifest`` wants that neither lock answers, but of whose pin only ``old`` knows."""
+    todo = plan(manifest, new)
+    repos = {_key(repo.id) for repo in old.repos} - {_key(repo.id) for repo in new.repos}
+    urls = _urls(old) - _urls(new)
+    models = (pending.wanted for pending in todo.trace)
+    lost = [model.name for model in models if _key(model.repo) in repos or urls & set(model.urls)]
+    return (*lost, *(weights.name for weights in todo.fetch if weights.url in urls))
+
+
+def _urls(lock: Lock) -> set[str]:
+    models = (model for repo in lock.repos for model in repo.models)
+    return {item.url for model in models for item in model.weights} | {item.url for item in lock.weights}
+
+
 def _key(reference: str) -> str:
     from hublock.core.reference import Reference
 

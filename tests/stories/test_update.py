@@ -368,3 +368,36 @@ def test_add_writes_the_new_name_of_a_renamed_repository(
     assert 'id = "new/name:v1"' in (project / "hub.lock").read_text()
     assert "old/name" not in (project / "hub.toml").read_text() + (project / "hub.lock").read_text()
     assert hub("verify", "--upstream").code == 0
+
+
+def test_removing_something_moves_no_pin_of_what_the_lock_does_not_answer_yet(
+    pinned: Forge, project: Path, hub: Run
+) -> None:
+    manifest, lock = project / "hub.toml", project / "hub.lock"
+    before = parse_lock(lock.read_text(), file="hub.lock")
+    renamed = manifest.read_text().replace("[models.net]", '[models.other]\nentrypoint = "net"')
+    manifest.write_text(renamed.replace("[weights.backbone]", "[weights.spine]"))
+    pinned.serve("https://example.org/backbone.bin", b"what somebody else put there")
+    repo = pinned.find_repo("github.com", "a/tagged")
+    assert repo is not None
+    repo.commit({"later.py": ""})
+    repo.tag("v1")
+
+    for name in ("net", "backbone"):
+        done = hub("remove", name)
+        wanted = "other" if name == "net" else "spine"
+        assert str(done) == (
+            "exit 1\n--- stdout\n--- stderr\n"
+            f"error: <project>/hub.lock does not answer {wanted} yet, which would lose its pin with {name}\n"
+            f"   hint: hublock lock, then hublock remove {name}\n"
+        )
+    assert parse_lock(lock.read_text(), file="hub.lock") == before
+    assert hub("remove", "big").code == 0
+    left = parse_lock(lock.read_text(), file="hub.lock")
+    assert left.names == ("net", "backbone")
+    assert [repo.commit for repo in left.repos] == [repo.commit for repo in before.repos if repo.id == "a/tagged:v1"]
+
+    assert hub("lock").code == 0
+    after = parse_lock(lock.read_text(), file="hub.lock")
+    assert after.names == ("other", "spine")
+    assert (after.repos[0].commit, after.weights[0].digest) == (left.repos[0].commit, left.weights[0].digest)
