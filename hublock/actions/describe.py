@@ -21,8 +21,8 @@ def offer_of_reference(reference: Reference, lock: Lock, context: Context, *, ba
         RemoteError: it could not be fetched.
         InputError: it is not a hub repository.
     """
-    pinned = pin_once(reference, lock, context, base=base)
-    return recall(pinned.tree, str(reference), context.store, pinned.hubconf)
+    pinned, known = pin_once(reference, lock, context, base=base), lock.repo(str(reference))
+    return recall(pinned.tree, str(reference), context.store, pinned.hubconf, locked=known.models if known else ())
 
 
 def sources_of(reference: Reference, lock: Lock, context: Context, *, base: Path) -> dict[str, bytes]:

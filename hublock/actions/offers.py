@@ -1,13 +1,13 @@
 """What a repository offers, read from a folder or the store: no network, and nothing runs."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 from hublock.core.hubconf import HUBCONF, EntryPoint, Hubconf, find_definition, read_hubconf, without_modules
-from hublock.core.lockfile import Repo
+from hublock.core.lockfile import Model, Repo
 from hublock.core.nearest import nearest
 from hublock.core.tree import EXECUTABLE, FILE
 from hublock.errors import EntrypointNotFound, InputError, OfflineError
@@ -36,14 +36,21 @@ def remember(tree: StoredTree, entrypoints: Sequence[EntryPoint], store: Store) 
         store.note(tree.digest, NOTE, json.dumps([asdict(entry) for entry in entrypoints]).encode())
 
 
-def recall(tree: StoredTree, name: str, store: Store, hubconf: Hubconf | None = None) -> Offer:
-    """Return what a stored tree offers; nothing runs."""
+def recall(
+    tree: StoredTree, name: str, store: Store, hubconf: Hubconf | None = None, *, locked: Iterable[Model] = ()
+) -> Offer:
+    """Return what a stored tree offers, the entry points of ``locked`` among it; nothing runs."""
     hubconf = hubconf or read_tree_hubconf(tree, name)
     noted = _noted(store.read_note(tree.digest, NOTE))
     if noted is None:
         read = partial(_read_stored, tree)
         hubconf = without_modules(hubconf, read, importable)
-        return Offer(name=name, entrypoints=hubconf.entrypoints, estimated=hubconf.dynamic, read=read)
+        found = {entry.name: entry for entry in hubconf.entrypoints}
+        for model in locked:
+            # somebody has run it, elsewhere
+            found.setdefault(model.entrypoint, EntryPoint(name=model.entrypoint, signature="", doc=None, parameters=()))
+        entrypoints = tuple(found[name] for name in sorted(found))
+        return Offer(name=name, entrypoints=entrypoints, estimated=hubconf.dynamic, read=read)
     return Offer(name=name, entrypoints=noted, estimated=False)
 
 
@@ -87,7 +94,7 @@ def offer_of_locked(repo: Repo, store: Store) -> Offer:
     tree = store.tree(repo.digest)
     if tree is None:
         raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync")
-    return recall(tree, repo.id, store)
+    return recall(tree, repo.id, store, locked=repo.models)
 
 
 def find_entrypoint(offer: Offer, name: str) -> EntryPoint:

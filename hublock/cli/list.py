@@ -81,11 +81,20 @@ def offer_of(text: str, face: Face) -> "Offer":
 
 def print_offer(offer: "Offer", console: Console) -> None:
     """Print entry points with the first line of what they say of themselves."""
-    console.table((f"{e.name}{e.signature}", (e.doc or "").strip().partition("\n")[0]) for e in offer.entrypoints)
-    if not offer.entrypoints:
+    console.table((_cut(f"{e.name}{e.signature}"), (e.doc or "").strip().partition("\n")[0]) for e in offer.entrypoints)
+    if not offer.entrypoints and not offer.estimated:
         console.say(f"{offer.name} offers no entry points")
     if offer.estimated:
         console.say(f"{offer.name} builds entry points at run time and was only read: some may be missing")
+
+
+def _cut(call: str) -> str:
+    """Leave out the end of what would push every line apart; `hublock help` shows it."""
+    return call if len(call) <= _WIDEST else f"{call[: _WIDEST - 1]}…"
+
+
+_WIDEST = 72
+"""Columns for an entry point and its parameters."""
 
 
 def _list_models(arguments: argparse.Namespace, face: Face) -> int:

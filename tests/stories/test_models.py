@@ -41,7 +41,7 @@ globals()["outer"] = lambda: torch.hub.load("someone/net:v1", "net", pretrained=
 
 
 def test_a_nested_repository_and_names_made_at_run_time_are_locked(
-    served: Forge, run: Run, python: Run, project: Path
+    served: Forge, run: Run, python: Run, project: Path, tmp_path: Path
 ) -> None:
     served.repo("someone/outer", {"hubconf.py": NESTING})
 
@@ -54,8 +54,20 @@ def test_a_nested_repository_and_names_made_at_run_time_are_locked(
     assert 'repos = ["someone/net:v1"]' in lock
     assert run("list", "someone/outer").out.startswith("outer()")
     assert run("lock", "--check").code == 0
-    loaded = python("import hublock\nprint(type(hublock.load('outer')).__name__)", HUBLOCK_MIRRORS="")
-    assert loaded.out == "Net\n", loaded
+    # a machine that has traced nothing knows the names that are locked
+    elsewhere = str(tmp_path / "elsewhere")
+    assert run("sync", HUBLOCK_CACHE_DIR=elsewhere).code == 0
+    assert str(run("list", "someone/outer", HUBLOCK_CACHE_DIR=elsewhere)) == (
+        "exit 0\n--- stdout\nouter\n--- stderr\n"
+        "someone/outer builds entry points at run time and was only read: some may be missing\n"
+    )
+    assert run("help", "someone/outer", "outer", HUBLOCK_CACHE_DIR=elsewhere).out == "outer\n"
+    script = """\
+import hublock
+print(type(hublock.load('outer')).__name__, hublock.list('someone/outer'), hublock.help('someone/outer', 'outer'))
+"""
+    loaded = python(script, HUBLOCK_MIRRORS="", HUBLOCK_CACHE_DIR=elsewhere)
+    assert loaded.out == "Net ['outer'] None\n", loaded
 
 
 def test_dependencies_that_hubconf_computes_are_locked_and_checked(
