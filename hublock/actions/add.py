@@ -69,7 +69,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         _check_name(wish.name)
     for url in wish.urls:
         _check_url(url, context)
-    with changing(project, context):
+    with changing(project, context) as project:
         text = project.manifest_text()
         manifest, lock = project.read_manifest(text), project.read_lock()
         reference = _relative(Reference.parse(wish.reference), project)
@@ -110,7 +110,7 @@ def add_weights(
     """
     _check_name(name)
     _check_url(url, context)
-    with changing(project, context):
+    with changing(project, context) as project:
         text = project.manifest_text()
         manifest, lock = project.read_manifest(text), project.read_lock()
         if recorded:

@@ -67,7 +67,7 @@ def lock_project(
         RemoteError: a repository or a file could not be fetched.
         LoadError: a model could not be traced.
     """
-    with changing(project, context, lock_only=True):
+    with changing(project, context, lock_only=True) as project:
         manifest, old = project.read_manifest(), recover(project, context.progress)
         done = build(manifest, old, context, base=project.folder, options=options, retrace=retrace)
         return replace(done, changed=project.write_lock(done.lock))

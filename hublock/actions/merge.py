@@ -47,8 +47,7 @@ def recover(project: Project, progress: Progress) -> Lock:
     Raises:
         InvalidLock: it is not valid, or one of its two sides is not.
     """
-    text = read_text(project.lock) if project.lock.exists() else ""
-    found = sides(text)
+    found = sides(project.lock_text())
     if found is None:
         return project.read_lock()
     try:

@@ -6,7 +6,7 @@ import stat
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ class Project:
     embedded: bool
     """Whether the manifest is ``[tool.hublock]`` of ``pyproject.toml``."""
     lock: Path
+    seen: str | None = field(default=None, compare=False, repr=False)
+    """The text of the lock when a command began that will replace it; None where any may be replaced."""
 
     @classmethod
     def at(cls, folder: Path) -> "Project":
@@ -68,6 +70,10 @@ class Project:
             text = self.manifest_text()
         return parse_manifest(text, file=str(self.manifest), embedded=self.embedded)
 
+    def lock_text(self) -> str:
+        """Return the text of the lock, empty when there is none."""
+        return read_text(self.lock) if self.lock.exists() else ""
+
     def read_lock(self) -> Lock:
         """Read the lock; an empty one when there is none.
 
@@ -99,6 +105,7 @@ class Project:
         unless it is to hold ``less``.
 
         Raises:
+            StaleLock: as for :meth:`write_lock`; both are as before.
             StoreError: one of them cannot be written: both are as before, or both have changed.
         """
         with _put_back(*(self.manifest, self.lock) if less else (self.lock, self.manifest)):
@@ -121,14 +128,17 @@ class Project:
         """Replace the lock, wholly or not at all; return whether its bytes changed.
 
         Raises:
+            StaleLock: it is another one than the command has :attr:`seen`: git has put it there, or an editor.
             StoreError: the folder cannot be written.
         """
         from hublock.core.canonical import dump_lock
 
-        text = dump_lock(lock)
+        text, now = dump_lock(lock), self.lock_text()
         # git may have made LF into CRLF on checkout: that is no change
-        if self.lock.exists() and read_text(self.lock).replace("\r\n", "\n") == text:
+        if self.lock.exists() and now.replace("\r\n", "\n") == text:
             return False
+        if self.seen is not None and now != self.seen:
+            raise StaleLock(f"{self.lock} was changed meanwhile, and stays as it is now", hint="type the command again")
         # what is written must read back as what was meant, or nothing is written
         if dump_lock(parse_lock(text, file=str(self.lock))) != text:
             raise AssertionError(f"{self.lock}: the written lock does not read back")

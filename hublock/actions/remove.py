@@ -19,7 +19,7 @@ def remove(name: str, project: Project, context: Context) -> None:
         StaleLock: something that the lock does not answer yet has its pin from what would go.
         StoreError: the project cannot be written.
     """
-    with changing(project, context):
+    with changing(project, context) as project:
         text = project.manifest_text()
         manifest, old = project.read_manifest(), project.read_lock()
         # of a command that was killed, the lock alone may have it

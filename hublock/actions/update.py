@@ -82,7 +82,7 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
     """
     if request.precise is not None:
         _check_commit(request.precise)
-    with nullcontext() if request.dry_run else changing(project, context, lock_only=True):
+    with nullcontext(project) if request.dry_run else changing(project, context, lock_only=True) as project:
         manifest, lock = project.read_manifest(), project.read_lock()
         selected = _select(request, lock, str(project.lock))
         looks = moves.at_once(

@@ -401,3 +401,30 @@ def test_removing_something_moves_no_pin_of_what_the_lock_does_not_answer_yet(
     after = parse_lock(lock.read_text(), file="hub.lock")
     assert after.names == ("other", "spine")
     assert (after.repos[0].commit, after.weights[0].digest) == (left.repos[0].commit, left.weights[0].digest)
+
+
+@pytest.mark.parametrize(
+    "words", [("add", "--url", "https://example.org/new.bin", "--name", "new"), ("update", "backbone")]
+)
+def test_a_lock_that_git_replaces_while_a_command_works_stays_as_git_has_put_it(
+    pinned: Forge, project: Path, hub: Run, words: tuple[str, ...]
+) -> None:
+    manifest, lock = project / "hub.toml", project / "hub.lock"
+    before = manifest.read_text()
+    merged = lock.read_text().replace("size = 10", "size = 11")
+
+    def merge(_: object) -> None:
+        lock.write_text(merged)
+
+    for name in ("new", "backbone"):
+        pinned.serve(f"https://example.org/{name}.bin", b"new bytes", on_hit=merge)
+    done = hub(*words)
+
+    assert (done.code, done.err.splitlines()[-2:]) == (
+        1,
+        [
+            "error: <project>/hub.lock was changed meanwhile, and stays as it is now",
+            "   hint: type the command again",
+        ],
+    )
+    assert (manifest.read_text(), lock.read_text()) == (before, merged)
