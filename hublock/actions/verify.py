@@ -76,7 +76,9 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
     if checks.deep:
         from hublock.actions.verdicts import check_verdicts
 
-        findings += check_verdicts(lock, context)
+        # of bytes that are not the locked ones the lock says nothing
+        damaged = {finding.subject for finding in stored.findings}
+        findings += [finding for finding in check_verdicts(lock, context) if finding.subject not in damaged]
     if checks.upstream:
         from hublock.actions.upstream import check_upstream
 

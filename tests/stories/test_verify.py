@@ -21,7 +21,7 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Lock, parse_lock
 from hublock.store.layout import Layout
 from tests.forge import Forge
-from tests.stories.conftest import PLAIN, Run, without_privileges
+from tests.stories.conftest import PLAIN, Run, state_dict, without_privileges
 from tests.stories.test_bad_input import snapshot
 
 NET, BIG, BACKBONE = "https://example.org/net.pth", "https://example.org/big.pth", "https://example.org/backbone.bin"
@@ -573,6 +573,20 @@ def test_what_cannot_be_read_hides_nothing_else(scene: Scene) -> None:
     said = unprivileged("verify", "--deep")
     assert f"{NET} cannot be checked: " in said
     assert "b/branch cannot be checked: " in said
+
+
+def test_of_a_damaged_file_it_is_not_said_that_the_lock_is_wrong(pinned: Forge, hub: Run, store: Path) -> None:
+    url = "https://example.org/tensors.pth"
+    pinned.serve(url, state_dict(4))
+    assert hub("add", "--url", url, "--name", "tensors").code == 0
+    blob = next(path for path in store.glob("v1/blobs/sha256/*/*") if path.read_bytes() == state_dict(4))
+    quietly(blob, state_dict(4).replace(b"PK", b"pk"))
+
+    done = hub("verify", "--deep", "--format", "json")
+
+    assert [(finding["rule"], finding["subject"]) for finding in json.loads(done.out)["findings"]] == [
+        ("file-damaged", url)
+    ]
 
 
 def test_a_stored_file_that_cannot_be_read_hides_nothing_of_the_hosts(scene: Scene) -> None:
