@@ -13,6 +13,7 @@ from hublock.settings import Settings
 if TYPE_CHECKING:
     from hublock.actions.context import Context
     from hublock.actions.project import Project
+    from hublock.core.lockfile import Lock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,21 @@ class Face:
         if found is None:
             raise NotLocked(f"neither {MANIFEST} nor {LOCK} in {self.cwd} or above it", hint="hublock init")
         return found
+
+    def warn_if_stale(self, lock: "Lock", *, refuse: bool = False) -> None:
+        """Warn of each way in which ``lock`` does not answer the manifest, if there is one.
+
+        Raises:
+            StaleLock: there is such a way, and it shall be refused.
+        """
+        from hublock.core.plan import plan
+
+        project = self.project
+        reasons = plan(project.read_manifest(), lock).reasons if project.manifest.exists() else ()
+        if reasons and refuse:
+            raise project.stale(reasons)
+        for reason in reasons:
+            self.console.warn(f"{project.lock.name} is stale: {reason}")
 
     @property
     def new_project(self) -> "Project":

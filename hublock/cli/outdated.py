@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
             face.console.data(finding.message)
         if not (found.moved or found.findings):
             face.console.say(f"{face.project.lock.name} is up to date")
+            face.warn_if_stale(face.project.read_lock())
         hints = ["hublock update NAME --dry-run"] if found.moved else []
         hints += [finding.hint for finding in found.findings if not (found.moved and finding.rule in UPDATED)]
         for hint in dict.fromkeys(hints):

@@ -50,17 +50,12 @@ def _count(text: str) -> int:
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     from hublock.actions.sync import sync
-    from hublock.core.plan import plan
 
     project, console = face.project, face.console
     if not project.lock.exists():
         raise NotLocked(f"{project.lock} does not exist", hint="hublock lock")
     lock = project.read_lock()
-    reasons = plan(project.read_manifest(), lock).reasons if project.manifest.exists() else ()
-    if reasons and arguments.locked:
-        raise project.stale(reasons)
-    for reason in reasons:
-        console.warn(f"{project.lock.name} is stale: {reason}")
+    face.warn_if_stale(lock, refuse=arguments.locked)
     if arguments.from_bundle:
         from hublock.actions.bundle import read_bundle
 

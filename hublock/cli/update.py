@@ -65,6 +65,7 @@ def _report(done: "Updated", dry_run: bool, face: Face) -> None:
     if not (done.moved or done.replaced):
         told = ", as far as hosts tell without fetching files" if dry_run else ""
         console.say(f"{face.project.lock.name} is up to date{told}")
+        face.warn_if_stale(face.project.read_lock())
     elif dry_run:
         console.say("nothing was written; what the models fetch is found out when they are updated")
 

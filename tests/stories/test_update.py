@@ -428,3 +428,16 @@ def test_a_lock_that_git_replaces_while_a_command_works_stays_as_git_has_put_it(
         ],
     )
     assert (manifest.read_text(), lock.read_text()) == (before, merged)
+
+
+@pytest.mark.parametrize("words", [("update", "--all"), ("update", "--all", "--dry-run"), ("outdated",)])
+def test_up_to_date_is_not_said_of_a_stale_lock_without_a_warning(
+    pinned: Forge, project: Path, hub: Run, words: tuple[str, ...]
+) -> None:
+    manifest = project / "hub.toml"
+    manifest.write_text(f'{manifest.read_text()}\n[models.later]\nrepo = "a/later"\n')
+
+    done = hub(*words)
+
+    assert (done.code, done.err.splitlines()[0].partition(",")[0]) == (0, "hub.lock is up to date")
+    assert done.err.endswith("\nwarning: hub.lock is stale: model later is not locked yet\n")
