@@ -8,6 +8,7 @@ from hublock.core.lockfile import Lock, parse_lock
 from hublock.core.merging import agreed, merge_locks, text_of
 from hublock.core.progress import Progress
 from hublock.errors import HublockError, InputError, InvalidLock
+from hublock.net.worktree import read_blob
 
 
 def merge_files(base: Path, ours: Path, theirs: Path) -> tuple[str, ...]:
@@ -44,6 +45,9 @@ _NAMES = ("the common ancestor", "our lock", "their lock")
 def recover(project: Project, progress: Progress) -> Lock:
     """Return the lock of ``project``; of one with conflict markers, every pin on which both sides agree.
 
+    The sides are those of git's index: what stands beside the markers git has merged line by line, and an entry of one
+    side may stand under the commit of the other.
+
     Raises:
         InvalidLock: it is not valid, or one of its two sides is not.
     """
@@ -51,7 +55,7 @@ def recover(project: Project, progress: Progress) -> Lock:
     if found is None:
         return project.read_lock()
     try:
-        ours, theirs = (
+        ours, theirs = _of_index(project) or (
             parse_lock(side, file=f"{project.lock} ({name} side)")
             for side, name in zip(found, ("our", "their"), strict=True)
         )
@@ -64,3 +68,14 @@ def recover(project: Project, progress: Progress) -> Lock:
     what = f"; found out again: {', '.join(contested)}" if contested else ""
     progress.say(f"{project.lock.name} is in conflict: every pin that both sides agree on is kept{what}")
     return lock
+
+
+def _of_index(project: Project) -> tuple[Lock, Lock] | None:
+    """Return the two locks of a merge under way; None where git knows of none, or has other files of that name."""
+    ours, theirs = (read_blob(project.folder, f":{stage}:./{project.lock.name}") for stage in (2, 3))
+    if ours is None or theirs is None:
+        return None
+    try:
+        return parse_lock(ours, file="our side"), parse_lock(theirs, file="their side")
+    except InputError:
+        return None

@@ -37,6 +37,19 @@ def is_dirty(folder: Path) -> bool:
     return bool(_git(folder, *settings, "status", "--porcelain", "--ignore-submodules=all"))
 
 
+def read_blob(folder: Path, name: str) -> str | None:
+    """Return the text of a blob of the repository around ``folder``; None if it has none of that ``name``.
+
+    See gitrevisions(7) for names: ``:2:./FILE`` is our side of a merge under way.
+    """
+    command = ["git", "--no-optional-locks", "-C", str(folder), "cat-file", "blob", name]
+    try:
+        done = subprocess.run(command, env=child_environment(), capture_output=True, check=True)
+        return done.stdout.decode("utf-8")
+    except (OSError, UnicodeDecodeError, subprocess.CalledProcessError):
+        return None
+
+
 def _git(folder: Path, *args: str) -> str:
     command = ["git", "--no-optional-locks", "-C", str(folder), *args]
     done = subprocess.run(

@@ -170,6 +170,31 @@ def test_lock_recovers_what_git_itself_leaves(clone: Path, pinned: Forge, hub: R
     assert hub("verify").code == 0
 
 
+def test_an_entry_of_one_side_is_not_kept_under_the_commit_of_the_other(clone: Path, pinned: Forge, hub: Run) -> None:
+    """Git merges the line of the commit by itself, and marks the entries alone."""
+    branch = pinned.find_repo("github.com", "b/branch")
+    assert branch is not None
+    second = branch.commit({"2": "2"})
+    git("switch", "--quiet", "--create", "topic", cwd=clone)
+    assert hub("add", "b/branch", "big", "--name", "two", *DECLARED).code == 0
+    commit(clone, "theirs")
+    git("switch", "--quiet", "main", cwd=clone)
+    assert hub("update", "big").code == 0
+    assert hub("add", "b/branch", "big", "--name", "more", *DECLARED).code == 0
+    commit(clone, "ours")
+    assert merge(clone, "topic").returncode == 1
+    marked = (clone / "hub.lock").read_text()
+    assert (marked.count("<<<<<<< "), marked.count("commit = ")) == (1, 2)
+    settle_manifest(clone)
+
+    recovered = hub("lock")
+
+    assert recovered.code == 0, recovered
+    assert "every pin that both sides agree on is kept; found out again: b/branch\n" in recovered.err
+    assert "   Locked two: big() of b/branch at <commit>" in recovered.err
+    assert f'commit = "{second}"' in (clone / "hub.lock").read_text()
+
+
 def test_a_side_that_is_no_lock_is_refused_and_named(clone: Path, hub: Run) -> None:
     text = f"<<<<<<< a\nversion = 1\nbad = 1\n=======\n{(clone / 'hub.lock').read_text()}>>>>>>> b\n"
     (clone / "hub.lock").write_text(text)
