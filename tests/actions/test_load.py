@@ -244,7 +244,9 @@ def test_nothing_is_left_of_a_verification_that_was_stopped(tmp_path: Path, numb
     (tmp_path / "tmp").mkdir()
     environ = {**os.environ, "HUBLOCK_CACHE_DIR": str(tmp_path / "store"), "TMPDIR": str(tmp_path / "tmp")}
     words = [sys.executable, "-m", "hublock", "verify", "--load", "waits"]
-    process = subprocess.Popen(words, cwd=project.folder, env=environ, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words, cwd=project.folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_until((project.folder / "child").exists)
     (scratch,) = (tmp_path / "tmp").glob("hublock-*")
 
