@@ -55,6 +55,7 @@ def load(
         answers=answers,
         tolerated={what for model in call.like for what in model.tolerated},
         as_locked=call.is_locked,
+        fetches=proof.may_fetch(call),
         mmap=mmap,
     )
     proof.check_fallback(call, done)

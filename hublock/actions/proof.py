@@ -72,7 +72,7 @@ def check_fallback(call: Call, done: Watched) -> None:
     wrong = _state_error(done.result, call)
     if _is_cleared(wrong, call, done, missed, kept=kept, left=left):
         return
-    reason, hint = _doubt(kept, left) or ("what it returned instead has not the locked state", _ANEW)
+    reason, hint = _doubt(kept, left) or (_CHANGED, _ANEW)
     what = f"did not ask for {missed[0]}, which is locked" if missed else _MAY_HAVE
     raise UnlockedDownload(f"{call.match.repo.id} {call.match.entrypoint} {what}: {reason}", hint=hint) from wrong
 
@@ -90,6 +90,7 @@ def check_local(owner: str, done: Watched) -> None:
         raise UnlockedDownload(f"{owner} {_MAY_HAVE}: {reason}", hint=hint)
 
 
+_CHANGED = "what it has kept from before, and returned, has not the locked state, or no more"
 _MAY_HAVE = "may have taken a fallback"
 _ANEW = "load it in a new process"
 
@@ -198,6 +199,12 @@ def unchecked(call: Call, done: Watched, given: frozenset[Digest]) -> Iterator[s
             f"{call.match.repo.id} {call.match.entrypoint} did not ask for {missed[0]}, which is locked, "
             f"but read {', '.join(unknown[:3])}, which nobody has checked"
         )
+
+
+def may_fetch(call: Call) -> Iterator[str]:
+    """Yield the address of every file that any model fetches that a call is like."""
+    for files in _files(call):
+        yield from files.values()
 
 
 def _files(call: Call) -> list[Files]:

@@ -38,4 +38,7 @@ def remove(name: str, project: Project, context: Context) -> None:
             )
         if name in manifest.names:
             text = edit_manifest(text, embedded=project.embedded, remove=name)
-        project.write_both(text, new, less=True)
+        if project.lock.exists():
+            project.write_both(text, new, less=True)
+        else:
+            project.write_manifest(text)

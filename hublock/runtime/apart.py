@@ -103,6 +103,7 @@ def _serve(
 
 
 def _work(theirs: Connection, scratch: str, folder: Path, job: Callable[..., object], args: tuple[object, ...]) -> None:
+    own = os.getpid()
     # what foreign code prints nobody has asked for, nor what the programs print that it starts
     with suppress(OSError):
         os.dup2(2, 1)
@@ -110,6 +111,9 @@ def _work(theirs: Connection, scratch: str, folder: Path, job: Callable[..., obj
     tempfile.tempdir = scratch
     os.chdir(folder)
     answer = job(*args)
+    if os.getpid() != own:
+        # a child that the code has forked, and that came back out of it
+        os._exit(0)
     # it may be closed, by the code or before
     with suppress(OSError):
         theirs.send(answer)

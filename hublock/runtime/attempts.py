@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -41,6 +41,7 @@ def attempt(
     tolerated: Container[str],
     *,
     as_locked: bool = True,
+    fetches: Iterable[str] = (),
 ) -> Watched:
     """Run an entry point inside ``scope``; None as entry point only imports hubconf.py.
 
@@ -52,12 +53,15 @@ def attempt(
         kwargs: given to the entry point.
         tolerated: refusals that do not end the load.
         as_locked: whether the arguments are those of a locked call.
+        fetches: the addresses of files that it may need.
 
     Raises:
         UnlockedDownload: something was refused, or other loads spoilt its modules again and again.
         Exception: as ``torchhub.run``.
     """
     scope.tolerated, scope.as_locked = tolerated, as_locked
+    for file in fetches:
+        isolation.retire(spoilt.pop(file, ()))
     begin_again = _random_state()
     for number in range(TRIES):
         if number:
@@ -80,8 +84,6 @@ def _once(
 ) -> Watched | None:
     """Load once; None if that must be done again with modules that no other load has spoilt."""
     done = None
-    isolation.retire(spoilt)
-    spoilt.clear()
     with scope.entered():
         try:
             with state.kept(scope), scope.under_way():

@@ -97,6 +97,7 @@ def watch(
     answers: Answers,
     tolerated: Container[str],
     as_locked: bool = True,
+    fetches: Iterable[str] = (),
     hub_dir: Path | None = None,
     cpu_only: bool = False,
     mmap: bool = False,
@@ -111,6 +112,7 @@ def watch(
         answers: as in ``run``.
         tolerated: as in ``run``; anything that knows ``in``.
         as_locked: as in ``run``.
+        fetches: the addresses of files that it may need: code that was refused one of them is imported anew.
         hub_dir: as in ``run``.
         cpu_only: as in ``run``.
         mmap: as in ``run``.
@@ -121,7 +123,7 @@ def watch(
     install()
     owner = f"{repository.id} {entrypoint or 'hubconf.py'}"
     scope = _scope(answers, hub_dir, owner=owner, cpu_only=cpu_only, mmap=mmap)
-    return attempt(scope, repository, entrypoint, args, kwargs or {}, tolerated, as_locked=as_locked)
+    return attempt(scope, repository, entrypoint, args, kwargs or {}, tolerated, as_locked=as_locked, fetches=fetches)
 
 
 def watch_local(

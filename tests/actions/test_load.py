@@ -191,6 +191,12 @@ def wide():
     warnings.simplefilter("error", BytesWarning)
     torch.set_default_dtype(torch.float64)
     return torch.ones(2)
+def forks():
+    child = os.fork()
+    if not child:
+        raise SystemExit(3)
+    os.waitpid(child, 0)
+    return torch.ones(2)
 def plain():
     assert BytesWarning not in [filter[2] for filter in warnings.filters]
     return torch.ones(2)
@@ -204,12 +210,12 @@ def test_verify_loads_each_model_as_if_it_were_the_only_one(tmp_path: Path) -> N
     project.folder.mkdir()
     models = [Model(name=name, entrypoint=name) for name in ("ends", "late", "crashes", "raises")]
     models.append(Model(name="typed", entrypoint="typed", kwargs={"dtype": {"object": "torch.float99"}}))
-    for name, dtype in (("wide", torch.float64), ("plain", torch.float32)):
+    for name, dtype in (("wide", torch.float64), ("forks", torch.float32), ("plain", torch.float32)):
         models.append(Model(name=name, entrypoint=name, state=fingerprint(torch.ones(2, dtype=dtype))))
     project.write_lock(Lock(repos=(stored(context.store, "a/unrelated", APART, *models),)))
 
     found = verify(
-        project, context, Checks(load=["ends", "late", "crashes", "raises", "typed", "wide", "plain"])
+        project, context, Checks(load=["ends", "late", "crashes", "raises", "typed", "wide", "forks", "plain"])
     ).findings
 
     assert {finding.rule for finding in found} == {"load-failed"}

@@ -158,7 +158,7 @@ class TestWhatAChildLearns:
 
 
 BUSY = """
-    import pathlib, random, subprocess, urllib.request
+    import os, pathlib, random, subprocess, urllib.request
     import torch
 
     HERE = pathlib.Path(__file__).parent
@@ -171,6 +171,10 @@ BUSY = """
 
     def net(scale, *, dtype=None, pair=()):
         "The network."
+        child = os.fork()
+        if not child:
+            raise SystemExit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
         model = Net()
         state = torch.hub.load_state_dict_from_url("https://files.example/net-weights.pth")
         model.load_state_dict(state)

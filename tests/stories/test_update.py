@@ -441,3 +441,11 @@ def test_up_to_date_is_not_said_of_a_stale_lock_without_a_warning(
 
     assert (done.code, done.err.splitlines()[0].partition(",")[0]) == (0, "hub.lock is up to date")
     assert done.err.endswith("\nwarning: hub.lock is stale: model later is not locked yet\n")
+
+
+def test_removing_something_that_was_never_locked_writes_no_lock(pinned: Forge, project: Path, hub: Run) -> None:
+    (project / "hub.lock").unlink()
+
+    assert hub("remove", "net").code == 0
+    assert "[models.net]" not in (project / "hub.toml").read_text()
+    assert not (project / "hub.lock").exists()

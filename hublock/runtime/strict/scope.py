@@ -189,8 +189,8 @@ class Scope:
             keep(refusal)
         self.refusals.append(refusal)
         if not self.loading:
-            if not self._tolerates(refusal):
-                spoilt.update(self.packages.values())
+            if refusal.file:
+                spoilt.setdefault(refusal.file, set()).update(self.packages.values())
             # a thread of the repository's that an earlier load has started may work for a later one
             for other in self._loading_the_same():
                 other.refusals.append(refusal)
@@ -312,8 +312,8 @@ _job = _Job()
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
 _under_way: list[Scope] = []
-spoilt: set[str] = set()
-"""Packages whose code was refused something after the load: later loads need other modules."""
+spoilt: dict[str, set[str]] = {}
+"""The packages whose code was refused a file after the load: later loads that fetch it need other modules."""
 _ended: dict[str, int] = {}
 """Up to where the notes of processes were known to a load as it ended."""
 

@@ -54,7 +54,7 @@ def _descriptor(word: str) -> int:
 
 
 def _serve(reading: int, writing: int) -> None:
-    channel = Channel(os.fdopen(reading, "rb"), os.fdopen(writing, "wb"))
+    own, channel = os.getpid(), Channel(os.fdopen(reading, "rb"), os.fdopen(writing, "wb"))
     job = channel.receive()
     assert job is not None
     isolation = confine(Policy(readable=_paths(job["readable"]), writable=_paths(job["writable"])))
@@ -66,12 +66,16 @@ def _serve(reading: int, writing: int) -> None:
         last = {"done": {**_run(job, repository, channel, before), "isolation": isolation}}
     except HublockError as error:
         last = {"failed": {"error": write_error(error)}}
-    except BaseException as error:  # noqa: BLE001 - whatever foreign code raises, SystemExit too, is told to the parent
+    except BaseException as error:
+        if os.getpid() != own:
+            # a child that the code has forked
+            raise
         traceback.print_exception(type(error), error, _from_tree(error, repository))
         last = {"failed": _failure(error, repository)}
     sys.stdout.flush()
     sys.stderr.flush()
-    channel.send(last)
+    if os.getpid() == own:
+        channel.send(last)
 
 
 def _import_our_own() -> None:

@@ -59,6 +59,9 @@ def _be_child(child: Callable[[], None], keeper: int) -> NoReturn:
         die_with_parent(keeper)
         child()
         status = 0
+    except SystemExit as stop:
+        # of a process that foreign code has forked
+        status = stop.code if isinstance(stop.code, int) else 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
