@@ -90,7 +90,7 @@ def check_local(owner: str, done: Watched) -> None:
         raise UnlockedDownload(f"{owner} {_MAY_HAVE}: {reason}", hint=hint)
 
 
-_CHANGED = "what it has kept from before, and returned, has not the locked state, or no more"
+_CHANGED = "it returned what it had kept from before, which has not the locked state, or has it no longer"
 _MAY_HAVE = "may have taken a fallback"
 _ANEW = "load it in a new process"
 

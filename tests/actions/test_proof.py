@@ -125,7 +125,7 @@ def net():
 
     shelf.refuse("a/net")
     with pytest.raises(
-        UnlockedDownload, match=f"did not ask for {URL}.*has kept from before.* has not the locked state"
+        UnlockedDownload, match=f"did not ask for {URL}.*had kept from before, which has not the locked state"
     ) as caught:
         shelf.load("a/net")
     assert caught.value.hint == "load it in a new process"
