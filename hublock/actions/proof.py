@@ -10,7 +10,7 @@ from hublock.core.lockfile import Model
 from hublock.core.matching import Call
 from hublock.errors import DigestMismatch, NotLocked, UnlockedDownload
 from hublock.runtime.fingerprint import fingerprint
-from hublock.runtime.strict.huggingface import HOST
+from hublock.runtime.strict.huggingface import address
 from hublock.runtime.strict.reads import Kept
 from hublock.runtime.strict.refusals import ever_given
 from hublock.runtime.torchhub import Watched
@@ -97,11 +97,12 @@ _ANEW = "load it in a new process"
 
 def _doubt(kept: Sequence[Kept], left: Sequence[str]) -> tuple[str, str] | None:
     """Return why a load may have taken a fallback, and what to do."""
-    for item in sorted(kept, key=lambda item: (not item.by_same, not item.file)):
-        what = item.file or "something"
-        return f"{item.library} was refused {what} before and may have kept what it took instead", _ANEW
-    for path in left:
-        return f"it read {path}, which a load that was refused has written", f"rm {path}"
+    if kept:
+        first = min(kept, key=lambda item: (not item.by_same, not item.file))
+        what = first.file or "something"
+        return f"{first.library} was refused {what} before and may have kept what it took instead", _ANEW
+    if left:
+        return f"it read {left[0]}, which a load that was refused has written", f"rm {left[0]}"
     return None
 
 
@@ -214,7 +215,7 @@ def _files(call: Call) -> list[Files]:
 
 def _fetched_by(model: Model) -> Files:
     files = {file.digest: file.url for file in model.weights}
-    return files | {file.digest: f"{HOST}/{file.repo}/{file.file}" for file in model.hf}
+    return files | {file.digest: address(file.repo, file.file) for file in model.hf}
 
 
 def _missed(files: Iterable[Files], given: Container[Digest]) -> list[str] | None:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from hublock.core.inventory import locked_addresses
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights
 from hublock.core.matching import same_arguments
@@ -129,7 +130,6 @@ def assemble(
     """
     wanted = {model.name: model for model in manifest.models}
     by_key: dict[str, list[Model]] = defaultdict(list)
-    via: dict[str, set[str]] = defaultdict(set)
     spelled: dict[str, set[str]] = defaultdict(set)
     unreachable: dict[str, bool] = defaultdict(bool)
     for name, wish in wanted.items():
@@ -139,9 +139,7 @@ def assemble(
         spelled[key].add(wish.repo)
         unreachable[key] |= wish.allow_unreachable
     ids = {key: min(names) for key, names in spelled.items()}
-    for key, members in by_key.items():
-        for nested in (nested for model in members for nested in model.repos):
-            via[_key(nested)].add(ids[key])
+    via = _loaders((ids[key], members) for key, members in by_key.items())
     kept = [
         replace(
             repo,
@@ -161,13 +159,19 @@ def assemble(
     )
 
 
+def _loaders(models: Iterable[tuple[str, Iterable[Model]]]) -> defaultdict[str, set[str]]:
+    """Return the ids of the repositories whose ``models`` load each other one, by the key of that."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for repo_id, members in models:
+        for nested in (nested for model in members for nested in model.repos):
+            found[_key(nested)].add(repo_id)
+    return found
+
+
 def without(lock: Lock, name: str) -> Lock:
     """Return ``lock`` without the entry ``name``, and without the repositories that nothing else in it loads."""
     repos = [replace(repo, models=tuple(model for model in repo.models if model.name != name)) for repo in lock.repos]
-    via: dict[str, set[str]] = defaultdict(set)
-    for repo in repos:
-        for nested in (nested for model in repo.models for nested in model.repos):
-            via[_key(nested)].add(repo.id)
+    via = _loaders((repo.id, repo.models) for repo in repos)
     kept = [replace(repo, via=tuple(via[_key(repo.id)])) for repo in repos if repo.models or via[_key(repo.id)]]
     return replace(lock, repos=tuple(kept), weights=tuple(item for item in lock.weights if item.name != name))
 
@@ -176,15 +180,10 @@ def unpinned(manifest: Manifest, old: Lock, new: Lock) -> tuple[str, ...]:
     """Return what ``manifest`` wants that neither lock answers, but of whose pin only ``old`` knows."""
     todo = plan(manifest, new)
     repos = {_key(repo.id) for repo in old.repos} - {_key(repo.id) for repo in new.repos}
-    urls = _urls(old) - _urls(new)
+    urls = {file.url for file in locked_addresses(old)} - {file.url for file in locked_addresses(new)}
     models = (pending.wanted for pending in todo.trace)
     lost = [model.name for model in models if _key(model.repo) in repos or urls & set(model.urls)]
     return (*lost, *(weights.name for weights in todo.fetch if weights.url in urls))
-
-
-def _urls(lock: Lock) -> set[str]:
-    models = (model for repo in lock.repos for model in repo.models)
-    return {item.url for model in models for item in model.weights} | {item.url for item in lock.weights}
 
 
 def _key(reference: str) -> str:

@@ -42,17 +42,17 @@ def read_blob(folder: Path, name: str) -> str | None:
 
     See gitrevisions(7) for names: ``:2:./FILE`` is our side of a merge under way.
     """
-    command = ["git", "--no-optional-locks", "-C", str(folder), "cat-file", "blob", name]
     try:
-        done = subprocess.run(command, env=child_environment(), capture_output=True, check=True)
-        return done.stdout.decode("utf-8")
-    except (OSError, UnicodeDecodeError, subprocess.CalledProcessError):
+        done = _run(folder, "cat-file", "blob", name)
+        return done.stdout.decode("utf-8") if done.returncode == 0 else None
+    except (OSError, UnicodeDecodeError):
         return None
 
 
 def _git(folder: Path, *args: str) -> str:
+    return _run(folder, *args).stdout.decode("utf-8", "replace")
+
+
+def _run(folder: Path, *args: str) -> "subprocess.CompletedProcess[bytes]":
     command = ["git", "--no-optional-locks", "-C", str(folder), *args]
-    done = subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, errors="replace", check=False
-    )
-    return done.stdout
+    return subprocess.run(command, env=child_environment(), capture_output=True, check=False)

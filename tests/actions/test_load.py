@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -29,6 +28,7 @@ from hublock.errors import EnvironmentMismatch, MissingDependency, UnlockedDownl
 from hublock.runtime.fingerprint import fingerprint
 from hublock.settings import Settings
 from hublock.store.store import Store
+from tests.runtime.test_worker import wait_until, wait_until_gone
 
 HUBCONF = b"""
 import torch
@@ -226,7 +226,7 @@ def test_verify_loads_each_model_as_if_it_were_the_only_one(tmp_path: Path) -> N
         "raises could not be loaded: its own code raised Nameless",
         "there is no torch.float99",
     ]
-    wait_until(lambda: has_ended(int((project.folder / "child").read_text())))
+    assert wait_until_gone([int((project.folder / "child").read_text())]), "what a model started lives on"
 
 
 WAITS = """
@@ -253,28 +253,14 @@ def test_nothing_is_left_of_a_verification_that_was_stopped(tmp_path: Path, numb
     process = subprocess.Popen(
         words, cwd=project.folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_until((project.folder / "child").exists)
+    assert wait_until((project.folder / "child").exists)
     (scratch,) = (tmp_path / "tmp").glob("hublock-*")
 
     process.send_signal(number)
 
     process.wait(30)
-    wait_until(lambda: not scratch.exists() and has_ended(int((project.folder / "child").read_text())))
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def has_ended(process: int) -> bool:
-    """Say whether a process is gone, or is one that nobody has waited for."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    assert wait_until(lambda: not scratch.exists())
+    assert wait_until_gone([int((project.folder / "child").read_text())])
 
 
 CACHES = """

@@ -87,6 +87,11 @@ def _patterns(given: str | Sequence[str] | None) -> list[str]:
     return [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in patterns]
 
 
+def address(repo: str, file: str) -> str:
+    """Return what a refused file is known by, whatever revision was asked for."""
+    return f"{HOST}/{repo}/{file}"
+
+
 def _file(scope: Scope, repo_id: str, kind: str, revision: str, name: str, local_dir: Any) -> Path:
     url = hugging_face_file(repo_id, kind, revision, name)
     # libraries probe for optional files: that one is absent is an answer of its own
@@ -94,7 +99,7 @@ def _file(scope: Scope, repo_id: str, kind: str, revision: str, name: str, local
     if probe is not None and probe[0] == _NOT_FOUND:
         _raise_absent(url)
     commit, file = scope.ask(
-        HOST, lambda answers: answers.hf(repo_id, kind, revision, name), file=f"{HOST}/{repo_id}/{name}"
+        HOST, lambda answers: answers.hf(repo_id, kind, revision, name), file=address(repo_id, name)
     )
     scope.given(file)
     if local_dir is not None:
