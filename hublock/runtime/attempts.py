@@ -90,6 +90,7 @@ def _once(
                 done = _called(scope, repository, entrypoint, args, kwargs)
         finally:
             isolation.end(scope.packages.values(), kept=done is not None)
+            scope.end(kept=done is not None)
     return done
 
 

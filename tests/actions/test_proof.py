@@ -188,6 +188,27 @@ def test_a_library_is_named_in_code_in_configuration_and_by_arguments(
         shelf.load("a/names", "net", given)
 
 
+def test_a_library_may_be_found_by_its_entry_points(
+    shelf: Shelf, zoo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = tmp_path / "site" / "zoo-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[anyones.models]\nnet = zoo:make\n")
+    monkeypatch.syspath_prepend(facts.parent)
+    finds = """
+from importlib.metadata import entry_points
+def net(*given):
+    return next(iter(entry_points(group="anyones.models"))).load()()
+"""
+    shelf.add("a/zoo", ASKS_ZOO, fetching(weights=(shelf.weights,)))
+    shelf.add("a/finds", finds, fetching("finds", weights=(shelf.weights,)))
+    shelf.refuse("a/zoo")
+
+    with pytest.raises(UnlockedDownload, match=KEPT):
+        shelf.load("a/finds", "net", 5)
+
+
 def test_a_call_like_several_models_may_need_what_any_of_them_fetches(shelf: Shelf, zoo: ModuleType) -> None:
     more = saved(RIGHT.state_dict(), _use_new_zipfile_serialization=False)
     extra = Weights(url=OTHER, digest=shelf.store.add_blob(more), size=len(more), pickle="tensors")

@@ -618,6 +618,49 @@ class TestWhatIsRefused:
         with pytest.raises(UnlockedDownload):
             torchhub.run(repo, "two", [URL], answers=second)
 
+    @pytest.mark.parametrize("entrypoint", ["model", "other"])
+    def test_a_model_in_a_thread_of_the_users_is_no_part_of_a_load_under_way(
+        self, tmp_path: Path, repository: MakeRepository, entrypoint: str
+    ) -> None:
+        repo = repository("""
+            import functools, torch
+            @functools.cache
+            def weight(url):
+                try:
+                    return torch.hub.load_state_dict_from_url(url)["w"]
+                except OSError:
+                    return "random"
+            def model(url, meet=lambda: None):
+                meet()
+                found = url and weight(url)
+                meet()
+                return weight if found is None else found
+            other = model
+        """)
+        first, second = Shelf(tmp_path / "first"), Shelf(tmp_path / "second")
+        first.put(URL, ones(2))
+        first.put(f"{URL}?later", ones(4))
+        late = torchhub.run(repo, "model", [None], answers=first)
+        with pytest.raises(UnlockedDownload):
+            torchhub.run(repo, entrypoint, ["https://example.org/x"], answers=second)
+        assert len(late(f"{URL}?later")) == 4
+        late = torchhub.run(repo, "model", [None], answers=first)
+        begun, go = threading.Event(), threading.Event()
+
+        def meet() -> None:
+            begun.set()
+            assert go.wait(60)
+
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(torchhub.run, repo, entrypoint, [OTHER, meet], answers=second)
+            assert begun.wait(60)
+            assert len(late(URL)) == 2
+            with pytest.warns(UserWarning, match="may be wrong"):
+                assert late(OTHER) == "random"
+            second.put(OTHER, ones(3))
+            go.set()
+            assert loading.result().sum() == 3
+
     def test_a_tolerated_host_excuses_no_file_of_another_call(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
             import torch, urllib.request

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from hublock.errors import OfflineError, UnlockedDownload
+from hublock.runtime import torchhub
 from hublock.runtime.repository import MARKER, namespace
 from hublock.runtime.strict import frames, refusals
 from hublock.runtime.strict import scope as scopes
 from hublock.runtime.strict.placing import private_folder
 from hublock.runtime.strict.reads import Beside
-from hublock.runtime.strict.refusals import Refusal
-from hublock.runtime.strict.scope import Scope, current, origin, outside
+from hublock.runtime.strict.refusals import Refusal, origin
+from hublock.runtime.strict.scope import Scope, current, outside
+from hublock.runtime.strict.started import bound
 from tests.runtime.answering import Shelf
 from tests.runtime.conftest import MakeRepository
 
@@ -45,7 +47,7 @@ def test_a_bound_function_takes_its_scope_along_until_the_load_has_returned(tmp_
     seen: list[Scope | None] = []
 
     def call() -> None:
-        thread = threading.Thread(target=one.bound(lambda: seen.append(current())))
+        thread = threading.Thread(target=bound(one, lambda: seen.append(current())))
         thread.start()
         thread.join()
 
@@ -156,6 +158,13 @@ def test_one_namespace_belongs_to_its_latest_load_and_keeps_one_of_each_owner(
         scope.adopt(repo)
 
     assert list(scopes._namespaces[namespace(repo)].values()) == [three, two]
+
+
+def test_a_load_that_has_ended_takes_the_place_of_the_last_one(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("def model(): return 1\n")
+    for _ in range(3):
+        torchhub.run(repo, "model", answers=shelf)
+    assert list(scopes._namespaces[namespace(repo)]) == [f"{repo.id} model"]
 
 
 IS_OTHERS = """

@@ -1,5 +1,6 @@
 """What a load read beside its tree and what it was given: bytes that nobody has held against the lock."""
 
+import importlib.metadata
 import os
 import re
 import sys
@@ -14,8 +15,8 @@ from typing import Any
 from hublock.core.digest import Digest
 from hublock.runtime.strict.frames import THAT_KEEP_NOTHING, is_others
 from hublock.runtime.strict.placing import is_below
-from hublock.runtime.strict.refusals import by_library, left_behind
-from hublock.runtime.strict.scope import Scope, origin
+from hublock.runtime.strict.refusals import by_library, left_behind, origin
+from hublock.runtime.strict.scope import Scope
 
 _TEXTS = (".py", ".json", ".toml", ".yaml", ".yml", ".cfg", ".ini", ".gin")
 """Files that may say what code imports."""
@@ -91,7 +92,8 @@ class Beside:
     def keepers(self, *, named: Iterable[str] | None) -> list[Kept]:
         """Return what libraries were refused that it was not given and may not do without.
 
-        Unless ``named`` is None, only libraries that its code or ``named`` name, or a library that these name.
+        Unless ``named`` is None, only libraries that its code or ``named`` name, and their plugins, or a library that
+        these name.
         """
         scope, names = self._scope, set(by_library)
         if names and named is not None:
@@ -107,11 +109,22 @@ class Beside:
 
 def _closed(names: set[str], wanted: AbstractSet[str]) -> set[str]:
     """Return also the names in the code of the libraries named, and so on, until all are found that are wanted."""
-    seen = {*sys.stdlib_module_names, *THAT_KEEP_NOTHING}
+    seen, plugins = {*sys.stdlib_module_names, *THAT_KEEP_NOTHING}, _plugins()
     while not wanted <= names and (new := names - seen):
         seen |= new
-        names |= _named(_files_of(new))
+        names |= _named(_files_of(new)).union(*(plugins.get(name, ()) for name in new))
     return names
+
+
+def _plugins() -> dict[str, set[str]]:
+    """Return the packages that are found by their entry points, by the word that the name of the group begins with."""
+    found: dict[str, set[str]] = {}
+    for distribution in importlib.metadata.distributions():
+        for point in distribution.entry_points:
+            group, package = (_WORD.match(text) for text in (point.group, point.value))
+            if group and package:
+                found.setdefault(group[0], set()).add(package[0])
+    return found
 
 
 def _texts_of(scope: Scope) -> Iterator[Path]:

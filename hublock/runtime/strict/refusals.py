@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import current_process
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hublock import errors
 from hublock.core.digest import Digest
@@ -27,6 +28,22 @@ class Refusal:
     """Who was refused it, see ``Scope.owner``."""
     libraries: tuple[str, ...] = ()
     """The installed libraries that asked for it, by their names: one may keep what it took instead."""
+
+
+def origin(url: str) -> str:
+    """Return ``scheme://host[:port]``, the form in which a lock tolerates a refusal; user names are left out."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def to_tolerate(what: str, owner: str) -> str:
+    """Return how to lock ``owner`` in spite of the refusal of ``what``."""
+    if what.startswith("file:"):
+        return f"hublock add {owner} --input PATH, if this file is yours"
+    add = f"hublock add {owner} … --tolerate {what}, if the model does not need it"
+    # nothing is added twice, and a locked model is only traced again when told to be
+    line = f'if it is in the manifest, add "{what}" to its tolerate'
+    return f"{add}; {line}, then hublock lock, with --retrace NAME where it is locked"
 
 
 by_library: dict[str, dict[str, set[str]]] = {}

@@ -14,8 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeVar
 
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
@@ -29,6 +28,8 @@ from hublock.runtime.strict.refusals import (
     ever_given,
     keep,
     left_behind,
+    origin,
+    to_tolerate,
     write_down,
     written_down,
 )
@@ -77,7 +78,7 @@ class Scope:
     packages: dict[tuple[str, str], str] = field(default_factory=dict)
     """Below which package this load finds the modules of a repository, by its namespace and the call of it."""
     disturbed: bool = False
-    """A load that shares modules with it was refused, or put folders on their ``sys.path``."""
+    """Code of modules that it shares was refused something for others, or put folders on their ``sys.path``."""
     as_locked: bool = True
     """Whether its arguments are those of a locked call; else what the locked calls could do without, it may need."""
 
@@ -124,28 +125,29 @@ class Scope:
         """Whether the load has not returned yet."""
         return self in _under_way
 
-    def bound(self, function: Callable[..., T]) -> Callable[..., T]:
-        """Return ``function`` such that it runs inside this scope, wherever it is called."""
-        libraries = responsible()
-
-        def inside(*args: Any, **kwargs: Any) -> T:
-            with self.followed(libraries):
-                return function(*args, **kwargs)
-
-        return inside
-
     def adopt(self, repository: Repository) -> None:
         """Let the frames of ``repository`` belong to this scope, from now on and after the load."""
         if not repository.is_users_own:
             remember_tree(repository.root)
-        scopes = _namespaces.setdefault(namespace(repository), {})
-        # the newest last
-        scopes.pop(self.owner, None)
-        scopes[self.owner] = self
+        # the models of an earlier load of the same entry point still have theirs
+        self._answer_under(str(self.folder) if self.loading else self.owner, namespace(repository))
         if repository not in self.repositories:
             self.repositories.append(repository)
         if namespace(repository) not in self.names:
             self.names.append(namespace(repository))
+
+    def end(self, *, kept: bool) -> None:
+        """Take note that the load has ended, and whether its models are kept: they are asked for by their frames."""
+        for name in self.names:
+            _namespaces[name].pop(str(self.folder), None)
+            if kept or self.owner not in _namespaces[name]:
+                self._answer_under(self.owner, name)
+
+    def _answer_under(self, key: str, name: str) -> None:
+        scopes = _namespaces.setdefault(name, {})
+        # the newest last
+        scopes.pop(key, None)
+        scopes[key] = self
 
     def ask(self, what: str, question: Callable[[Answers], T], *, file: str = "") -> T:
         """Return the answer to ``question``, asked outside the scope; a refusal is remembered and raised.
@@ -191,9 +193,15 @@ class Scope:
         if not self.loading:
             if refusal.file:
                 spoilt.setdefault(refusal.file, set()).update(self.packages.values())
-            # a thread of the repository's that an earlier load has started may work for a later one
-            for other in self._loading_the_same():
-                other.refusals.append(refusal)
+            if _current.get() is None:
+                # a thread of the user's runs an earlier model: loads are none the worse with modules of their own
+                for other in self.beside():
+                    other.disturbed = True
+            else:
+                # a thread of the repository's that an earlier load has started may work for a later one
+                mine = set(self.names)
+                for other in [other for other in list(_under_way) if mine & {name for name, _ in other.packages}]:
+                    other.refusals.append(refusal)
         for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
             with outside():
                 write_down(refusal, known)
@@ -215,13 +223,10 @@ class Scope:
         mine = set(self.packages.values())
         return [other for other in list(_under_way) if other is not self and mine & set(other.packages.values())]
 
-    def _loading_the_same(self) -> "list[Scope]":
-        return [other for other in list(_under_way) if set(self.names) & {name for name, _ in other.packages}]
-
     def package_of(self, repository: Repository) -> str | None:
         """Return the package below which this load has imported ``repository`` last."""
-        mine = [package for (name, _), package in self.packages.items() if name == namespace(repository)]
-        return mine[-1] if mine else None
+        mine = (package for (name, _), package in reversed(self.packages.items()) if name == namespace(repository))
+        return next(mine, None)
 
     @property
     def as_ancestor(self) -> Ancestor:
@@ -247,17 +252,9 @@ class Scope:
 
     def refuse(self, what: str, message: str) -> UnlockedDownload:
         """Remember a refusal of our own and return it, to be raised."""
-        error = UnlockedDownload(f"{self.owner} {message}", hint=self._hint(what))
+        error = UnlockedDownload(f"{self.owner} {message}", hint=to_tolerate(what, self.owner))
         self.remember(Refusal(what=what, error=error))
         return error
-
-    def _hint(self, what: str) -> str:
-        if what.startswith("file:"):
-            return f"hublock add {self.owner} --input PATH, if this file is yours"
-        add = f"hublock add {self.owner} … --tolerate {what}, if the model does not need it"
-        # nothing is added twice, and a locked model is only traced again when told to be
-        line = f'if it is in the manifest, add "{what}" to its tolerate'
-        return f"{add}; {line}, then hublock lock, with --retrace NAME where it is locked"
 
     def fetch(self, url: str, hash_prefix: str | None = None) -> File:
         """Return the file at ``url``; raises as ``Answers.fetch`` does."""
@@ -353,13 +350,20 @@ def current() -> Scope | None:
     if isinstance(scope, _Inherited):
         return _of_frames(scope.scope)
     if scope is None:
-        return _of_frames(None) if _namespaces else None
+        return _of_frames(None, is_users=True) if _namespaces else None
     return scope if isinstance(scope, Scope) else None
 
 
-def _of_frames(otherwise: Scope | None) -> Scope | None:
+def _of_frames(otherwise: Scope | None, *, is_users: bool = False) -> Scope | None:
+    """Return the scope whose code calls; ``is_users`` in a thread that no load has started."""
     marker = innermost_namespace()
-    return otherwise if marker is None else next(reversed(_namespaces.get(base_of(marker), {}).values()), None)
+    if marker is None:
+        return otherwise
+    scopes = list(_namespaces.get(base_of(marker), {}).values())
+    if is_users:
+        # a model of a load that has ended, unless only one under way has these modules
+        scopes.sort(key=lambda scope: (marker in {*scope.names, *scope.packages.values()}, not scope.loading))
+    return scopes[-1] if scopes else None
 
 
 def inherit(scope: Scope) -> None:
@@ -386,9 +390,3 @@ def outside() -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-def origin(url: str) -> str:
-    """Return ``scheme://host[:port]``, the form in which a lock tolerates a refusal; user names are left out."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -10,6 +10,17 @@ from hublock.runtime.strict.scope import Scope, outside, responsible
 from hublock.runtime.strict.swap import Function
 
 
+def bound(scope: Scope, function: Function) -> Function:
+    """Return ``function`` such that it runs inside ``scope``, wherever it is called."""
+    libraries = responsible()
+
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with scope.followed(libraries):
+            return function(*args, **kwargs)
+
+    return inside
+
+
 def start_thread(scope: Scope, original: Function, thread: threading.Thread) -> None:
     """Start a thread from inside a scope: it runs inside too."""
     run, libraries = thread.run, responsible()
@@ -26,19 +37,19 @@ def start_thread(scope: Scope, original: Function, thread: threading.Thread) -> 
 def submit(scope: Scope, original: Function, pool: object, function: Function, /, *args: Any, **kwargs: Any) -> Any:
     """Hand a job to a thread pool from inside a scope: the job runs inside, a thread the pool adds for it does not."""
     with outside():
-        return original(pool, scope.bound(function), *args, **kwargs)
+        return original(pool, bound(scope, function), *args, **kwargs)
 
 
 def make_pool(
     scope: Scope, original: Function, pool: object, most: Any, prefix: Any, initializer: Any, *args: Any, **kwargs: Any
 ) -> None:
     """Make a thread pool inside a scope: what its threads begin with runs inside."""
-    original(pool, most, prefix, scope.bound(initializer) if callable(initializer) else initializer, *args, **kwargs)
+    original(pool, most, prefix, bound(scope, initializer) if callable(initializer) else initializer, *args, **kwargs)
 
 
 def call_when_done(scope: Scope, original: Function, future: object, fn: Function) -> None:
     """Add a callback to a job from inside a scope: it runs inside, in whatever thread."""
-    original(future, scope.bound(fn))
+    original(future, bound(scope, fn))
 
 
 def hand_over(scope: Scope, original: Function, pool: Any, func: Function, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +58,7 @@ def hand_over(scope: Scope, original: Function, pool: Any, func: Function, *args
     A process has its scope from its start.
     """
     is_inside = isinstance(pool, sys.modules["multiprocessing.pool"].ThreadPool)
-    return original(pool, scope.bound(func) if is_inside else func, *args, **kwargs)
+    return original(pool, bound(scope, func) if is_inside else func, *args, **kwargs)
 
 
 def starting(arrive: Callable[..., None]) -> Function:

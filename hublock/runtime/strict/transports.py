@@ -21,7 +21,8 @@ from urllib.response import addinfourl
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.dispatching import dispatching
-from hublock.runtime.strict.scope import Scope, origin
+from hublock.runtime.strict.refusals import origin
+from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function, swap
 
 
