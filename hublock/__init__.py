@@ -12,39 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hublock.errors import HublockError as HublockError
+    from hublock.errors import HublockError
     from hublock.hub import (
-        activate as activate,
-    )
-    from hublock.hub import (
-        activated as activated,
-    )
-    from hublock.hub import (
-        download_url_to_file as download_url_to_file,
-    )
-    from hublock.hub import (
-        get_dir as get_dir,
-    )
-    from hublock.hub import (
-        help as help,
-    )
-    from hublock.hub import (
-        list as list,
-    )
-    from hublock.hub import (
-        load as load,
-    )
-    from hublock.hub import (
-        load_state_dict_from_url as load_state_dict_from_url,
-    )
-    from hublock.hub import (
-        modules as modules,
-    )
-    from hublock.hub import (
-        set_dir as set_dir,
-    )
-    from hublock.hub import (
-        use as use,
+        activate,
+        activated,
+        download_url_to_file,
+        get_dir,
+        help,
+        list,
+        load,
+        load_state_dict_from_url,
+        modules,
+        set_dir,
+        use,
     )
 
 __version__ = "0.1.0"

@@ -59,7 +59,7 @@ def load(
         mmap=mmap,
     )
     proof.check_fallback(call, done)
-    _warn_once(proof.unchecked(call, done, answers.given()), warn)
+    _warn_once(proof.unchecked(call, done), warn)
     return done.result
 
 

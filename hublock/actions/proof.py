@@ -185,15 +185,15 @@ def _state_error(result: object, call: Call) -> NotLocked | DigestMismatch | Non
     return None
 
 
-def unchecked(call: Call, done: Watched, given: frozenset[Digest]) -> Iterator[str]:
+def unchecked(call: Call, done: Watched) -> Iterator[str]:
     """Say where code may have taken a file of its own, as from a cache in HOME, for one that the lock names.
 
-    ``given`` are the files that its answers have given. With other arguments than the locked ones it may as well have
-    needed no file: only one that is like those of the lock counts.
+    With other arguments than the locked ones it may as well have needed no file: only one that is like those of the
+    lock counts.
     """
     files = _files(call)
-    read = done.beside.users_files() if _missed(files, given) else {}
-    missed = _missed(files, {*given, *done.given, *filter(None, read.values())}) or ()
+    read = done.beside.users_files() if _missed(files, ever_given) else {}
+    missed = _missed(files, {*ever_given, *done.given, *filter(None, read.values())}) or ()
     unknown = [path for path, digest in read.items() if digest is None and (call.is_locked or _is_like(path, missed))]
     if missed and unknown:
         yield (

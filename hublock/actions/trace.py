@@ -10,7 +10,7 @@ from hublock.actions.consent import how
 from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.pin import Pinned, repository
-from hublock.core.arguments import show
+from hublock.core.arguments import show_call
 from hublock.core.digest import Digest
 from hublock.core.hubconf import EntryPoint
 from hublock.core.lockfile import Lock, Model, Repo
@@ -18,11 +18,9 @@ from hublock.core.manifest import WantedModel
 from hublock.errors import HublockError, IncompleteTrace, UnlockedDownload
 from hublock.runtime import environment
 from hublock.runtime.answers import LockedAnswers
-from hublock.runtime.worker import Job, Outcome, trace
+from hublock.runtime.worker import DEFAULT_TIMEOUT, Job, Outcome, trace
 
 TRACE_SEED, CONFIRM_SEED = 1, 2
-DEFAULT_TIMEOUT = 600.0
-"""Seconds an entry point may run, the time spent fetching left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,8 +146,7 @@ def judge(
 
 def called(wanted: WantedModel) -> str:
     """Return a model as a call: ``resnet18(weights='IMAGENET1K_V1')``."""
-    words = [show(value) for value in wanted.args] + [f"{key}={show(value)}" for key, value in wanted.kwargs.items()]
-    return f"{wanted.entrypoint}({', '.join(words)})"
+    return show_call(wanted.entrypoint, wanted.args, wanted.kwargs)
 
 
 def _fell_back(wanted: WantedModel, refused: Collection[str], why: str) -> IncompleteTrace:

@@ -80,9 +80,9 @@ class Console(Progress):
         if error.hint:
             self._hint(error.hint)
 
-    def task(self, label: str, total: int | None = None, unit: str = "B") -> Task:
+    def task(self, label: str, total: int | None = None) -> Task:
         """Show a bar on a terminal, once the task has taken a second."""
-        return _Bar(self._err, printable(label), total, unit) if self._bars else Task()
+        return _Bar(self._err, printable(label), total) if self._bars else Task()
 
     def _paint(self, text: str, *codes: str) -> str:
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self._colours else text
@@ -115,14 +115,14 @@ def _print(text: str, stream: IO[str]) -> None:
 
 
 class _Bar(Task):
-    def __init__(self, err: IO[str], label: str, total: int | None, unit: str) -> None:
+    def __init__(self, err: IO[str], label: str, total: int | None) -> None:
         from tqdm import tqdm
 
         self._bar: Any = tqdm(
             desc=label,
             total=total,
-            unit=unit if unit == "B" else f" {unit}",
-            unit_scale=unit == "B",
+            unit="B",
+            unit_scale=True,
             unit_divisor=1024,
             file=err,
             leave=False,

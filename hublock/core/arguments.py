@@ -8,7 +8,7 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from hublock.errors import InputError
 
@@ -107,7 +107,7 @@ def show(value: Value) -> str:
     return repr(value)
 
 
-def show_call(entrypoint: str, args: tuple[Value, ...], kwargs: dict[str, Value]) -> str:
+def show_call(entrypoint: str, args: Iterable[Value], kwargs: Mapping[str, Value]) -> str:
     """Return the call as Python source, for messages."""
     words = [*map(show, args), *(f"{key}={show(item)}" for key, item in kwargs.items())]
     return f"{entrypoint}({', '.join(words)})"

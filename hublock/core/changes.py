@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hublock.core.arguments import same, show
+from hublock.core.arguments import same, show_call
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
 from hublock.core.reference import Reference
 
@@ -73,7 +73,13 @@ def _model(old: tuple[Repo, Model] | None, new: tuple[Repo, Model] | None) -> It
         yield Change(kind="changed", entry=entry, what="repository", old=old_repo.id, new=new_repo.id)
     yield from _key(entry, was, now, "entrypoint")
     if not same([*was.args, dict(was.kwargs)], [*now.args, dict(now.kwargs)]):
-        yield Change(kind="changed", entry=entry, what="arguments", old=_call(was), new=_call(now))
+        yield Change(
+            kind="changed",
+            entry=entry,
+            what="arguments",
+            old=show_call("", was.args, was.kwargs),
+            new=show_call("", now.args, now.kwargs),
+        )
     for key in ("traced", "isolation", "writes_tree"):
         yield from _key(entry, was, now, key)
     # equal code and equal files that load another state: something the lock does not name had a say
@@ -152,8 +158,3 @@ def _bytes(row: Any) -> str:
 
 def _pickle(verdict: object) -> str:
     return f"unpickles {', '.join(verdict)}" if isinstance(verdict, tuple) else f"pickle {verdict}"
-
-
-def _call(model: Model) -> str:
-    words = [show(value) for value in model.args] + [f"{key}={show(value)}" for key, value in model.kwargs.items()]
-    return f"({', '.join(words)})"

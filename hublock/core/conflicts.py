@@ -3,10 +3,8 @@
 import difflib
 import re
 
-OURS, THEIRS = "ours", "theirs"
 
-
-def marked(ours: str, theirs: str, *, labels: tuple[str, str] = (OURS, THEIRS)) -> str:
+def marked(ours: str, theirs: str) -> str:
     """Return one text in which every stretch that differs stands twice, between git's conflict markers."""
     left, right = ours.splitlines(keepends=True), theirs.splitlines(keepends=True)
     parts = []
@@ -14,7 +12,7 @@ def marked(ours: str, theirs: str, *, labels: tuple[str, str] = (OURS, THEIRS)) 
         if verb == "equal":
             parts += left[a:b]
         else:
-            parts += [f"<<<<<<< {labels[0]}\n", *left[a:b], "=======\n", *right[c:d], f">>>>>>> {labels[1]}\n"]
+            parts += ["<<<<<<< ours\n", *left[a:b], "=======\n", *right[c:d], ">>>>>>> theirs\n"]
     return "".join(parts)
 
 

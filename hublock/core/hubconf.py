@@ -98,15 +98,14 @@ def _makes(name: str, module: str, read: Callable[[str], bytes | None]) -> bool:
     return False
 
 
-def find_definition(name: str, read: Callable[[str], bytes | None], *, file: str = HUBCONF) -> EntryPoint | None:
-    """Return what stands in a tree about ``name`` of ``file``, wherever its imports lead; None if they leave the tree.
+def find_definition(name: str, read: Callable[[str], bytes | None]) -> EntryPoint | None:
+    """Return what stands in a tree about ``name`` of hubconf.py, wherever imports lead; None if they leave the tree.
 
     Args:
         name: a name of that module.
         read: gives the source of a file of the tree by its path, None where there is none.
-        file: the path of the module.
     """
-    return _follow(name, read, file, set())
+    return _follow(name, read, HUBCONF, set())
 
 
 def _follow(name: str, read: Callable[[str], bytes | None], file: str, seen: set[tuple[str, str]]) -> EntryPoint | None:

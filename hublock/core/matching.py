@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from hublock.core.arguments import encode, same
+from hublock.core.cached import cached
 from hublock.core.lockfile import Lock, Model, Repo, Value
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
@@ -31,7 +31,7 @@ class Call:
     args: Sequence[object] = ()
     kwargs: Mapping[str, object] | None = None
 
-    @cached_property
+    @cached
     def alike(self) -> tuple[Model, ...]:
         """The locked models that have its arguments; those given update the locked ones of the model it named."""
         named = self.match.named

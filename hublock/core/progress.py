@@ -6,10 +6,10 @@ from typing import Self
 
 
 class Task:
-    """One thing that takes time, counted in bytes or items."""
+    """One thing that takes time, counted in bytes."""
 
     def advance(self, amount: int) -> None:
-        """Count ``amount`` more bytes or items as done."""
+        """Count ``amount`` more bytes as done."""
 
     def grow(self, total: int) -> None:
         """Set the expected total, once it becomes known."""
@@ -32,9 +32,9 @@ class Progress:
     All methods may be called from any thread.
     """
 
-    def task(self, label: str, total: int | None = None, unit: str = "B") -> Task:
-        """Begin a task of ``total`` bytes (``unit`` "B") or items (any other ``unit``); None when unknown."""
-        del label, total, unit
+    def task(self, label: str, total: int | None = None) -> Task:
+        """Begin a task of ``total`` bytes; None when unknown."""
+        del label, total
         return Task()
 
     def note(self, message: str) -> None:

@@ -12,7 +12,7 @@ from typing import Self
 
 from hublock.core.cached import cached
 from hublock.core.digest import Digest
-from hublock.core.names import WINDOWS, check_amount, check_link, check_path, fold
+from hublock.core.names import check_amount, check_link, check_path, fold
 from hublock.errors import UnsafeArchive
 
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
@@ -146,7 +146,7 @@ def digest_of(files: Iterable[SourceFile]) -> Digest:
     return Digest("git-sha256", tree_id(((file.path, file.mode, blob_id(file.data)) for file in files), "sha256"))
 
 
-def check_files(files: Iterable[SourceFile], *, windows: bool = WINDOWS) -> None:
+def check_files(files: Iterable[SourceFile]) -> None:
     """Refuse a set of files that cannot all be written, apart and inside one folder, on every machine.
 
     Raises:
@@ -158,7 +158,7 @@ def check_files(files: Iterable[SourceFile], *, windows: bool = WINDOWS) -> None
     folders = {""}
     total = 0
     for file in files:
-        check_path(file.path, windows=windows)
+        check_path(file.path)
         _claim_folders(file.path, spelled, folders)
         _claim(file.path, spelled)
         total += len(file.data)

@@ -83,7 +83,7 @@ def fetch_archive(
         path = Path(folder) / "archive.zip"
         _download(url, path, transport, route)
         try:
-            return list(read_archive(path))
+            return read_archive(path)
         except UnsafeArchive as error:
             raise UnsafeArchive(f"{url}: {error.message}", hint=error.hint) from None
 

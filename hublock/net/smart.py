@@ -24,7 +24,7 @@ _PACK = "/git-upload-pack"
 _Reader = Callable[[int], bytes]
 
 
-def http_wire(name: str, url: str, transport: Transport, route: int = 0) -> Wire:
+def http_wire(name: str, url: str, transport: Transport, route: int) -> Wire:
     """Return the repository at an http(s) ``url``, reached through ``transport`` by its ``route``-th way."""
     return _HttpWire(name, url, transport, route)
 

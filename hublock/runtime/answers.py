@@ -195,13 +195,7 @@ class LockedAnswers:
             raise OfflineError(f"{what} is locked but not in the store", hint="hublock sync")
         if path.stat().st_size != size or sha256_of(path) != digest:
             raise DigestMismatch(f"the stored bytes of {what} are not {digest}", hint="hublock sync")
-        _given.add(digest)
         return File(path=path, digest=digest, size=size, pickle=pickle)
-
-    @staticmethod
-    def given() -> frozenset[Digest]:
-        """Return what any load of this process was given."""
-        return frozenset(_given)
 
     def _unlocked(self, what: str) -> HublockError:
         entrypoints = " ".join(sorted({model.entrypoint for model in self._models})) or "ENTRYPOINT"
@@ -247,8 +241,6 @@ def forget_checked() -> None:
         _hashed.clear()
 
 
-_given: set[Digest] = set()
-"""What any load of this process was given: code may keep it in memory for later ones."""
 _Stamp = tuple[int, int, int, int, int]
 _hashed: dict[_Stamp, "Future[Digest]"] = {}
 _hashed_lock = ForkSafeLock()

@@ -23,21 +23,18 @@ def find(hubconf: ModuleType, name: str, repo_id: str) -> Callable[..., Any]:
     if callable(found):
         return found  # type: ignore[no-any-return]
     raise EntrypointNotFound(
-        f"{repo_id} has no entry point {name!r}{nearest(name, _names(hubconf))}", hint=f"hublock list {repo_id}"
+        f"{repo_id} has no entry point {name!r}{nearest(name, names(hubconf))}", hint=f"hublock list {repo_id}"
     )
 
 
 def describe(hubconf: ModuleType) -> "tuple[EntryPoint, ...]":
     """Return every entry point of ``hubconf``, sorted by name, with what its author says of it."""
-    return tuple(_describe(name, getattr(hubconf, name)) for name in _names(hubconf))
+    return tuple(_describe(name, getattr(hubconf, name)) for name in names(hubconf))
 
 
-def _names(hubconf: ModuleType) -> list[str]:
-    return [name for name in dir(hubconf) if _public(name) and callable(getattr(hubconf, name, None))]
-
-
-def _public(name: str) -> bool:
-    return not name.startswith("_")
+def names(hubconf: ModuleType) -> list[str]:
+    """Return what ``torch.hub.list`` does."""
+    return [name for name in dir(hubconf) if not name.startswith("_") and callable(getattr(hubconf, name, None))]
 
 
 def _describe(name: str, function: Callable[..., Any]) -> "EntryPoint":

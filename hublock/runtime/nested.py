@@ -106,8 +106,9 @@ def check_dependencies(repository: Repository) -> None:
 
 
 def _list(scope: Scope, _original: Function, github: str, *_rest: Any, **_options: Any) -> list[str]:
-    hubconf = import_hubconf(scope, _nested(scope, github), LOOK)
-    return [name for name in dir(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")]
+    from hublock.runtime import entrypoints
+
+    return entrypoints.names(import_hubconf(scope, _nested(scope, github), LOOK))
 
 
 def _help(scope: Scope, _original: Function, github: str, model: str, *_rest: Any, **_options: Any) -> str | None:

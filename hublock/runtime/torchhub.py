@@ -45,7 +45,6 @@ def run(
     answers: Answers,
     tolerated: Collection[str] = (),
     as_locked: bool = True,
-    hub_dir: Path | None = None,
     cpu_only: bool = False,
     mmap: bool = False,
 ) -> Any:
@@ -62,7 +61,6 @@ def run(
         answers: what it may fetch.
         tolerated: refusals (``https://host``, ``subprocess:name``) that do not end the load.
         as_locked: whether the arguments are those of a locked call; with others no refused file is tolerated.
-        hub_dir: the folder that ``get_dir()`` shows; None for a private one, removed when the process exits.
         cpu_only: give ``torch.load`` ``map_location="cpu"`` where the code passes none.
         mmap: map checkpoints of the store into memory where their format allows it.
 
@@ -81,7 +79,6 @@ def run(
         answers=answers,
         tolerated=frozenset(tolerated),
         as_locked=as_locked,
-        hub_dir=hub_dir,
         cpu_only=cpu_only,
         mmap=mmap,
     )
@@ -98,7 +95,6 @@ def watch(
     tolerated: Container[str],
     as_locked: bool = True,
     fetches: Iterable[str] = (),
-    hub_dir: Path | None = None,
     cpu_only: bool = False,
     mmap: bool = False,
 ) -> Watched:
@@ -113,7 +109,6 @@ def watch(
         tolerated: as in ``run``; anything that knows ``in``.
         as_locked: as in ``run``.
         fetches: the addresses of files that it may need: code that was refused one of them is imported anew.
-        hub_dir: as in ``run``.
         cpu_only: as in ``run``.
         mmap: as in ``run``.
 
@@ -122,7 +117,7 @@ def watch(
     """
     install()
     owner = f"{repository.id} {entrypoint or 'hubconf.py'}"
-    scope = _scope(answers, hub_dir, owner=owner, cpu_only=cpu_only, mmap=mmap)
+    scope = _scope(answers, owner=owner, cpu_only=cpu_only, mmap=mmap)
     return attempt(scope, repository, entrypoint, args, kwargs or {}, tolerated, as_locked=as_locked, fetches=fetches)
 
 
@@ -133,7 +128,6 @@ def watch_local(
     kwargs: Mapping[str, Any] | None = None,
     *,
     answers: Answers,
-    mmap: bool = False,
 ) -> Watched:
     """Do the same for a folder of the user's own: its code and its files are taken as they are, its downloads are not.
 
@@ -145,7 +139,7 @@ def watch_local(
     install()
     repository = local.repository(folder)
     check_dependencies(repository)
-    scope = _scope(answers, None, owner=f"./{repository.root.name} {entrypoint}", mmap=mmap)
+    scope = _scope(answers, owner=f"./{repository.root.name} {entrypoint}")
     scope.own_folder = repository.root
     return attempt(scope, repository, entrypoint, args, kwargs or {}, ())
 
@@ -160,20 +154,17 @@ def admit(repository: Repository, *, answers: Answers) -> None:
     """
     install()
     if not is_adopted(repository):
-        _scope(answers, None, owner=repository.id).adopt(repository)
+        _scope(answers, owner=repository.id).adopt(repository)
 
 
-def download_url_to_file(
-    answers: Answers, url: str, dst: str, hash_prefix: str | None = None, progress: bool = True
-) -> None:
+def download_url_to_file(answers: Answers, url: str, dst: str, hash_prefix: str | None = None) -> None:
     """Do what ``torch.hub.download_url_to_file`` does, with the bytes of ``answers``.
 
     Raises:
         UnlockedDownload: the lock has no such URL.
         DigestMismatch: the sha256 does not begin with ``hash_prefix``.
     """
-    del progress  # the bytes are here already
-    scope = _scope(answers, None, owner="this program")
+    scope = _scope(answers, owner="this program")
     placing.copy(scope.fetch(url, hash_prefix).path, Path(dst).expanduser())
 
 
@@ -198,7 +189,7 @@ def load_state_dict_from_url(
     import torch.hub
 
     install()
-    scope = _scope(answers, None, owner="this program", mmap=mmap)
+    scope = _scope(answers, owner="this program", mmap=mmap)
     with scope.entered():
         return torch.hub.load_state_dict_from_url(
             url, model_dir, map_location, progress, check_hash, file_name, weights_only
@@ -333,10 +324,9 @@ def _of_the_standard_library() -> list[tuple[Function, Function]]:
     ]
 
 
-def _scope(answers: Answers, hub_dir: Path | None, *, owner: str, cpu_only: bool = False, mmap: bool = False) -> Scope:
+def _scope(answers: Answers, *, owner: str, cpu_only: bool = False, mmap: bool = False) -> Scope:
     folder = placing.private_folder()
-    if hub_dir is None:
-        hub_dir = folder / "torch" / "hub"
+    hub_dir = folder / "torch" / "hub"
     hub_dir.mkdir(parents=True, exist_ok=True)
     return Scope(
         answers=answers, folder=folder, hub_dir=hub_dir, private_hub=hub_dir, owner=owner, cpu_only=cpu_only, mmap=mmap

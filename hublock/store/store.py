@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hublock.core.digest import Digest
-from hublock.core.progress import Progress
 from hublock.core.tree import SourceFile
 from hublock.errors import DigestMismatch, OfflineError, StoreError, TreeMismatch
 from hublock.store.disk import (
@@ -62,9 +61,7 @@ class Store:
         """Return where the file of ``digest`` lies once it is here."""
         return self._layout.blob(digest)
 
-    def check_blob(
-        self, digest: Digest, *, size: int | None = None, deep: bool = True, progress: Progress | None = None
-    ) -> None:
+    def check_blob(self, digest: Digest, *, size: int | None = None, deep: bool = True) -> None:
         """Hash a file again; unless ``deep``, only if it looks changed since it was last hashed.
 
         Raises:
@@ -79,8 +76,7 @@ class Store:
             if not deep and self._stamp_of(digest) == stamp(facts):
                 mark_used(self._layout.blob_stamp(digest))
                 return
-            with (progress or Progress()).task(digest.hex[:12], facts.st_size) as task:
-                actual = _hash(file, task.advance)
+            actual = _hash(file)
         if actual != digest:
             self._distrust(self._layout.blob_stamp(digest))
             raise DigestMismatch(f"{path} holds bytes of {actual}, not of {digest}", hint="hublock sync")
@@ -222,7 +218,7 @@ class Store:
             remove(folder)
         return StoredTree(digest=digest, root=self._layout.tree(digest) / "tree", listing=listing)
 
-    def check_tree(self, digest: Digest, *, deep: bool = True, progress: Progress | None = None) -> StoredTree:
+    def check_tree(self, digest: Digest, *, deep: bool = True) -> StoredTree:
         """Compare a source tree with its digest: no file missing, extra or changed.
 
         Unless ``deep``, files that look as when they were last hashed are not hashed again.
@@ -234,12 +230,11 @@ class Store:
         folder = self._layout.tree(digest)
         if not folder.is_dir():
             raise _absent(digest)
-        with (progress or Progress()).task(digest.hex[:12]):
-            try:
-                tree, stamps = check_tree(folder, digest, deep=deep)
-            except TreeMismatch:
-                self._distrust(folder / "stamp")
-                raise
+        try:
+            tree, stamps = check_tree(folder, digest, deep=deep)
+        except TreeMismatch:
+            self._distrust(folder / "stamp")
+            raise
         with suppress(OSError, StoreError):
             if (folder / "stamp").read_text(encoding="ascii") == stamps:
                 mark_used(folder / "stamp")
@@ -338,13 +333,12 @@ def _reading(path: Path, digest: Digest) -> Iterator[None]:
         raise unreadable(path, error) from error
 
 
-def _hash(file: BinaryIO, advance: Callable[[int], None]) -> Digest:
+def _hash(file: BinaryIO) -> Digest:
     engine = hashlib.sha256()
     buffer = bytearray(CHUNK)
     view = memoryview(buffer)
     while count := file.readinto(buffer):  # type: ignore[attr-defined]
         engine.update(view[:count])
-        advance(count)
     return Digest("sha256", engine.hexdigest())
 
 

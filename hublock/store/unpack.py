@@ -8,7 +8,6 @@ is written: the files are returned, for whoever compares them with a digest.
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,23 +42,22 @@ class _Entry:
     offset: int
 
 
-def read_archive(path: Path) -> Iterator[SourceFile]:
-    """Give the files of the zip archive at ``path``, without the one folder that holds them all.
+def read_archive(path: Path) -> list[SourceFile]:
+    """Return the files of the zip archive at ``path``, without the one folder that holds them all.
 
     Raises:
         UnsafeArchive: it is not such an archive, two readers could read it differently, or it holds what must not be
-            unpacked. Raised before the first file is given.
+            unpacked.
     """
+    if path.stat().st_size > MAX_ARCHIVE:
+        raise UnsafeArchive(f"{path.name}: it has more than {MAX_ARCHIVE} bytes")
     try:
-        files = _read(path.read_bytes() if path.stat().st_size <= MAX_ARCHIVE else None)
+        return _read(path.read_bytes())
     except UnsafeArchive as error:
         raise UnsafeArchive(f"{path.name}: {error.message}", hint=error.hint) from None
-    return iter(files)
 
 
-def _read(data: bytes | None) -> list[SourceFile]:
-    if data is None:
-        raise UnsafeArchive(f"it has more than {MAX_ARCHIVE} bytes")
+def _read(data: bytes) -> list[SourceFile]:
     entries, start = _directory(data)
     top = _name(entries[0]).partition("/")[0] + "/" if entries else ""
     names: set[str] = set()

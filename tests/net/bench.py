@@ -35,7 +35,7 @@ class Heard(Progress):
         self.lines: list[str] = []
         self.tasks: list[Counted] = []
 
-    def task(self, label: str, total: int | None = None, unit: str = "B") -> Task:
+    def task(self, label: str, total: int | None = None) -> Task:
         self.tasks.append(Counted(label))
         return self.tasks[-1]
 

@@ -130,7 +130,7 @@ def test_progress_counts_the_bytes_of_the_pack(forge: Forge, repo: ForgeRepo) ->
             counted.append(amount)
 
     class Heard(Progress):
-        def task(self, label: str, total: int | None = None, unit: str = "B") -> Task:
+        def task(self, label: str, total: int | None = None) -> Task:
             assert label == "fetching someone/model"
             return Counting()
 
