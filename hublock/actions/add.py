@@ -24,6 +24,7 @@ from hublock.core.plan import plan
 from hublock.core.reference import Reference
 from hublock.core.tables import Cell, Source
 from hublock.errors import InputError, RefNotFound
+from hublock.net.refs import short
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -281,7 +282,7 @@ def _refs_instead(reference: Reference, project: Project, context: Context) -> s
     try:
         remote.resolve(reference.ref)
     except RefNotFound:
-        return {name.removeprefix("refs/heads/").removeprefix("refs/tags/") for name in remote.refs()}
+        return set(map(short, remote.refs()))
     return None
 
 

@@ -8,7 +8,6 @@ from hublock.actions.pin import Pinned, pin_once, repository
 from hublock.core.hubconf import HUBCONF
 from hublock.core.lockfile import Lock
 from hublock.core.reference import Reference
-from hublock.core.tree import LINK
 from hublock.errors import HublockError
 from hublock.runtime.answers import LockedAnswers
 from hublock.runtime.worker import Job, trace
@@ -23,21 +22,6 @@ def offer_of_reference(reference: Reference, lock: Lock, context: Context, *, ba
     """
     pinned, known = pin_once(reference, lock, context, base=base), lock.repo(str(reference))
     return recall(pinned.tree, str(reference), context.store, pinned.hubconf, locked=known.models if known else ())
-
-
-def sources_of(reference: Reference, lock: Lock, context: Context, *, base: Path) -> dict[str, bytes]:
-    """Return the Python files of a repository, fetching it if need be, by their path.
-
-    Raises:
-        RemoteError: it could not be fetched.
-        InputError: it is not a hub repository.
-    """
-    folder = Path(reference.location).expanduser() if reference.kind == "local" else None
-    if folder is not None and (folder / HUBCONF).is_file():
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
-    tree = pin_once(reference, lock, context, base=base).tree
-    paths = (entry.path for entry in tree.listing.entries if entry.path.endswith(".py") and entry.mode != LINK)
-    return {path: (tree.root / path).read_bytes() for path in paths}
 
 
 def offer_of_pinned(pinned: Pinned, context: Context) -> Offer:

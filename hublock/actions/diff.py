@@ -11,7 +11,7 @@ from hublock.core import changes, contract
 from hublock.core.changes import Change
 from hublock.core.contract import ContractChange
 from hublock.core.lockfile import Lock, Repo, parse_lock
-from hublock.core.reference import Reference
+from hublock.core.reference import key_of
 from hublock.errors import EnvironmentMismatch, InputError
 from hublock.net.child import child_environment
 
@@ -75,9 +75,9 @@ def _git(project: Project, *words: str) -> str | None:
 
 def _contracts(old: Lock, new: Lock, context: Context) -> list[tuple[str, ContractChange]]:
     found = []
-    before = {Reference.parse(repo.id).key: repo for repo in old.repos}
+    before = {key_of(repo.id): repo for repo in old.repos}
     for repo in new.repos:
-        known = before.get(Reference.parse(repo.id).key)
+        known = before.get(key_of(repo.id))
         change = _contract(known, repo, context) if known and known.digest != repo.digest else None
         if change is not None and not change.empty:
             found.append((repo.id, change))

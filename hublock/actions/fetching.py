@@ -17,7 +17,7 @@ from hublock.core.fields import LONGEST_BODY
 from hublock.core.inventory import hugging_face_api, hugging_face_file, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
-from hublock.core.reference import Reference
+from hublock.core.reference import Reference, key_of
 from hublock.core.tree import LINK
 from hublock.errors import InputError, TransferError, UnlockedDownload
 from hublock.net.download import Wanted
@@ -157,13 +157,13 @@ class FetchingAnswers:
         """Pin a nested repository, or take the pin that the lock has."""
         with self._mutex:
             parsed = Reference.parse(reference)
-            if parsed.key == Reference.parse(self._pinned.repo.id).key:
+            if parsed.key == key_of(self._pinned.repo.id):
                 return repository(self._pinned.repo, self._pinned.tree)
             if parsed.kind != "github" and not parsed.location.startswith("git+https://"):
                 # foreign code would read what lies on this machine, or use the user's ssh keys
                 raise UnlockedDownload(f"{self._pinned.repo.id} loads {reference}, which is not public on the web")
             known = self._lock.repo(reference)
-            found = next((p for p in self._nested.values() if Reference.parse(p.repo.id).key == parsed.key), None)
+            found = next((p for p in self._nested.values() if key_of(p.repo.id) == parsed.key), None)
             if found is None and known is not None:
                 tree = fetch_pinned(known, self._context, base=self._base)
                 found = Pinned(repo=known, tree=tree, hubconf=read_tree_hubconf(tree, known.id))
@@ -246,7 +246,7 @@ class FetchingAnswers:
 
     def _pinned_weights(self, url: str) -> Weights | None:
         """Return what the lock says of ``url`` anywhere: a URL has one digest in a whole lock."""
-        for model in (model for repo in self._lock.repos for model in repo.models):
+        for model in self._lock.models:
             for weights in model.weights:
                 if weights.url == url:
                     return weights
@@ -256,7 +256,7 @@ class FetchingAnswers:
         return None
 
     def _pinned_reply(self, method: str, url: str) -> Reply | None:
-        replies = (reply for repo in self._lock.repos for model in repo.models for reply in model.replies)
+        replies = (reply for model in self._lock.models for reply in model.replies)
         return next((reply for reply in replies if (reply.method, reply.url) == (method, url)), None)
 
     def _ask(self, method: str, url: str) -> Reply | None:
@@ -281,7 +281,7 @@ class FetchingAnswers:
         return next((row.commit for row in self._locked_hf(repo, type) if row.revision == revision), None)
 
     def _locked_hf(self, repo: str, type: str) -> Iterator[HuggingFaceFile]:
-        for row in (row for pinned in self._lock.repos for model in pinned.models for row in model.hf):
+        for row in (row for model in self._lock.models for row in model.hf):
             if (row.repo, row.type) == (repo, type):
                 yield row
 

@@ -10,11 +10,9 @@ from hublock.core.arguments import evaluate
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, Repo, Weights
 from hublock.core.matching import Call
-from hublock.errors import OfflineError
 from hublock.runtime import environment, torchhub
-from hublock.runtime.answers import LockedAnswers
+from hublock.runtime.answers import LockedAnswers, verified
 from hublock.runtime.repository import Repository, namespace_of
-from hublock.runtime.strict.placing import writable_copy
 from hublock.store.store import Store
 
 PROJECT = "the project"
@@ -61,21 +59,6 @@ def load(
     proof.check_fallback(call, done)
     _warn_once(proof.unchecked(call, done), warn)
     return done.result
-
-
-def verified(repo: Repo, lock: Lock, store: Store) -> Repository:
-    """Return the tree of ``repo``, every byte of it compared with the lock; a copy of it if its code writes there.
-
-    Raises:
-        OfflineError: the tree is not in the store.
-        TreeMismatch: a file was changed, added or removed.
-    """
-    try:
-        tree = store.check_tree(repo.digest)
-    except OfflineError:
-        raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync") from None
-    root = writable_copy(tree.root) if lock.is_written(repo) else tree.root
-    return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
 
 
 def _check_environment(call: Call, lock: Lock, store: Store, repository: Repository) -> Sequence[str]:
@@ -181,6 +164,5 @@ def load_folder(
 def answers_of_project(lock: Lock, store: Store) -> LockedAnswers:
     """Return answers for a script's own downloads: every URL of the lock, whoever it was locked for."""
     named = tuple(Weights(url=w.url, digest=w.digest, size=w.size, pickle=w.pickle) for w in lock.weights)
-    models = [model for repo in lock.repos for model in repo.models]
     own = Model(name=PROJECT, entrypoint=PROJECT, weights=named)
-    return LockedAnswers(lock, replace(NOBODY, models=(own,)), [own, *models], store)
+    return LockedAnswers(lock, replace(NOBODY, models=(own,)), [own, *lock.models], store)

@@ -20,7 +20,7 @@ from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, parse_lock
 from hublock.core.manifest import Manifest, WantedModel
 from hublock.core.nearest import nearest
 from hublock.core.plan import Pending, Plan, assemble, plan
-from hublock.core.reference import Reference
+from hublock.core.reference import Reference, key_of
 from hublock.errors import EntrypointNotFound, IncompleteTrace, InputError, NotLocked, StaleLock, TransferError
 from hublock.net.download import Wanted
 from hublock.net.routes import check
@@ -100,7 +100,7 @@ def build(
     refuse_tokens(repr(manifest), "the manifest", context)
     todo = plan(manifest, old)
     _check_addresses(todo, context)
-    pool = {_key(repo.id): repo for repo in old.repos}
+    pool = {key_of(repo.id): repo for repo in old.repos}
     models = {model.name: (repo.id, model) for repo in old.repos for model in repo.models}
     consent: dict[str, tuple[str, ...]] = {}
     locked = []
@@ -113,7 +113,7 @@ def build(
         repo, model, nested = _find_out(wanted, pinned, so_far, context, base=base, options=options, consent=consent)
         if wanted.name in retrace:
             model = _merged(models[wanted.name][1], model)
-        pool.update({_key(item.repo.id): item.repo for item in nested} | {_key(repo.id): repo})
+        pool.update({key_of(item.repo.id): item.repo for item in nested} | {key_of(repo.id): repo})
         models[wanted.name] = (repo.id, model)
         offered = recall(pinned.tree, repo.id, context.store, pinned.hubconf).entrypoints
         parameters = next((entry.parameters for entry in offered if entry.name == wanted.entrypoint), ())
@@ -169,7 +169,7 @@ def _so_far(
 ) -> Lock:
     """Return what is known by now: a repository has one pin and a URL one digest in a whole lock."""
     repos = (
-        replace(repo, models=tuple(model for repo_id, model in models.values() if _key(repo_id) == key))
+        replace(repo, models=tuple(model for repo_id, model in models.values() if key_of(repo_id) == key))
         for key, repo in pool.items()
     )
     return Lock(repos=tuple(repos), weights=weights)
@@ -227,7 +227,7 @@ def _named(
 ) -> list[tuple[NamedWeights, tuple[str, ...]]]:
     """Fetch the named weights that the lock does not answer yet, each with what was consented to on the way."""
     missing = plan(manifest, so_far).fetch
-    digests = {w.url: w.digest for r in so_far.repos for m in r.models for w in m.weights}
+    digests = {w.url: w.digest for m in so_far.models for w in m.weights}
     digests |= {w.url: w.digest for w in so_far.weights}
     for item in missing:
         check_url(item.url, context)
@@ -255,7 +255,3 @@ def _merged(old: Model, new: Model) -> Model:
         tolerated=tuple(sorted({*old.tolerated, *new.tolerated})),
         writes_tree=old.writes_tree or new.writes_tree,
     )
-
-
-def _key(reference: str) -> str:
-    return Reference.parse(reference).key

@@ -14,6 +14,7 @@ from hublock.errors import HublockError
 from hublock.net.crew import make_calls
 from hublock.net.git import Remote, Resolved
 from hublock.net.history import History
+from hublock.net.refs import TAGS
 from hublock.net.stopping import Stop
 
 Trend = Literal["same", "ahead", "unproven", "rewritten", "retagged", "precise"]
@@ -22,7 +23,6 @@ show; a commit that does not descend from it; as a tag, any other commit. ``prec
 
 T = TypeVar("T")
 S = TypeVar("S")
-TAGS = "refs/tags/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

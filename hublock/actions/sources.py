@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hublock.actions.context import Context
-from hublock.core.lockfile import Repo
+from hublock.actions.pin import pin_once
+from hublock.core.hubconf import HUBCONF
+from hublock.core.lockfile import Lock, Repo
 from hublock.core.reference import Reference
 from hublock.core.tree import LINK, SourceFile
 from hublock.errors import HublockError, IntegrityError
@@ -43,6 +45,19 @@ def locked_sources(repo: Repo, context: Context, *, base: Path) -> dict[str, byt
         context.progress.note(f"{repo.id} at {repo.commit[:12]} cannot be had for a comparison: {error.message}")
         return None
     return python_files(files)
+
+
+def sources_of(reference: Reference, lock: Lock, context: Context, *, base: Path) -> dict[str, bytes]:
+    """Return the Python files of a repository, fetching it if need be, by their path.
+
+    Raises:
+        RemoteError: it could not be fetched.
+        InputError: it is not a hub repository.
+    """
+    folder = Path(reference.location).expanduser() if reference.kind == "local" else None
+    if folder is not None and (folder / HUBCONF).is_file():
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
+    return _read(pin_once(reference, lock, context, base=base).tree)
 
 
 def _read(tree: StoredTree) -> dict[str, bytes]:

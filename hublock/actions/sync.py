@@ -69,7 +69,7 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
 
 def _take_inputs(lock: Lock, context: Context, base: Path) -> None:
     """Copy the files that users hand in from the project into the store."""
-    for model in (model for repo in lock.repos for model in repo.models):
+    for model in lock.models:
         for given in model.inputs:
             if not context.store.has_blob(given.digest):
                 path = base / given.name

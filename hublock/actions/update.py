@@ -20,7 +20,7 @@ from hublock.core.contract import ContractChange
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import Manifest
 from hublock.core.nearest import nearest
-from hublock.core.reference import Reference
+from hublock.core.reference import Reference, key_of
 from hublock.errors import EntrypointNotFound, HublockError, InputError, RefNotFound, RepositoryNotFound
 from hublock.net.download import Wanted
 from hublock.net.git import Snapshot
@@ -119,8 +119,7 @@ def _check_commit(precise: str) -> None:
 def _select(request: Request, lock: Lock, file: str) -> _Selection:
     """Find what the names mean: a model stands for its repository and for its files."""
     if not request.names:
-        models = tuple(model for repo in lock.repos for model in repo.models)
-        chosen = _Selection(repos=lock.repos, models=models, weights=frozenset(item.name for item in lock.weights))
+        chosen = _Selection(repos=lock.repos, models=lock.models, weights=frozenset(item.name for item in lock.weights))
     else:
         chosen = _named(request.names, lock, file)
     if request.precise and len(chosen.repos) != 1:
@@ -193,8 +192,8 @@ def _surprise(move: Move) -> str:
 def _compare(move: Move, new: Snapshot, manifest: Manifest, context: Context, project: Project) -> Moved:
     """Compare what the repository promises with what it promised; refuse to lose an entry point that is in use."""
     after = contract.read_contract(python_files(new.files), name=move.repo.id)
-    key = Reference.parse(move.repo.id).key
-    users = [wanted for wanted in manifest.models if Reference.parse(wanted.repo).key == key]
+    key = key_of(move.repo.id)
+    users = [wanted for wanted in manifest.models if key_of(wanted.repo) == key]
     lost = [wanted for wanted in users if wanted.entrypoint not in after.entrypoints and not after.estimated]
     if lost:
         used = ", ".join(f"{wanted.entrypoint} (model {wanted.name})" for wanted in lost)
@@ -258,10 +257,10 @@ def _pinned(away: Collection[Move], snapshots: Mapping[str, Snapshot], context: 
 
 def _without(lock: Lock, fresh: Mapping[str, Repo], replaced: Collection[str]) -> Lock:
     """Return what stays pinned: not what was traced elsewhere, or with other bytes."""
-    keys = {Reference.parse(name).key for name in fresh}
+    keys = {key_of(name) for name in fresh}
 
     def stays(repo: Repo, model: Model) -> bool:
-        nested = {Reference.parse(name).key for name in model.repos}
+        nested = {key_of(name) for name in model.repos}
         return (
             repo.id not in fresh and not nested & keys and not {file.url for file in files_of([model])} & set(replaced)
         )

@@ -19,6 +19,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
 from hublock.core.validators import claims
 from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
+from hublock.net.refs import short
 from hublock.net.releases import HOST, is_asset
 from hublock.net.retry import MIRROR_TRIES, ask, patiently
 from hublock.net.routes import passed_over
@@ -73,7 +74,7 @@ def check_files(lock: Lock, context: Context, *, deep: bool = False) -> list[Fin
 
 def remote_files(lock: Lock) -> list[RemoteFile]:
     """Return every file of ``lock`` that its host must still serve, each address once; replayed answers may vary."""
-    return files_of([model for repo in lock.repos for model in repo.models], lock.weights)
+    return files_of(lock.models, lock.weights)
 
 
 def files_of(models: Iterable[Model], weights: Iterable[NamedWeights] = ()) -> list[RemoteFile]:
@@ -237,7 +238,7 @@ def _of_file(file: RemoteFile, seen: Finding | HublockError | None) -> Iterator[
 
 
 def _hugging_face(lock: Lock) -> list[HuggingFaceFile]:
-    return [row for repo in lock.repos for model in repo.models for row in model.hf]
+    return [row for model in lock.models for row in model.hf]
 
 
 def _of_revision(row: HuggingFaceFile, seen: str | HublockError) -> Iterator[Finding]:
@@ -298,16 +299,16 @@ def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:
 
 def _moved(repo: Repo, seen: Move) -> Finding:
     here, there = repo.commit[:12], seen.resolved.commit[:12]
-    short = repo.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    name = short(repo.ref)
     if seen.trend == "retagged":
-        message = f"the tag {short} of {repo.id} points to {there} by now, not to the locked {here}"
+        message = f"the tag {name} of {repo.id} points to {there} by now, not to the locked {here}"
         return _finding("upstream-tag-moved", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
     if seen.trend == "rewritten":
-        message = f"{short} of {repo.id} was rewritten to {there}: the locked {here} is not in its history"
+        message = f"{name} of {repo.id} was rewritten to {there}: the locked {here} is not in its history"
         return _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
     count = seen.history.commits
     ahead = f", {count} {'commit' if count == 1 else 'commits'} on" if count else ""
-    message = f"{short} of {repo.id} is {there} by now{ahead}, not the locked {here}"
+    message = f"{name} of {repo.id} is {there} by now{ahead}, not the locked {here}"
     return _finding("upstream-branch-moved", repo.id, message, f"hublock update {repo.id}")
 
 

@@ -27,7 +27,7 @@ def check_verdicts(lock: Lock, context: Context) -> Iterator[Finding]:
 
 
 def _files(lock: Lock) -> Iterator[tuple[str, Pickle, Digest]]:
-    for model in (model for repo in lock.repos for model in repo.models):
+    for model in lock.models:
         yield from ((row.url, row.pickle, row.digest) for row in model.weights)
         yield from ((address(row), row.pickle, row.digest) for row in model.hf)
         yield from ((row.name, row.pickle, row.digest) for row in model.inputs)

@@ -13,7 +13,7 @@ from hublock.core import changes
 from hublock.core.canonical import is_canonical
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule, exit_code
-from hublock.core.inventory import locked_files
+from hublock.core.inventory import LockedFile, locked_content
 from hublock.core.lockfile import Lock
 from hublock.core.matching import Call, Match, match
 from hublock.core.places import places
@@ -197,20 +197,20 @@ def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:
             findings += [found] if found else []
             size += 0 if found else length
             task.advance(length)
-        files = list(_files(lock))
-        for (_, _, length), found in zip(files, _check_files(files, context, deep=deep), strict=True):
+        files = list(locked_content(lock))
+        for file, found in zip(files, _check_files(files, context, deep=deep), strict=True):
             findings += [found] if found else []
-            size += 0 if found else length
-            task.advance(length)
+            size += 0 if found else file.size
+            task.advance(file.size)
     models = sum(len(repo.models) for repo in lock.repos)
     trees = len({repo.digest for repo in lock.repos})
     return Verified(findings=tuple(findings), models=models, trees=trees, files=len(files), size=size)
 
 
-def _check_files(files: Sequence[tuple[str, Digest, int]], context: Context, *, deep: bool) -> Iterator[Finding | None]:
+def _check_files(files: Sequence[LockedFile], context: Context, *, deep: bool) -> Iterator[Finding | None]:
     """Check several files at once: hashing leaves the other cores free."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield from pool.map(lambda file: _check_file(file[0], file[1], file[2], context, deep=deep), files)
+        yield from pool.map(lambda file: _check_file(file, context, deep=deep), files)
 
 
 def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
@@ -231,17 +231,9 @@ def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
             )
 
 
-def _files(lock: Lock) -> Iterator[tuple[str, Digest, int]]:
-    for file in locked_files(lock):
-        yield file.url, file.digest, file.size
-    for model in (model for repo in lock.repos for model in repo.models):
-        for given in model.inputs:
-            yield given.name, given.digest, given.size
-
-
 def _total(lock: Lock, context: Context) -> int:
     sizes = [_size(digest, context) for digest in {repo.digest for repo in lock.repos}]
-    return sum(size for _, _, size in _files(lock)) + sum(sizes)
+    return sum(file.size for file in locked_content(lock)) + sum(sizes)
 
 
 def _size(digest: Digest, context: Context) -> int:
@@ -266,21 +258,21 @@ def _check_tree(name: str, digest: Digest, context: Context, *, deep: bool) -> t
         return _unreadable("tree-unreadable", name, error, context), 0
 
 
-def _check_file(name: str, digest: Digest, size: int, context: Context, *, deep: bool) -> Finding | None:
+def _check_file(file: LockedFile, context: Context, *, deep: bool) -> Finding | None:
     try:
-        if context.store.blob(digest) is None:
-            message = f"{name} is not in the store"
-            return Finding(rule="file-missing", subject=name, message=message, hint="hublock sync")
-        context.store.check_blob(digest, size=size, deep=deep)
+        if context.store.blob(file.digest) is None:
+            message = f"{file.url} is not in the store"
+            return Finding(rule="file-missing", subject=file.url, message=message, hint="hublock sync")
+        context.store.check_blob(file.digest, size=file.size, deep=deep)
     except IntegrityError as error:
         return Finding(
             rule="file-damaged",
-            subject=name,
-            message=f"the stored bytes of {name} are not the locked ones: {error.message}",
+            subject=file.url,
+            message=f"the stored bytes of {file.url} are not the locked ones: {error.message}",
             hint=error.hint or "hublock sync",
         )
     except (StoreError, OSError) as error:
-        return _unreadable("file-unreadable", name, error, context)
+        return _unreadable("file-unreadable", file.url, error, context)
     return None
 
 

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 
 
 def _list_weights(arguments: argparse.Namespace, face: Face) -> int:
-    from hublock.actions.describe import sources_of
+    from hublock.actions.sources import sources_of
     from hublock.core.hints import find_urls
     from hublock.core.reference import Reference
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hublock.core.arguments import same, show_call
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
-from hublock.core.reference import Reference
+from hublock.core.reference import key_of
 
 Kind = Literal["added", "removed", "changed"]
 
@@ -35,7 +35,7 @@ def compare(old: Lock, new: Lock) -> tuple[Change, ...]:
 def _all(old: Lock, new: Lock) -> Iterator[Change]:
     if old.environment != new.environment:
         yield Change(kind="changed", entry="lock", what="environment", old=old.environment, new=new.environment)
-    olds, news = ({Reference.parse(repo.id).key: repo for repo in lock.repos} for lock in (old, new))
+    olds, news = ({key_of(repo.id): repo for repo in lock.repos} for lock in (old, new))
     for key in sorted({*olds, *news}):
         yield from _repo(olds.get(key), news.get(key))
     was, now = ({model.name: (repo, model) for repo in lock.repos for model in repo.models} for lock in (old, new))
@@ -69,7 +69,7 @@ def _model(old: tuple[Repo, Model] | None, new: tuple[Repo, Model] | None) -> It
         return
     (old_repo, was), (new_repo, now) = old, new
     entry = f"model {now.name}"
-    if Reference.parse(old_repo.id).key != Reference.parse(new_repo.id).key:
+    if key_of(old_repo.id) != key_of(new_repo.id):
         yield Change(kind="changed", entry=entry, what="repository", old=old_repo.id, new=new_repo.id)
     yield from _key(entry, was, now, "entrypoint")
     if not same([*was.args, dict(was.kwargs)], [*now.args, dict(now.kwargs)]):

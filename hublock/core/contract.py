@@ -6,12 +6,11 @@ point really fetches, the strings in the source name about half. Only a trace te
 
 import ast
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hublock.core.hubconf import HUBCONF, LARGEST, read_hubconf
+from hublock.core.hubconf import HUBCONF, LARGEST, UNPARSABLE, parse_quietly, read_hubconf
 from hublock.errors import InputError
 
 _ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".th", ".zip", ".onnx", ".safetensors", ".tar.gz")
@@ -109,10 +108,8 @@ def weight_urls(source: bytes) -> set[str]:
     if len(source) > LARGEST or b"http" not in source:
         return set()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parse_quietly(source)
+    except UNPARSABLE:
         return set()
     texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
     return {url for text in texts for url in _URL.findall(text) if _names_weights(url)}

@@ -4,10 +4,9 @@ Against 90 traced URLs, reading found one half to two thirds of them, and most o
 """
 
 import ast
-import warnings
 from collections.abc import Iterator, Mapping
 
-from hublock.core.hubconf import HUBCONF
+from hublock.core.hubconf import HUBCONF, UNPARSABLE, parse_quietly
 
 SCHEMES = ("http://", "https://")
 _PAGES = (".html", ".htm", ".git", ".md", ".pdf", "/")
@@ -38,10 +37,8 @@ def find_urls(sources: Mapping[str, bytes]) -> tuple[str, ...]:
 
 def _parse(source: bytes) -> ast.Module | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return parse_quietly(source)
+    except UNPARSABLE:
         return None
 
 

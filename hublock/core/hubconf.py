@@ -140,13 +140,22 @@ def _paths(module: str, file: str) -> tuple[str, ...]:
     return (f"{path}.py", f"{path}/__init__.py") if path else ("__init__.py",)
 
 
+def parse_quietly(source: bytes) -> ast.Module:
+    """Parse Python source that others wrote: what it would be warned of is theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
+
+
+UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What Python raises over source that it cannot parse."""
+
+
 def _read(source: bytes, file: str) -> "_Reader":
     if len(source) > LARGEST:
         raise InputError(f"{file} is larger than {LARGEST // 2**20} MiB", hint=_HINT)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _Reader(ast.parse(source))
+        return _Reader(parse_quietly(source))
     except SyntaxError as error:
         raise InputError(f"{file}:{error.lineno or 1}: syntax error: {error.msg}", hint=_HINT) from None
     except (ValueError, RecursionError, MemoryError) as error:

@@ -40,7 +40,7 @@ def locked_content(lock: Lock) -> Iterator[LockedFile]:
     for file in locked_files(lock):
         seen.add(file.digest)
         yield file
-    for model in (model for repo in lock.repos for model in repo.models):
+    for model in lock.models:
         for given in model.inputs:
             if given.digest not in seen:
                 seen.add(given.digest)
@@ -59,7 +59,7 @@ def cache_key(lock: Lock) -> str:
 
 
 def _all(lock: Lock) -> Iterator[LockedFile]:
-    for model in (model for repo in lock.repos for model in repo.models):
+    for model in lock.models:
         for weights in model.weights:
             yield LockedFile(url=weights.url, digest=weights.digest, size=weights.size)
         for file in model.hf:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from hublock.core import arguments, fields, tables
 from hublock.core.digest import Digest
-from hublock.core.reference import Reference
+from hublock.core.reference import Reference, key_of
 from hublock.core.tables import Cell, array, distinct, record
 from hublock.core.toml import read_toml
 from hublock.errors import InvalidLock, UnsupportedLockVersion
@@ -187,9 +187,14 @@ class Lock:
         _sort(self, "weights", key=lambda row: row.name)
 
     @property
+    def models(self) -> tuple[Model, ...]:
+        """The models of all repositories."""
+        return tuple(model for repo in self.repos for model in repo.models)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of all models and weights."""
-        return (*(model.name for repo in self.repos for model in repo.models), *(item.name for item in self.weights))
+        return (*(model.name for model in self.models), *(item.name for item in self.weights))
 
     def repo(self, reference: str) -> Repo | None:
         """Return the repository locked under ``reference``, whatever the case in which GitHub's names are typed.
@@ -197,14 +202,14 @@ class Lock:
         Raises:
             InvalidReference: ``reference`` is none.
         """
-        key = Reference.parse(reference).key
-        return next((repo for repo in self.repos if Reference.parse(repo.id).key == key), None)
+        key = key_of(reference)
+        return next((repo for repo in self.repos if key_of(repo.id) == key), None)
 
     def is_written(self, repo: Repo) -> bool:
         """Say whether any model that loads ``repo`` writes beside the code: all loads of it run on a copy then."""
-        key = Reference.parse(repo.id).key
+        key = key_of(repo.id)
         rows = ((other, model) for other in self.repos for model in other.models if model.writes_tree)
-        return any(other.id == repo.id or key in {Reference.parse(name).key for name in m.repos} for other, m in rows)
+        return any(other.id == repo.id or key in {key_of(name) for name in m.repos} for other, m in rows)
 
     def model(self, name: str) -> tuple[Repo, Model] | None:
         """Return the model of that name and its repository."""

@@ -152,8 +152,7 @@ def _goal(
 
 
 def _offer(manifest: Manifest, name: str) -> str:
-    names = [*(model.name for model in manifest.models), *(row.name for row in manifest.weights)]
-    near = get_close_matches(name, names, n=1) or names
+    near = get_close_matches(name, manifest.names, n=1) or manifest.names
     return f"hublock remove {' | '.join(near)}" if near else "hublock add OWNER/REPO ENTRYPOINT"
 
 

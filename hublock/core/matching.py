@@ -107,9 +107,8 @@ def _by_name(lock: Lock, name: str, file: str) -> Match:
     if found is None:
         found = _as_added(lock, name)
     if found is None:
-        names = [model.name for repo in lock.repos for model in repo.models]
         raise NotLocked(
-            f"{file} has no model {name}{nearest(name, names)}",
+            f"{file} has no model {name}{nearest(name, [model.name for model in lock.models])}",
             hint="hublock list, or hublock add OWNER/REPO ENTRYPOINT",
         )
     repo, model = found

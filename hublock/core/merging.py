@@ -4,7 +4,6 @@ A model was traced at one commit of its repository, so a repository whose pin mo
 its models, and only if the other side left it alone. Everything else is merged row by row.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -13,7 +12,8 @@ from hublock.core.canonical import dump_lock
 from hublock.core.conflicts import marked
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, TreeWeights
-from hublock.core.reference import Reference
+from hublock.core.plan import reachable
+from hublock.core.reference import key_of
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class _Conflict(Exception):
 
 def merge_locks(base: Lock, ours: Lock, theirs: Lock) -> Merge:
     """Merge what two sides made of ``base``; an entry that only one side changed is taken from it."""
-    repos = [{_key(repo.id): repo for repo in lock.repos} for lock in (base, ours, theirs)]
+    repos = [{key_of(repo.id): repo for repo in lock.repos} for lock in (base, ours, theirs)]
     weights = [{item.name: item for item in lock.weights} for lock in (base, ours, theirs)]
     merged_repos, split_repos = _three_way(repos, _merge_repo)
     merged_weights, split_weights = _three_way(weights, _pick)
@@ -46,7 +46,7 @@ def merge_locks(base: Lock, ours: Lock, theirs: Lock) -> Merge:
         quarrels = _quarrels(kept, named, (ours, theirs))
         if not quarrels:
             break
-        split_repos |= {_key(owner) for owner, _ in quarrels if owner}
+        split_repos |= {key_of(owner) for owner, _ in quarrels if owner}
         split_weights |= {name for owner, name in quarrels if not owner}
     try:
         environment = _pick(base.environment, ours.environment, theirs.environment)
@@ -56,7 +56,7 @@ def merge_locks(base: Lock, ours: Lock, theirs: Lock) -> Merge:
     sides = [
         Lock(
             environment=choice,
-            repos=_reachable([*kept, *(repos[side][key] for key in split_repos if key in repos[side])]),
+            repos=reachable([*kept, *(repos[side][key] for key in split_repos if key in repos[side])]),
             weights=(*named, *(weights[side][name] for name in split_weights if name in weights[side])),
         )
         for side, choice in zip((1, 2), environments, strict=True)
@@ -78,7 +78,7 @@ def agreed(ours: Lock, theirs: Lock) -> tuple[Lock, tuple[str, ...]]:
 
     What only one side has is kept: the manifest decides whether it is wanted.
     """
-    left, right = ({_key(repo.id): repo for repo in lock.repos} for lock in (ours, theirs))
+    left, right = ({key_of(repo.id): repo for repo in lock.repos} for lock in (ours, theirs))
     repos, contested = _three_way(({}, left, right), _agree)
     weights, names = _three_way([{}, *({item.name: item for item in lock.weights} for lock in (ours, theirs))], _pick)
     names |= {
@@ -168,7 +168,7 @@ def _merge_repo(base: Repo | None, ours: Repo | None, theirs: Repo | None) -> Re
 
 def _pin(repo: Repo) -> tuple[object, ...]:
     """What a repository is pinned to; verdicts on its files are found out one by one, so they do not count."""
-    return _key(repo.id), repo.ref, repo.commit, repo.tree, repo.digest, repo.dependencies, repo.submodules
+    return key_of(repo.id), repo.ref, repo.commit, repo.tree, repo.digest, repo.dependencies, repo.submodules
 
 
 def _models(repo: Repo | None) -> dict[str, Model]:
@@ -194,7 +194,7 @@ def _quarrels(
     wrong: set[tuple[str, str]] = set()
     names: dict[str, tuple[str, str]] = {}
     digests: dict[tuple[str, ...], tuple[Digest, tuple[str, str]]] = {}
-    pins = {_key(repo.id): _pin(repo) for repo in repos}
+    pins = {key_of(repo.id): _pin(repo) for repo in repos}
     for owner, files in _entries(repos, weights):
         first = names.setdefault(owner[1], owner)
         wrong |= {owner, first} if first != owner else set()
@@ -226,21 +226,7 @@ def _as_traced(model: Model, pins: Mapping[str, object], locks: Iterable[Lock]) 
     for lock in locks:
         found = lock.model(model.name)
         if found is not None and found[1] == model:
-            nested = {_key(name): lock.repo(name) for name in model.repos}
+            nested = {key_of(name): lock.repo(name) for name in model.repos}
             if all(repo is not None and pins.get(key) == _pin(repo) for key, repo in nested.items()):
                 return True
     return False
-
-
-def _reachable(repos: Iterable[Repo]) -> tuple[Repo, ...]:
-    """Write down who loads whom, and leave out what nobody loads."""
-    entries = list(repos)
-    via: dict[str, set[str]] = defaultdict(set)
-    for repo in entries:
-        for name in (name for model in repo.models for name in model.repos):
-            via[_key(name)].add(repo.id)
-    return tuple(replace(repo, via=tuple(via[_key(repo.id)])) for repo in entries if repo.models or via[_key(repo.id)])
-
-
-def _key(reference: str) -> str:
-    return Reference.parse(reference).key

@@ -8,7 +8,7 @@ from hublock.core.inventory import locked_addresses
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights
 from hublock.core.matching import same_arguments
-from hublock.core.reference import same as same_reference
+from hublock.core.reference import key_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
     trace: list[Pending] = []
     keep: list[str] = []
     reasons: list[str] = []
-    unreachable = {_key(wanted.repo) for wanted in manifest.models if wanted.allow_unreachable}
+    unreachable = {key_of(wanted.repo) for wanted in manifest.models if wanted.allow_unreachable}
     for wanted in manifest.models:
         found = lock.model(wanted.name)
         reason = _unanswered(wanted, found, unreachable)
@@ -67,13 +67,13 @@ def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None, unreachab
     if found is None:
         return "is not locked yet"
     repo, model = found
-    if not same_reference(wanted.repo, repo.id):
+    if key_of(wanted.repo) != key_of(repo.id):
         return f"is locked from {repo.id}, the manifest wants {wanted.repo}"
     if wanted.entrypoint != model.entrypoint:
         return f"is locked with entry point {model.entrypoint}, the manifest wants {wanted.entrypoint}"
     if not same_arguments(wanted.args, wanted.kwargs, model):
         return "is locked with other arguments"
-    if repo.allow_unreachable and _key(repo.id) not in unreachable:
+    if repo.allow_unreachable and key_of(repo.id) not in unreachable:
         return "is locked at an unreachable commit, which the manifest no longer allows"
     if bool(wanted.urls) != (model.traced == "declared"):
         return "is declared in one file and traced in the other"
@@ -107,9 +107,7 @@ def unconsented(model: Model, consent: Collection[str]) -> tuple[str, ...]:
 def _unwanted(manifest: Manifest, lock: Lock) -> list[str]:
     models = {model.name for model in manifest.models}
     weights = {item.name for item in manifest.weights}
-    extra = [
-        f"model {m.name} is locked but no longer wanted" for r in lock.repos for m in r.models if m.name not in models
-    ]
+    extra = [f"model {m.name} is locked but no longer wanted" for m in lock.models if m.name not in models]
     return extra + [f"weights {w.name} are locked but no longer wanted" for w in lock.weights if w.name not in weights]
 
 
@@ -134,7 +132,7 @@ def assemble(
     unreachable: dict[str, bool] = defaultdict(bool)
     for name, wish in wanted.items():
         repo_id, model = models[name]
-        key = _key(repo_id)
+        key = key_of(repo_id)
         by_key[key].append(replace(model, requires=wish.requires))
         spelled[key].add(wish.repo)
         unreachable[key] |= wish.allow_unreachable
@@ -143,13 +141,13 @@ def assemble(
     kept = [
         replace(
             repo,
-            id=ids.get(_key(repo.id), repo.id),
-            via=tuple(sorted(via[_key(repo.id)])),
-            allow_unreachable=unreachable[_key(repo.id)],
-            models=tuple(by_key[_key(repo.id)]),
+            id=ids.get(key_of(repo.id), repo.id),
+            via=tuple(sorted(via[key_of(repo.id)])),
+            allow_unreachable=unreachable[key_of(repo.id)],
+            models=tuple(by_key[key_of(repo.id)]),
         )
-        for repo in {_key(repo.id): repo for repo in repos}.values()
-        if by_key[_key(repo.id)] or via[_key(repo.id)]
+        for repo in {key_of(repo.id): repo for repo in repos}.values()
+        if by_key[key_of(repo.id)] or via[key_of(repo.id)]
     ]
     names = {item.name for item in manifest.weights}
     return Lock(
@@ -164,29 +162,30 @@ def _loaders(models: Iterable[tuple[str, Iterable[Model]]]) -> defaultdict[str, 
     found: defaultdict[str, set[str]] = defaultdict(set)
     for repo_id, members in models:
         for nested in (nested for model in members for nested in model.repos):
-            found[_key(nested)].add(repo_id)
+            found[key_of(nested)].add(repo_id)
     return found
 
 
 def without(lock: Lock, name: str) -> Lock:
     """Return ``lock`` without the entry ``name``, and without the repositories that nothing else in it loads."""
-    repos = [replace(repo, models=tuple(model for model in repo.models if model.name != name)) for repo in lock.repos]
-    via = _loaders((repo.id, repo.models) for repo in repos)
-    kept = [replace(repo, via=tuple(via[_key(repo.id)])) for repo in repos if repo.models or via[_key(repo.id)]]
-    return replace(lock, repos=tuple(kept), weights=tuple(item for item in lock.weights if item.name != name))
+    repos = (replace(repo, models=tuple(model for model in repo.models if model.name != name)) for repo in lock.repos)
+    return replace(lock, repos=reachable(repos), weights=tuple(item for item in lock.weights if item.name != name))
+
+
+def reachable(repos: Iterable[Repo]) -> tuple[Repo, ...]:
+    """Write down who loads whom, and leave out what nobody loads."""
+    entries = list(repos)
+    via = _loaders((repo.id, repo.models) for repo in entries)
+    return tuple(
+        replace(repo, via=tuple(via[key_of(repo.id)])) for repo in entries if repo.models or via[key_of(repo.id)]
+    )
 
 
 def unpinned(manifest: Manifest, old: Lock, new: Lock) -> tuple[str, ...]:
     """Return what ``manifest`` wants that neither lock answers, but of whose pin only ``old`` knows."""
     todo = plan(manifest, new)
-    repos = {_key(repo.id) for repo in old.repos} - {_key(repo.id) for repo in new.repos}
+    repos = {key_of(repo.id) for repo in old.repos} - {key_of(repo.id) for repo in new.repos}
     urls = {file.url for file in locked_addresses(old)} - {file.url for file in locked_addresses(new)}
     models = (pending.wanted for pending in todo.trace)
-    lost = [model.name for model in models if _key(model.repo) in repos or urls & set(model.urls)]
+    lost = [model.name for model in models if key_of(model.repo) in repos or urls & set(model.urls)]
     return (*lost, *(weights.name for weights in todo.fetch if weights.url in urls))
-
-
-def _key(reference: str) -> str:
-    from hublock.core.reference import Reference
-
-    return Reference.parse(reference).key

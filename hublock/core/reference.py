@@ -111,6 +111,10 @@ def _checked_ref(text: str, ref: str | None) -> str | None:
     return ref
 
 
-def same(left: str, right: str) -> bool:
-    """Tell whether two references, as typed, name the same repository and ref."""
-    return Reference.parse(left).key == Reference.parse(right).key
+def key_of(reference: str) -> str:
+    """Return :attr:`Reference.key` of a reference as typed.
+
+    Raises:
+        InvalidReference: it is none.
+    """
+    return Reference.parse(reference).key

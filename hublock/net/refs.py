@@ -44,6 +44,11 @@ def own(refs: Mapping[str, str]) -> dict[str, str]:
     return {ref: commit for ref, commit in refs.items() if ref.startswith(OWN)}
 
 
+def short(ref: str) -> str:
+    """Return a branch or tag as people call it."""
+    return ref.removeprefix(HEADS).removeprefix(TAGS)
+
+
 def ranked(refs: Iterable[str], head: str | None) -> list[str]:
     """Return ``refs`` by how well they stand for a commit: the default branch, branches, tags."""
     return sorted(refs, key=lambda ref: (ref != head, not ref.startswith(HEADS), ref))
@@ -89,12 +94,12 @@ def missing(name: str, ref: str, refs: Mapping[str, str]) -> RefNotFound:
             )
     if ref.upper() == "HEAD":
         return RefNotFound(f"{name} has no branch or tag {ref}", hint="leave the ref out for the default branch")
-    short = {full.removeprefix(HEADS).removeprefix(TAGS) for full in refs}
-    near = nearest(ref.removeprefix(HEADS).removeprefix(TAGS), short)
+    known = set(map(short, refs))
+    near = nearest(short(ref), known)
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     else:
-        hint = f"it has {', '.join(sorted(short)[:5])}" if short else "it has no branches and no tags"
+        hint = f"it has {', '.join(sorted(known)[:5])}" if known else "it has no branches and no tags"
     return RefNotFound(f"{name} has no branch or tag {ref}", hint=hint)
 
 

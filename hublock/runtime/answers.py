@@ -129,9 +129,7 @@ class LockedAnswers:
         repo = self._lock.repo(reference) if _key(reference) in wanted else None
         if repo is None:
             raise self._unlocked(reference)
-        tree = self._store.check_tree(repo.digest)
-        root = writable_copy(tree.root) if self._lock.is_written(repo) else tree.root
-        return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
+        return verified(repo, self._lock, self._store)
 
     def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
         """Return the locked answer to ``method url``; None if the lock has none."""
@@ -211,6 +209,21 @@ class LockedAnswers:
         return UnlockedDownload(
             f"{self._repo.id} asks for {shown}, which the lock does not list for {entrypoints}", hint=hint
         )
+
+
+def verified(repo: Repo, lock: Lock, store: "Store") -> Repository:
+    """Return the tree of ``repo``, every byte of it compared with the lock; a copy of it if its code writes there.
+
+    Raises:
+        OfflineError: the tree is not in the store.
+        TreeMismatch: a file was changed, added or removed.
+    """
+    try:
+        tree = store.check_tree(repo.digest)
+    except OfflineError:
+        raise OfflineError(f"the tree of {repo.id} is not in the store", hint="hublock sync") from None
+    root = writable_copy(tree.root) if lock.is_written(repo) else tree.root
+    return Repository(id=repo.id, digest=repo.digest, root=root, listing=tree.listing)
 
 
 def check_prefix(url: str, digest: Digest, prefix: str | None) -> None:
