@@ -24,8 +24,8 @@ from hublock.errors import (
     UnsafeArchive,
 )
 from hublock.store import bundle
-from hublock.store.disk import Writer, own_name, sync_file, sync_folder, unreadable, writing
-from hublock.store.incoming import clear_leavings
+from hublock.store.disk import Writer, unreadable, writing
+from hublock.store.incoming import replacing
 from hublock.store.store import StoredTree
 
 CHUNK = 1 << 20
@@ -64,22 +64,14 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
     if missing or None in trees.values():
         absent = [f"the tree of {repo.id}" for repo in lock.repos if trees[repo.digest] is None]
         raise OfflineError(f"not in the store: {', '.join([*absent, *missing])}", hint="hublock sync")
-    hidden = path.with_name(f".{path.name}")
-    clear_leavings(hidden)
-    temporary = own_name(hidden)
     try:
-        with temporary.open("xb") as file:
+        with replacing(path) as file:
             _add(file, bundle.VERSION_NAME, len(bundle.VERSION), [bundle.VERSION])
             size = _add_trees(file, [tree for tree in trees.values() if tree])
             size += sum(_add_file(file, item, context) for item in files)
             file.write(bundle.END)
-        sync_file(temporary)
-        temporary.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}", hint="hublock bundle ELSEWHERE.tar") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return Bundled(trees=len(trees), files=len(files), size=size)
 
 

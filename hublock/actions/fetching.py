@@ -15,7 +15,7 @@ from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
 from hublock.core.inventory import hugging_face_api, hugging_face_file, hugging_face_folder
-from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, TreeWeights, Weights
+from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, Traced, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.reference import Reference, key_of
 from hublock.core.tree import LINK
@@ -89,36 +89,31 @@ class FetchingAnswers:
 
     def locked(self, outcome: Outcome) -> Model:
         """Return the model as this trace knows it, not yet confirmed."""
-        wanted = self._wanted
-        return Model(
-            name=wanted.name,
-            entrypoint=wanted.entrypoint,
-            args=wanted.args,
-            kwargs=wanted.kwargs,
-            traced="unconfirmed",
+        return replace(
+            self._model("unconfirmed"),
             isolation=outcome.isolation,
-            requires=wanted.requires,
             traced_with=outcome.traced_with,
-            repos=tuple(sorted(self._nested)),
-            weights=tuple(self._weights.values()),
+            repos=tuple(self._nested),
             hf=tuple(self._hf.values()),
             replies=tuple(reply for reply in self._replies.values() if reply),
-            inputs=tuple(self._inputs.values()),
-            tolerated=tuple(sorted(outcome.refusals)),
+            tolerated=outcome.refusals,
             writes_tree=outcome.writes_tree,
         )
 
     def declared(self) -> Model:
         """Fetch what its user declared, and return the model: nothing ran."""
-        wanted = self._wanted
-        for url in wanted.urls:
+        for url in self._wanted.urls:
             self._take(url)
+        return self._model("declared")
+
+    def _model(self, traced: Traced) -> Model:
+        wanted = self._wanted
         return Model(
             name=wanted.name,
             entrypoint=wanted.entrypoint,
             args=wanted.args,
             kwargs=wanted.kwargs,
-            traced="declared",
+            traced=traced,
             requires=wanted.requires,
             weights=tuple(self._weights.values()),
             inputs=tuple(self._inputs.values()),

@@ -14,7 +14,7 @@ from hublock.actions.offers import recall, remember
 from hublock.actions.pin import Pinned, pin_once, scan_file, warn_if_odd
 from hublock.actions.project import Project, read_text
 from hublock.actions.secrets import check_url, refuse_tokens
-from hublock.actions.trace import TraceOptions, called, trace_model
+from hublock.actions.trace import Traced, TraceOptions, called, trace_model
 from hublock.core.canonical import dump_lock, is_canonical
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, parse_lock
 from hublock.core.manifest import Manifest, WantedModel
@@ -110,10 +110,12 @@ def build(
         so_far = _so_far(pool, models, old.weights)
         reference, allow = Reference.parse(wanted.repo), wanted.allow_unreachable
         pinned = pin_once(reference, so_far, context, base=base, allow_unreachable=allow)
-        repo, model, nested = _find_out(wanted, pinned, so_far, context, base=base, options=options, consent=consent)
+        found = _find_out(wanted, pinned, so_far, context, base=base, options=options)
+        repo, model = found.repo, found.model
         if wanted.name in retrace:
             model = _merged(models[wanted.name][1], model)
-        pool.update({key_of(item.repo.id): item.repo for item in nested} | {key_of(repo.id): repo})
+        consent[wanted.name] = found.consent
+        pool.update({key_of(item.repo.id): item.repo for item in found.nested} | {key_of(repo.id): repo})
         models[wanted.name] = (repo.id, model)
         offered = recall(pinned.tree, repo.id, context.store, pinned.hubconf).entrypoints
         parameters = next((entry.parameters for entry in offered if entry.name == wanted.entrypoint), ())
@@ -184,20 +186,11 @@ def _again(manifest: Manifest, models: Mapping[str, object], retrace: Collection
 
 
 def _find_out(
-    wanted: WantedModel,
-    pinned: Pinned,
-    so_far: Lock,
-    context: Context,
-    *,
-    base: Path,
-    options: TraceOptions,
-    consent: dict[str, tuple[str, ...]],
-) -> tuple[Repo, Model, tuple[Pinned, ...]]:
+    wanted: WantedModel, pinned: Pinned, so_far: Lock, context: Context, *, base: Path, options: TraceOptions
+) -> Traced:
     if wanted.urls:
         answers = FetchingAnswers(wanted, pinned, so_far, context, base=base, allow_pickle=options.allow_pickle)
-        model = answers.declared()
-        consent[wanted.name] = answers.consent
-        return pinned.repo, model, ()
+        return Traced(model=answers.declared(), nested=(), consent=answers.consent, entrypoints=(), repo=pinned.repo)
     if not pinned.hubconf.dynamic:
         _check_entrypoint(wanted, pinned)
     environment.check(
@@ -208,8 +201,7 @@ def _find_out(
     )
     traced = trace_model(wanted, pinned, so_far, context, base=base, options=options)
     remember(pinned.tree, traced.entrypoints, context.store)
-    consent[wanted.name] = traced.consent
-    return traced.repo, traced.model, traced.nested
+    return traced
 
 
 def _check_entrypoint(wanted: WantedModel, pinned: Pinned) -> None:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from hublock.core.lockfile import Lock, parse_lock
 from hublock.errors import HublockError, InputError, InvalidLock, InvalidManifest, NotLocked, StaleLock, StoreError
-from hublock.store.disk import own_name, sync_folder
-from hublock.store.incoming import clear_leavings
+from hublock.store.incoming import replacing
 
 if TYPE_CHECKING:
     from hublock.core.manifest import Manifest
@@ -175,7 +174,7 @@ def read_named_lock(path: Path) -> Lock:
         InvalidLock: it is not a lock.
     """
     if not path.exists():
-        raise NotLocked(f"there is no lock at {path}", hint="hublock lock")
+        raise NotLocked(f"{path} does not exist", hint="hublock lock")
     try:
         return parse_lock(read_text(path), file=str(path))
     except InvalidLock as error:
@@ -318,18 +317,10 @@ def replace_file(path: Path, text: str) -> None:
         StoreError: the folder cannot be written; ``path`` is as before.
     """
     path = Path(os.path.realpath(path))
-    hidden = path.with_name(f".{path.name}")
-    clear_leavings(hidden)
-    temporary = own_name(hidden)
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        with temporary.open("xb") as file:
+        with replacing(path, mode=mode) as file:
             file.write(text.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
         hint = f"chmod u+w {path.parent}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -337,9 +328,6 @@ def replace_file(path: Path, text: str) -> None:
         if error.errno == errno.EBUSY:
             hint = f"mount the folder that holds {path.name}, not the file alone: it is replaced by renaming"
         raise StoreError(f"{path} cannot be written: {error.strerror}", hint=hint) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _umask() -> int:

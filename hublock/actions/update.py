@@ -13,10 +13,11 @@ from hublock.actions.pin import pin_at
 from hublock.actions.project import Project
 from hublock.actions.sources import locked_sources, python_files
 from hublock.actions.trace import TraceOptions
-from hublock.actions.upstream import RemoteFile, address, check_file, files_of, proven_same, revision_commit
+from hublock.actions.upstream import RemoteFile, check_file, files_of, proven_same, revision_commit
 from hublock.core import changes, contract
 from hublock.core.changes import Change
 from hublock.core.contract import ContractChange
+from hublock.core.inventory import address
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import Manifest
 from hublock.core.nearest import nearest

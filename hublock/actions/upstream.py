@@ -13,7 +13,7 @@ from hublock.actions.moves import Move, at_once, look
 from hublock.actions.pin import remote_of
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule
-from hublock.core.inventory import hugging_face_api, hugging_face_file
+from hublock.core.inventory import address, hugging_face_api
 from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo
 from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
@@ -89,11 +89,6 @@ def files_of(models: Iterable[Model], weights: Iterable[NamedWeights] = ()) -> l
     for named in weights:
         found.setdefault(named.url, RemoteFile(url=named.url, digest=named.digest, size=named.size, owner=named.name))
     return list(found.values())
-
-
-def address(file: HuggingFaceFile) -> str:
-    """Return the URL of a Hugging Face file at its locked commit."""
-    return hugging_face_file(file.repo, file.type, file.commit, file.file)
 
 
 def check_file(file: RemoteFile, context: Context, *, deep: bool = False) -> Finding | None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from hublock.actions.context import Context
 from hublock.actions.pin import scan_file, scan_tree
-from hublock.actions.upstream import address
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding
+from hublock.core.inventory import address
 from hublock.core.lockfile import Lock, Pickle, Repo
 from hublock.errors import IntegrityError
 

@@ -66,9 +66,7 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
         InvalidLock: a lock cannot be read.
         InvalidManifest: the manifest cannot be read.
     """
-    if not project.lock.exists():
-        raise NotLocked(f"{project.lock} does not exist", hint="hublock lock")
-    lock = project.read_lock()
+    lock = read_named_lock(project.lock)
     to_load = {name: match(lock, name, None, file=str(project.lock)) for name in checks.load}
     findings = [*_lock_findings(project, lock), *_differences(project, lock, checks.against)]
     stored = _check_store(lock, context, deep=checks.deep)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face
-from hublock.errors import NotLocked
 
 SUMMARY = "write what hub.lock names into one file, for machines without a network"
 EXAMPLES = """\
@@ -23,11 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     from hublock.actions.bundle import write_bundle
+    from hublock.actions.project import read_named_lock
 
-    project = face.project
-    if not project.lock.exists():
-        raise NotLocked(f"{project.lock} does not exist", hint="hublock lock")
-    done = write_bundle(project.read_lock(), face.context, arguments.out.absolute())
+    done = write_bundle(read_named_lock(face.project.lock), face.context, arguments.out.absolute())
     what = f"{counted(done.trees, 'tree')} and {counted(done.files, 'file')}, {size(done.size)}"
     face.console.done("Bundled", f"{what} into {arguments.out}")
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
-from hublock.cli.face import Face
+from hublock.cli.face import Face, common_options
 from hublock.errors import InputError, NotLocked
 
 if TYPE_CHECKING:
@@ -31,14 +31,10 @@ IN_USE = "1h"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    # given before or after the action, and not undone by its defaults
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--project", metavar="PATH", type=Path, help="the project folder (default: search upward)")
-    volume = common.add_mutually_exclusive_group()
-    volume.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="print errors only")
-    volume.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="print more")
     for name, (call, summary) in ACTIONS.items():
-        action = actions.add_parser(name, parents=[common], help=summary, description=f"{summary}.", allow_abbrev=False)
+        action = actions.add_parser(
+            name, parents=[common_options()], help=summary, description=f"{summary}.", allow_abbrev=False
+        )
         action.set_defaults(action=call)
         if name == "prune":
             _configure_prune(action)

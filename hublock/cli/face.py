@@ -1,5 +1,6 @@
 """What a command is given: somewhere to speak, the settings, and the way to the project."""
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from hublock.actions.context import Context
     from hublock.actions.project import Project
     from hublock.core.lockfile import Lock
+
+
+def common_options() -> argparse.ArgumentParser:
+    """Return the options of every command; one that is not given leaves no trace, so no later default undoes it."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--project", metavar="PATH", type=Path, help="the project folder (default: search upward)")
+    volume = common.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="print errors only")
+    volume.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="print more")
+    return common
 
 
 @dataclass(frozen=True, kw_only=True)

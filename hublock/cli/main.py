@@ -24,7 +24,7 @@ import hublock.cli.sync
 import hublock.cli.update
 import hublock.cli.verify
 from hublock.cli.console import Console
-from hublock.cli.face import Face
+from hublock.cli.face import Face, common_options
 from hublock.errors import HublockError, InputError, StoreError
 from hublock.settings import Settings, home
 
@@ -74,18 +74,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"hublock {__version__}", help="print the version and exit"
     )
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--project", metavar="PATH", type=Path, help="the project folder (default: search upward)")
-    volume = common.add_mutually_exclusive_group()
-    volume.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="print errors only")
-    volume.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="print more")
     parser.set_defaults(run=None, verbosity=0, project=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2].replace("_", "-")
         command = commands.add_parser(
             name,
-            parents=[common],
+            parents=[common_options()],
             help=module.SUMMARY,
             description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}.",
             epilog=f"examples:\n{module.EXAMPLES}",
@@ -109,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return InputError.exit_code
     out, err = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
-    console = Console(out, err, os.environ, verbosity=arguments.verbosity or 0)
+    console = Console(out, err, os.environ, verbosity=arguments.verbosity)
     try:
         face = _face(arguments, console, os.environ)
         code: int = arguments.run(arguments, face)

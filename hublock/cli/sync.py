@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face
-from hublock.errors import NotLocked
 from hublock.settings import count
 
 if TYPE_CHECKING:
@@ -49,12 +48,11 @@ def _count(text: str) -> int:
 
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
+    from hublock.actions.project import read_named_lock
     from hublock.actions.sync import sync
 
     project, console = face.project, face.console
-    if not project.lock.exists():
-        raise NotLocked(f"{project.lock} does not exist", hint="hublock lock")
-    lock = project.read_lock()
+    lock = read_named_lock(project.lock)
     face.warn_if_stale(lock, refuse=arguments.locked)
     if arguments.from_bundle:
         from hublock.actions.bundle import read_bundle

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock
+from hublock.core.lockfile import HuggingFaceFile, Lock
 
 HUGGING_FACE = "https://huggingface.co"
 
@@ -63,10 +63,14 @@ def _all(lock: Lock) -> Iterator[LockedFile]:
         for weights in model.weights:
             yield LockedFile(url=weights.url, digest=weights.digest, size=weights.size)
         for file in model.hf:
-            url = hugging_face_file(file.repo, file.type, file.commit, file.file)
-            yield LockedFile(url=url, digest=file.digest, size=file.size)
+            yield LockedFile(url=address(file), digest=file.digest, size=file.size)
     for named in lock.weights:
         yield LockedFile(url=named.url, digest=named.digest, size=named.size)
+
+
+def address(file: HuggingFaceFile) -> str:
+    """Return the URL of a Hugging Face file at its locked commit."""
+    return hugging_face_file(file.repo, file.type, file.commit, file.file)
 
 
 def hugging_face_api(repo: str, type: str, revision: str) -> str:

@@ -5,10 +5,11 @@ import os
 import re
 import stat
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from hublock.core.digest import Digest
 from hublock.errors import StoreError
@@ -20,6 +21,7 @@ from hublock.store.disk import (
     publish,
     remove,
     sync_file,
+    sync_folder,
     write_beside,
     write_whole,
     writing,
@@ -188,6 +190,30 @@ def clear_leavings(path: Path) -> None:
                 left = path.with_name(name)
                 if left_behind(left):
                     left.unlink()
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Give a file that takes the place of ``path`` once the block has ended well: written beside, synced, renamed.
+
+    Raises:
+        OSError: it cannot be written; ``path`` is as before.
+    """
+    hidden = path.with_name(f".{path.name}")
+    clear_leavings(hidden)
+    temporary = own_name(hidden)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def left_behind(path: Path) -> bool:

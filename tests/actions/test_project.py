@@ -226,7 +226,7 @@ def test_both_files_change_or_neither_wherever_a_user_breaks_off(
         if next(calls) == broken_at:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("hublock.actions.project.sync_folder", flush)
+    monkeypatch.setattr("hublock.store.incoming.sync_folder", flush)
     with pytest.raises(KeyboardInterrupt):
         project.write_both("after", Lock(), less=less)
 

@@ -3,11 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hublock.core.reference import Reference, key_of
-
-
-def same(a: str, b: str) -> bool:
-    return key_of(a) == key_of(b)
-
 from hublock.errors import InvalidReference
 from tests.core.strategies import REFERENCES
 
@@ -117,10 +112,10 @@ def test_any_other_text_is_read_back_or_refused(text: str) -> None:
 
 
 def test_github_ignores_the_case_of_names_but_not_of_refs() -> None:
-    assert same("PyTorch/Vision:v1", "pytorch/vision:v1")
-    assert not same("pytorch/vision:v1", "pytorch/vision:V1")
-    assert not same("pytorch/vision", "pytorch/vision:main")
-    assert not same("./A", "./a")
+    assert key_of("PyTorch/Vision:v1") == key_of("pytorch/vision:v1")
+    assert key_of("pytorch/vision:v1") != key_of("pytorch/vision:V1")
+    assert key_of("pytorch/vision") != key_of("pytorch/vision:main")
+    assert key_of("./A") != key_of("./a")
 
 
 def test_the_same_repository_at_another_ref() -> None:
