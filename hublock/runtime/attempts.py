@@ -57,7 +57,7 @@ def attempt(
 
     Raises:
         UnlockedDownload: something was refused, or other loads spoilt its modules again and again.
-        Exception: as ``torchhub.run``.
+        Exception: as ``torchhub.watch``.
     """
     scope.tolerated, scope.as_locked = tolerated, as_locked
     for file in fetches:

@@ -6,7 +6,7 @@ by scope: in the user's own code the original runs.
 
 import importlib.util
 import threading
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -29,60 +29,11 @@ from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
     "Answers", "Watched", "activate", "activated", "admit", "download_url_to_file", "forget_checked", "get_dir",
-    "install", "load_state_dict_from_url", "resolve_object", "run", "watch", "watch_local",
+    "install", "load_state_dict_from_url", "resolve_object", "watch", "watch_local",
 ]  # fmt: skip
 
 _install_lock = ForkSafeLock()
 _installed = False
-
-
-def run(
-    repository: Repository,
-    entrypoint: str,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    answers: Answers,
-    tolerated: Collection[str] = (),
-    as_locked: bool = True,
-    cpu_only: bool = False,
-    mmap: bool = False,
-) -> Any:
-    """Import a verified tree, call one entry point, and return what it returns.
-
-    Everything it fetches is asked of ``answers``. Afterwards ``sys.argv``, environment, current directory and
-    torch.hub's attributes are as before.
-
-    Args:
-        repository: the verified tree.
-        entrypoint: a callable of its hubconf.py.
-        args: given to the entry point.
-        kwargs: given to the entry point.
-        answers: what it may fetch.
-        tolerated: refusals (``https://host``, ``subprocess:name``) that do not end the load.
-        as_locked: whether the arguments are those of a locked call; with others no refused file is tolerated.
-        cpu_only: give ``torch.load`` ``map_location="cpu"`` where the code passes none.
-        mmap: map checkpoints of the store into memory where their format allows it.
-
-    Raises:
-        UnlockedDownload: something was asked for that ``answers`` or the guard refused, even if the entry point
-            swallowed the refusal and returned.
-        HublockError: whatever else a question was refused with.
-        EntrypointNotFound: hubconf.py has no such entry point.
-        Exception: the entry point's own.
-    """
-    watched = watch(
-        repository,
-        entrypoint,
-        args,
-        kwargs,
-        answers=answers,
-        tolerated=frozenset(tolerated),
-        as_locked=as_locked,
-        cpu_only=cpu_only,
-        mmap=mmap,
-    )
-    return watched.result
 
 
 def watch(
@@ -92,28 +43,35 @@ def watch(
     kwargs: Mapping[str, Any] | None = None,
     *,
     answers: Answers,
-    tolerated: Container[str],
+    tolerated: Container[str] = (),
     as_locked: bool = True,
     fetches: Iterable[str] = (),
     cpu_only: bool = False,
     mmap: bool = False,
 ) -> Watched:
-    """Do what ``run`` does, and tell what was refused on the way.
+    """Import a verified tree, call one entry point, and tell what it returned and what it was refused on the way.
+
+    Everything it fetches is asked of ``answers``. Afterwards ``sys.argv``, environment, current directory and
+    torch.hub's attributes are as before.
 
     Args:
-        repository: as in ``run``.
-        entrypoint: as in ``run``; None to import hubconf.py and call nothing.
-        args: as in ``run``.
-        kwargs: as in ``run``.
-        answers: as in ``run``.
-        tolerated: as in ``run``; anything that knows ``in``.
-        as_locked: as in ``run``.
+        repository: the verified tree.
+        entrypoint: a callable of its hubconf.py; None to import that and call nothing.
+        args: given to the entry point.
+        kwargs: given to the entry point.
+        answers: what it may fetch.
+        tolerated: refusals (``https://host``, ``subprocess:name``) that do not end the load.
+        as_locked: whether the arguments are those of a locked call; with others no refused file is tolerated.
         fetches: the addresses of files that it may need: code that was refused one of them is imported anew.
-        cpu_only: as in ``run``.
-        mmap: as in ``run``.
+        cpu_only: give ``torch.load`` ``map_location="cpu"`` where the code passes none.
+        mmap: map checkpoints of the store into memory where their format allows it.
 
     Raises:
-        Exception: as ``run``.
+        UnlockedDownload: something was asked for that ``answers`` or the guard refused, even if the entry point
+            swallowed the refusal and returned.
+        HublockError: whatever else a question was refused with.
+        EntrypointNotFound: hubconf.py has no such entry point.
+        Exception: the entry point's own.
     """
     install()
     owner = f"{repository.id} {entrypoint or 'hubconf.py'}"
@@ -134,7 +92,7 @@ def watch_local(
     Raises:
         InputError: the folder has no hubconf.py.
         MissingDependency: hubconf.py names packages that are not installed.
-        Exception: as ``run``.
+        Exception: as ``watch``.
     """
     install()
     repository = local.repository(folder)

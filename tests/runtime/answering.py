@@ -13,8 +13,14 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import Pickle
 from hublock.core.pickles import scan
 from hublock.errors import UnlockedDownload
+from hublock.runtime import torchhub
 from hublock.runtime.answers import File, check_prefix
 from hublock.runtime.repository import Repository
+
+
+def run(*args: Any, **options: Any) -> Any:
+    """Load as ``torchhub.watch`` does, and return only what the entry point did."""
+    return torchhub.watch(*args, **options).result
 
 
 class Shelf:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from hublock.runtime import torchhub
 from hublock.runtime.isolation import Repository, namespace
-from tests.runtime.answering import Shelf
+from tests.runtime.answering import Shelf, run
 from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.trees import make_repository
 
@@ -75,7 +74,7 @@ def test_folders_that_entry_points_put_on_sys_path_give_each_its_own_code_here_a
 ) -> None:
     expected: dict[str, tuple[Any, ...]] = {"one": (1, 10, 100, True), "two": (2, 20, 200, True)}
     repository = _with_roots(tmp_path, how)
-    nets = [torchhub.run(repository, name, answers=shelf) for name in order.split()]
+    nets = [run(repository, name, answers=shelf) for name in order.split()]
     facts: list[tuple[Any, ...]] = [(net.number, net.inner, net.part, net.same) for net in nets]
     if how in ("insert and take back", "append"):
         # of a folder that other ones complete, as part of a namespace, stock takes the part that comes first
@@ -111,8 +110,8 @@ def test_what_an_earlier_model_imports_late_is_still_found(tmp_path: Path, shelf
             "src/layers.py": "value = 3",
         },
     )
-    lazy = torchhub.run(repository, "one", answers=shelf)
-    torchhub.run(repository, "two", answers=shelf)
+    lazy = run(repository, "one", answers=shelf)
+    run(repository, "two", answers=shelf)
     assert lazy() == 3
 
 
@@ -161,7 +160,7 @@ def test_loads_at_the_same_time_have_each_their_own(
         barrier = threading.Barrier(3, timeout=60)
 
         def load(version: str, barrier: threading.Barrier = barrier) -> Any:
-            return torchhub.run(repository, "model", [version, barrier.wait], answers=shelf)
+            return run(repository, "model", [version, barrier.wait], answers=shelf)
 
         with ThreadPoolExecutor(3) as pool:
             found = list(pool.map(load, order))
@@ -212,8 +211,8 @@ def test_of_several_folders_the_first_one_answers_whoever_asks(tmp_path: Path, s
             },
         },
     )
-    net = torchhub.run(repository, "model", answers=shelf)
-    torchhub.run(repository, "other", answers=shelf)
+    net = run(repository, "model", answers=shelf)
+    run(repository, "other", answers=shelf)
 
     assert (net.where, net.late()) == (expected, expected)
     assert in_a_fresh_process(repository, [net], "where") == [f"{expected} {expected}"]
@@ -236,7 +235,7 @@ def test_a_folder_that_comes_first_later_answers_what_is_imported_later(tmp_path
             "lib/shared.py": "where = 'lib'",
         },
     )
-    assert torchhub.run(repository, "model", answers=shelf) == "lib"
+    assert run(repository, "model", answers=shelf) == "lib"
 
 
 def test_the_list_that_hubconf_has_kept_counts_in_every_load(tmp_path: Path, shelf: Shelf) -> None:
@@ -256,7 +255,7 @@ def test_the_list_that_hubconf_has_kept_counts_in_every_load(tmp_path: Path, she
         },
     )
     for _ in range(2):
-        assert torchhub.run(repository, "model", answers=shelf) == 5
+        assert run(repository, "model", answers=shelf) == 5
 
 
 def test_a_name_that_was_imported_stays_until_the_code_forgets_it(tmp_path: Path, shelf: Shelf) -> None:
@@ -284,7 +283,7 @@ def test_a_name_that_was_imported_stays_until_the_code_forgets_it(tmp_path: Path
         },
     )
     for number in range(3):
-        assert torchhub.run(repository, "model", [number], answers=shelf) == [False, 1, 1, True, False, 2]
+        assert run(repository, "model", [number], answers=shelf) == [False, 1, 1, True, False, 2]
 
 
 SHARED = {
@@ -314,13 +313,13 @@ def test_what_a_load_imports_from_the_root_is_its_own_too(tmp_path: Path, shelf:
                 return "plain"
     """
     repository = make_repository(tmp_path, {"hubconf.py": hubconf, **SHARED})
-    models = {version: torchhub.run(repository, "model", [version], answers=shelf) for version in ("v1", "v2", "v1")}
+    models = {version: run(repository, "model", [version], answers=shelf) for version in ("v1", "v2", "v1")}
 
     assert {version: (shared.number, shared.late()) for version, shared in models.items()} == {
         "v1": (1, 1),
         "v2": (2, 2),
     }
-    assert torchhub.run(repository, "plain", answers=shelf) == "plain"
+    assert run(repository, "plain", answers=shelf) == "plain"
 
 
 def test_a_load_that_adds_folders_leaves_earlier_ones_as_they_were(tmp_path: Path, shelf: Shelf) -> None:
@@ -340,9 +339,9 @@ def test_a_load_that_adds_folders_leaves_earlier_ones_as_they_were(tmp_path: Pat
             return shared.number
     """
     repository = make_repository(tmp_path, {"hubconf.py": hubconf, **SHARED})
-    late = torchhub.run(repository, "early", answers=shelf)
+    late = run(repository, "early", answers=shelf)
 
-    assert [torchhub.run(repository, "model", [version], answers=shelf) for version in ("v1", "v2", "v1")] == [1, 2, 1]
+    assert [run(repository, "model", [version], answers=shelf) for version in ("v1", "v2", "v1")] == [1, 2, 1]
     assert late() == "nothing"
 
 
@@ -356,7 +355,7 @@ def test_a_folder_named_from_where_the_code_has_gone_is_found(tmp_path: Path, sh
             return layers.number
     """
     repository = make_repository(tmp_path, {"hubconf.py": hubconf, "layers.py": "number = 0", **SHARED})
-    assert torchhub.run(repository, "model", answers=shelf) == 1
+    assert run(repository, "model", answers=shelf) == 1
 
 
 def test_replacing_and_restoring_sys_modules_comes_to_an_end(tmp_path: Path, shelf: Shelf) -> None:
@@ -375,7 +374,7 @@ def test_replacing_and_restoring_sys_modules_comes_to_an_end(tmp_path: Path, she
             return layers is again is third
     """
     repository = make_repository(tmp_path, {"hubconf.py": hubconf, "layers.py": ""})
-    assert torchhub.run(repository, "model", answers=shelf) is True
+    assert run(repository, "model", answers=shelf) is True
 
 
 @pytest.mark.parametrize("also_in_root", [False, True])
@@ -398,7 +397,7 @@ def test_a_compiled_model_imports_what_it_does_when_it_is_not_compiled(
     files = {"hubconf.py": hubconf, **SHARED, **({"layers.py": "number = 10"} if also_in_root else {})}
     repository = make_repository(tmp_path / "tree", files)
     for number in (1, 2):
-        net = torchhub.run(repository, "model", [f"v{number}"], answers=shelf)
+        net = run(repository, "model", [f"v{number}"], answers=shelf)
         compiled = torch.compile(net, backend="eager")
         assert compiled(torch.ones(1)).item() == net(torch.ones(1)).item() == number  # type: ignore[no-untyped-call]
 
@@ -422,7 +421,7 @@ def test_a_vendored_package_is_not_the_installed_one_in_a_fresh_process_either(t
     """
     files = {"hubconf.py": hubconf, "src/net.py": net, "third/tqdm/__init__.py": "word = 'vendored'"}
     repository = make_repository(tmp_path, files)
-    made = torchhub.run(repository, "model", answers=shelf)
+    made = run(repository, "model", answers=shelf)
 
     assert in_a_fresh_process(repository, [made], "word") == ["vendored vendored"]
 
@@ -431,7 +430,7 @@ def test_what_a_process_loads_first_changes_no_name(tmp_path: Path, shelf: Shelf
     names = []
     for order in ("one two", "two one"):
         repository = _with_roots(tmp_path / order, "insert")
-        nets = {name: torchhub.run(repository, name, answers=shelf) for name in order.split()}
+        nets = {name: run(repository, name, answers=shelf) for name in order.split()}
         names.append({name: type(net).__module__.removeprefix(namespace(repository)) for name, net in nets.items()})
 
     # so what two processes have saved, each the first of its loads, is told apart by one that has both
@@ -455,9 +454,9 @@ def test_a_repository_that_is_loaded_within_others_gives_each_call_its_own_code(
         for name, result in (("both", f"[{', '.join(loads)}]"), ("two", loads[1]))
     )
 
-    assert torchhub.run(both, "net", answers=shelf) == [1, 2]
-    assert torchhub.run(two, "net", answers=shelf) == 2
-    assert torchhub.run(inner, "net", ["v1"], answers=shelf) == 1
+    assert run(both, "net", answers=shelf) == [1, 2]
+    assert run(two, "net", answers=shelf) == 2
+    assert run(inner, "net", ["v1"], answers=shelf) == 1
 
 
 def test_code_that_could_add_folders_and_does_not_is_shared_by_loads(tmp_path: Path, shelf: Shelf) -> None:
@@ -468,7 +467,7 @@ def test_code_that_could_add_folders_and_does_not_is_shared_by_loads(tmp_path: P
     """
     helper = "import sys\nclass Net: ...\ndef main():\n    sys.path.append('scripts')"
     repository = make_repository(tmp_path, {"hubconf.py": hubconf, "helper.py": helper})
-    nets = [torchhub.run(repository, "net", [width], answers=shelf) for width in (1, 1, 2)]
+    nets = [run(repository, "net", [width], answers=shelf) for width in (1, 1, 2)]
 
     assert len({type(net) for net in nets}) == 1
 
@@ -482,7 +481,7 @@ def test_equal_calls_with_a_device_share_their_modules(tmp_path: Path, shelf: Sh
             return layers
     """
     repository = make_repository(tmp_path, {"hubconf.py": hubconf, **SHARED})
-    got = [torchhub.run(repository, "model", [torch.device("cpu")], answers=shelf) for _ in range(2)]
+    got = [run(repository, "model", [torch.device("cpu")], answers=shelf) for _ in range(2)]
 
     assert got[0] is got[1]
 
@@ -502,7 +501,7 @@ def test_folders_of_hubconf_that_an_entry_point_puts_first_come_first(tmp_path: 
     net = "from layers import number\nclass Net:\n    number = number\n    def late(self):\n"
     net += "        import layers\n        return layers.number"
     repository = make_repository(tmp_path, {"hubconf.py": hubconf, "v1/net.py": net, "v2/net.py": net, **SHARED})
-    nets = [torchhub.run(repository, "model", [version], answers=shelf) for version in order.split()]
+    nets = [run(repository, "model", [version], answers=shelf) for version in order.split()]
 
     assert [f"v{net.number}" for net in nets] == [f"v{net.late()}" for net in nets] == order.split()
     assert in_a_fresh_process(repository, nets, "number") == [f"{net.number} {net.number}" for net in nets]
@@ -535,10 +534,10 @@ def test_a_load_that_must_begin_again_has_the_same_random_numbers_and_leaves_no_
     results = []
     for number, early in enumerate((False, True)):
         repository = make_repository(tmp_path / str(number), {**files, **SHARED, "layers.py": "number = 0"})
-        late = torchhub.run(repository, "early", answers=shelf) if early else None
+        late = run(repository, "early", answers=shelf) if early else None
         random.seed(0)
         torch.manual_seed(0)
-        results.append(torchhub.run(repository, "fast", answers=shelf))
+        results.append(run(repository, "fast", answers=shelf))
         assert late is None or late() == 0
 
     assert results[0] == results[1]

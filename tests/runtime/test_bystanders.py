@@ -17,7 +17,7 @@ import torch.utils.model_zoo
 from hublock.runtime import torchhub
 from hublock.runtime.repository import MARKER
 from hublock.runtime.strict import frames
-from tests.runtime.answering import Shelf, ones
+from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.conftest import MakeRepository
 
@@ -65,7 +65,7 @@ class TestBystanders:
         expected = (torch.hub.get_dir(), 7)
         watcher.start()
         with ThreadPoolExecutor(6) as pool:
-            runs = [pool.submit(torchhub.run, repo, "model", answers=shelf) for repo in repos]
+            runs = [pool.submit(run, repo, "model", answers=shelf) for repo in repos]
             results = [run.result() for run in runs]
         stop.set()
         watcher.join()
@@ -76,7 +76,7 @@ class TestBystanders:
     def test_the_users_own_code_stays_free_after_a_load(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
     ) -> None:
-        torchhub.run(repository("def model():\n    return 1\n"), "model", answers=shelf)
+        run(repository("def model():\n    return 1\n"), "model", answers=shelf)
         (tmp_path / "file").write_bytes(b"bytes")
         torch.hub.download_url_to_file((tmp_path / "file").as_uri(), str(tmp_path / "copy"), progress=False)
 
@@ -109,7 +109,7 @@ class TestBystanders:
 
         before = state()
         try:
-            torchhub.run(repo, "model", [str(tmp_path)], answers=shelf)
+            run(repo, "model", [str(tmp_path)], answers=shelf)
         except (ValueError, SystemExit):
             assert end != "return 1"
         assert state() == before
@@ -138,7 +138,7 @@ class TestBystanders:
 
         thread = threading.Thread(target=when_told)
         thread.start()
-        torchhub.run(repo, "model", [wait], answers=shelf)
+        run(repo, "model", [wait], answers=shelf)
         thread.join()
 
         assert os.environ["THEIRS"] == "changed"
@@ -168,13 +168,13 @@ class TestBystanders:
         """)
 
         def run_first() -> None:
-            torchhub.run(repo, "model", [first], answers=shelf)
+            run(repo, "model", [first], answers=shelf)
             ended.set()
 
         thread = threading.Thread(target=run_first)
         thread.start()
         assert began.wait(10)
-        assert torchhub.run(repo, "model", [second], answers=shelf) == [""]
+        assert run(repo, "model", [second], answers=shelf) == [""]
         thread.join()
 
         assert sys.argv is before
@@ -217,7 +217,7 @@ class TestBystanders:
         before = set(sys.modules)
 
         for _ in range(2):
-            assert [torchhub.run(repo, "model", answers=shelf) for repo in repos] == ["a", "b"]
+            assert [run(repo, "model", answers=shelf) for repo in repos] == ["a", "b"]
         assert {name for name in set(sys.modules) - before if not name.startswith("hublock.repos.")} == set()
 
     @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -250,7 +250,7 @@ class TestBystanders:
         repos = [repository(text, files(word)) for word in "ab"]
         before = set(sys.modules)
 
-        nets = [torchhub.run(repo, "model", answers=shelf) for repo in repos * 2]
+        nets = [run(repo, "model", answers=shelf) for repo in repos * 2]
         assert [(net.word, net.again, *net.late()) for net in nets] == [("a",) * 5, ("b",) * 5] * 2
         assert {name for name in set(sys.modules) - before if not name.startswith("hublock.repos.")} == set()
         for repo, net in zip(repos, nets[2:], strict=True):
@@ -267,7 +267,7 @@ class TestBystanders:
                 site.addsitedir(os.path.join(os.path.dirname(__file__), "sub"))
         """)
         before = list(sys.path)
-        torchhub.run(repo, "model", answers=shelf)
+        run(repo, "model", answers=shelf)
         assert sys.path == before
 
     def test_loads_that_overlap_leave_environment_and_folder_as_before(
@@ -288,7 +288,7 @@ class TestBystanders:
 
         def load(number: int) -> Any:
             given = ["ab"[number], str(tmp_path / "a"), begun[number], go_on[number]]
-            return torchhub.run(repo, "model", given, answers=shelf)
+            return run(repo, "model", given, answers=shelf)
 
         with ThreadPoolExecutor(2) as pool:
             loads = []
@@ -322,9 +322,9 @@ class TestBystanders:
         """)
 
         def callback() -> Any:
-            return torchhub.run(inner, "model", ["https://example.org/inner.pth"], answers=shelf)
+            return run(inner, "model", ["https://example.org/inner.pth"], answers=shelf)
 
-        assert torchhub.run(outer, "model", [callback], answers=shelf) == (3, True, "outer", [""])
+        assert run(outer, "model", [callback], answers=shelf) == (3, True, "outer", [""])
         assert "SET_BY" not in os.environ
 
     def test_a_file_that_a_bystander_opens_during_a_load_is_opened_at_once(
@@ -338,7 +338,7 @@ class TestBystanders:
         begun, go_on = threading.Event(), threading.Event()
         frames._elsewhere.cache_clear()
         frames.is_others.cache_clear()
-        loader = threading.Thread(target=torchhub.run, args=[repo, "model", [begun, go_on]], kwargs={"answers": shelf})
+        loader = threading.Thread(target=run, args=[repo, "model", [begun, go_on]], kwargs={"answers": shelf})
         loader.start()
         try:
             assert begun.wait(30)
@@ -363,14 +363,14 @@ def test_a_process_that_is_forked_beside_a_load_has_its_arguments(shelf: Shelf, 
     """)
     arguments, begun, go = list(sys.argv), threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        load = pool.submit(torchhub.run, repo, "model", [begun, go], answers=shelf)
+        load = pool.submit(run, repo, "model", [begun, go], answers=shelf)
         assert begun.wait(60)
         child = os.fork()
         if not child:
             status = 1
             with suppress(BaseException):
                 assert sys.argv == arguments
-                assert torchhub.run(repo, "model", answers=shelf) == [""]
+                assert run(repo, "model", answers=shelf) == [""]
                 assert sys.argv == arguments
                 status = 0
             os._exit(status)

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from hublock.errors import HublockError, TreeMismatch, UnlockedDownload, UnsafePickle
-from hublock.runtime import torchhub
-from tests.runtime.answering import Shelf, legacy_tar, legacy_zip, ones, saved
+from tests.runtime.answering import Shelf, legacy_tar, legacy_zip, ones, run, saved
 from tests.runtime.conftest import MakeRepository
 
 URL = "https://example.org/models/net.pth"
@@ -31,20 +30,20 @@ class TestForms:
         repo = repository(FETCH + "    def model(url):\n        return get(url)['w']\n")
 
         with pytest.warns(FutureWarning, match="old format"):
-            assert torchhub.run(repo, "model", [URL], answers=shelf).sum() == 4
+            assert run(repo, "model", [URL], answers=shelf).sum() == 4
 
     def test_a_tar_of_the_first_days(self, shelf: Shelf, repository: MakeRepository) -> None:
         file = shelf.put(URL, legacy_tar([1.0, 2.0, 3.0]))
         repo = repository(FETCH + "    def model(url):\n        return get(url)['w']\n")
 
         assert file.pickle != "tensors"
-        assert torchhub.run(repo, "model", [URL], answers=shelf).tolist() == [1, 2, 3]
+        assert run(repo, "model", [URL], answers=shelf).tolist() == [1, 2, 3]
 
     def test_the_format_before_1_6(self, shelf: Shelf, repository: MakeRepository) -> None:
         shelf.put(URL, saved({"w": torch.ones(4)}, _use_new_zipfile_serialization=False))
         repo = repository(FETCH + "    def model(url):\n        return get(url, weights_only=False)['w']\n")
 
-        assert torchhub.run(repo, "model", [URL], answers=shelf, mmap=True).sum() == 4
+        assert run(repo, "model", [URL], answers=shelf, mmap=True).sum() == 4
 
     def test_a_torchscript_archive(self, shelf: Shelf, repository: MakeRepository) -> None:
         class Twice(torch.nn.Module):
@@ -68,7 +67,7 @@ class TestForms:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            assert torchhub.run(repo, "model", [URL], answers=shelf)(torch.ones(1)).item() == 2
+            assert run(repo, "model", [URL], answers=shelf)(torch.ones(1)).item() == 2
 
     def test_mapped_into_memory_where_the_format_allows(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
@@ -84,15 +83,15 @@ class TestForms:
             return state["w"].tolist(), maps.read()
             """
         )
-        (values, maps) = torchhub.run(repo, "model", [URL], answers=shelf, mmap=True)
+        (values, maps) = run(repo, "model", [URL], answers=shelf, mmap=True)
 
         assert str(file.path) in maps
         assert values[:2] == [5, 1]
         assert file.path.read_bytes() == ones(1000)
-        assert str(file.path) not in torchhub.run(repo, "model", [URL], answers=shelf)[1]
+        assert str(file.path) not in run(repo, "model", [URL], answers=shelf)[1]
         with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
             # shared, every change to a tensor would go into the store
-            values, maps = torchhub.run(repo, "model", [URL], answers=shelf, mmap=True)
+            values, maps = run(repo, "model", [URL], answers=shelf, mmap=True)
         assert str(file.path) not in maps
         assert file.path.read_bytes() == ones(1000)
 
@@ -106,10 +105,10 @@ class TestForms:
             FETCH + "    def model(url, **options):\n        return get(url, **options)['w'].device.type\n"
         )
 
-        assert torchhub.run(repo, "model", [URL], answers=shelf, cpu_only=True) == "cpu"
-        assert torchhub.run(repo, "model", [URL], {"map_location": "meta"}, answers=shelf, cpu_only=True) == "meta"
+        assert run(repo, "model", [URL], answers=shelf, cpu_only=True) == "cpu"
+        assert run(repo, "model", [URL], {"map_location": "meta"}, answers=shelf, cpu_only=True) == "meta"
         with pytest.raises(RuntimeError, match="CUDA"):
-            torchhub.run(repo, "model", [URL], answers=shelf)
+            run(repo, "model", [URL], answers=shelf)
 
 
 class TestHowItIsUnpickled:
@@ -145,7 +144,7 @@ class TestHowItIsUnpickled:
         )
         RAN.clear()
         with pytest.raises(UnsafePickle, match="locked as 'tensors', but torch finds more in it"):
-            torchhub.run(repo, "model", [URL], answers=shelf)
+            run(repo, "model", [URL], answers=shelf)
         assert RAN == []
 
     def test_options_for_pickle_are_no_hindrance(self, shelf: Shelf, repository: MakeRepository) -> None:
@@ -160,9 +159,9 @@ class TestHowItIsUnpickled:
             """
         )
 
-        assert torchhub.run(repo, "model", [URL], {"encoding": "latin1", "fix_imports": True}, answers=shelf) == 3
+        assert run(repo, "model", [URL], {"encoding": "latin1", "fix_imports": True}, answers=shelf) == 3
         with pytest.warns(UserWarning, match="pickle_load_args"):
-            assert torchhub.run(repo, "model", [URL], {"encoding": "bytes"}, answers=shelf) == 3
+            assert run(repo, "model", [URL], {"encoding": "bytes"}, answers=shelf) == 3
 
     def test_a_file_whose_globals_were_consented_to_is_loaded_as_the_code_asks(
         self, shelf: Shelf, repository: MakeRepository
@@ -170,7 +169,7 @@ class TestHowItIsUnpickled:
         shelf.put(URL, saved({"when": complex(1, 2), "d": torch.ones(2)}), ("some.Class",))
         repo = repository(FETCH + "    def model(url, **options):\n        return get(url, **options)\n")
 
-        assert torchhub.run(repo, "model", [URL], {"weights_only": False}, answers=shelf)["when"] == complex(1, 2)
+        assert run(repo, "model", [URL], {"weights_only": False}, answers=shelf)["when"] == complex(1, 2)
 
     def test_a_whole_module_is_found_by_the_name_it_was_saved_under(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,13 +199,13 @@ class TestHowItIsUnpickled:
         repo = repository(FETCH + body, {"netcode.py": WHOLE})
 
         for which in ("none", "pickle", "custom"):
-            assert torchhub.run(repo, "model", [URL, which], answers=shelf)
+            assert run(repo, "model", [URL, which], answers=shelf)
         shelf.repos["nested/one"] = repo
         outer = repository(
             "import torch\ndef model(*args):\n    return torch.hub.load('nested/one', 'model', *args)\n",
             {"netcode.py": "class Net:\n    pass\n"},
         )
-        assert torchhub.run(outer, "model", [URL, "none"], answers=shelf)
+        assert run(outer, "model", [URL, "none"], answers=shelf)
         assert sys.modules.get("netcode") is not old
 
     def test_the_code_may_load_again_what_it_saved(
@@ -228,7 +227,7 @@ class TestHowItIsUnpickled:
         return len(torch.load(path)["w"]), torch.load(os.path.join(folder, "second.pth"))["own"]
             """
         )
-        assert torchhub.run(repo, "model", [str(tmp_path)], answers=shelf) == (2, 3)
+        assert run(repo, "model", [str(tmp_path)], answers=shelf) == (2, 3)
 
 
 class TestWhoseBytes:
@@ -241,9 +240,9 @@ class TestWhoseBytes:
 
         for given in (str(tmp_path / "around.pt"), tmp_path / "around.pt", io.BytesIO(saved(Evil()))):
             with pytest.raises(UnlockedDownload, match="whose bytes the lock does not list"):
-                torchhub.run(repo, "model", [given], answers=shelf)
+                run(repo, "model", [given], answers=shelf)
         with (tmp_path / "around.pt").open("rb") as file, pytest.raises(UnlockedDownload, match=r"around\.pt"):
-            torchhub.run(repo, "model", [file], answers=shelf)
+            run(repo, "model", [file], answers=shelf)
         assert RAN == []
 
     def test_jit_files_that_lie_around_are_refused(
@@ -253,7 +252,7 @@ class TestWhoseBytes:
         repo = repository(FETCH + "    def model(path):\n        return torch.jit.load(path)\n")
 
         with pytest.raises(UnlockedDownload, match=r"loads around\.pt"):
-            torchhub.run(repo, "model", [str(tmp_path / "around.pt")], answers=shelf)
+            run(repo, "model", [str(tmp_path / "around.pt")], answers=shelf)
 
     def test_packages_of_code_that_lie_around_are_refused(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
@@ -272,9 +271,9 @@ class TestWhoseBytes:
         )
 
         with pytest.raises(UnlockedDownload, match=r"loads code\.pt"):
-            torchhub.run(repo, "model", [str(tmp_path / "code.pt")], answers=shelf)
+            run(repo, "model", [str(tmp_path / "code.pt")], answers=shelf)
         shelf.put(URL, (tmp_path / "code.pt").read_bytes(), "none")
-        assert torchhub.run(repo, "model", [str(tmp_path / "code.pt")], answers=shelf) == 5
+        assert run(repo, "model", [str(tmp_path / "code.pt")], answers=shelf) == 5
 
     def test_an_unpacked_package_that_nobody_locked_is_not_run(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
@@ -297,7 +296,7 @@ class TestWhoseBytes:
 
         assert PackageImporter(str(tmp_path / "code")).import_module("inside").VALUE == 5
         with pytest.raises(UnlockedDownload, match="runs code in code, a folder that nobody locked"):
-            torchhub.run(repo, "model", [str(tmp_path / "code")], answers=shelf)
+            run(repo, "model", [str(tmp_path / "code")], answers=shelf)
 
     def test_a_file_that_was_handed_in_is_known_by_its_bytes(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
@@ -308,10 +307,10 @@ class TestWhoseBytes:
         shelf.files.clear()
         repo = repository(self.LOAD)
 
-        assert len(torchhub.run(repo, "model", [str(path)], answers=shelf)["w"]) == 5
+        assert len(run(repo, "model", [str(path)], answers=shelf)["w"]) == 5
         path.write_bytes(ones(6))
         with pytest.raises(UnlockedDownload):
-            torchhub.run(repo, "model", [str(path)], answers=shelf)
+            run(repo, "model", [str(path)], answers=shelf)
 
     def test_a_file_that_changes_between_two_looks_is_looked_at_again(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
@@ -331,10 +330,10 @@ class TestWhoseBytes:
         )
 
         (tmp_path / "best.pt.other").write_bytes(ones(5))
-        assert len(torchhub.run(repo, "model", [str(path)], answers=shelf)[1]) == 5
+        assert len(run(repo, "model", [str(path)], answers=shelf)[1]) == 5
         (tmp_path / "best.pt.other").write_bytes(ones(6))
         with pytest.raises(UnlockedDownload, match=r"loads best\.pt, whose bytes the lock does not list"):
-            torchhub.run(repo, "model", [str(path)], answers=shelf)
+            run(repo, "model", [str(path)], answers=shelf)
 
     def test_a_checkpoint_of_the_tree_is_loaded_with_its_verdict(
         self, shelf: Shelf, repository: MakeRepository
@@ -351,14 +350,14 @@ class TestWhoseBytes:
         shelf.tree[repo.id, "weights/evil.pth"] = "tensors"
         RAN.clear()
 
-        assert len(torchhub.run(repo, "model", ["save.pth"], answers=shelf)["w"]) == 4
+        assert len(run(repo, "model", ["save.pth"], answers=shelf)["w"]) == 4
         with pytest.raises(UnsafePickle):
-            torchhub.run(repo, "model", ["evil.pth"], answers=shelf)
+            run(repo, "model", ["evil.pth"], answers=shelf)
         with pytest.raises(UnlockedDownload, match=r"unlisted\.pth"):
-            torchhub.run(repo, "model", ["unlisted.pth"], answers=shelf)
+            run(repo, "model", ["unlisted.pth"], answers=shelf)
         (repo.root / "weights" / "save.pth").write_bytes(saved(Evil()))
         with pytest.raises(TreeMismatch, match=r"weights/save\.pth of owner/repo\d+ is not what the lock says"):
-            torchhub.run(repo, "model", ["save.pth"], answers=shelf)
+            run(repo, "model", ["save.pth"], answers=shelf)
         assert RAN == []
 
     @pytest.mark.parametrize("packed", ["zip", "tar"])
@@ -398,15 +397,15 @@ class TestWhoseBytes:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            assert len(torchhub.run(repo, "model", [folder, "good.pth"], answers=shelf)["w"]) == 3
+            assert len(run(repo, "model", [folder, "good.pth"], answers=shelf)["w"]) == 3
             with pytest.raises(UnsafePickle, match=r"evil\.pth, unpacked by owner/repo\d+ model, would run"):
-                torchhub.run(repo, "model", [folder, "evil.pth"], answers=shelf)
+                run(repo, "model", [folder, "evil.pth"], answers=shelf)
             shelf.put("https://example.org/all", buffer.getvalue(), (f"{__name__}.ran",))
-            assert torchhub.run(repo, "model", [folder, "evil.pth"], answers=shelf) == "ran"
+            assert run(repo, "model", [folder, "evil.pth"], answers=shelf) == "ran"
             RAN.clear()
             (tmp_path / "swapped.pth").write_bytes(ones(9))
             with pytest.raises(UnlockedDownload, match=r"swapped\.pth"):
-                torchhub.run(repo, "model", [folder, "swapped.pth"], answers=shelf)
+                run(repo, "model", [folder, "swapped.pth"], answers=shelf)
         assert RAN == []
 
     def test_after_the_load_the_users_own_checkpoints_are_free(
@@ -414,7 +413,7 @@ class TestWhoseBytes:
     ) -> None:
         (tmp_path / "mine.pth").write_bytes(ones(5))
         repo = repository(FETCH + "    def model():\n        return lambda path: torch.load(path)\n")
-        resume = torchhub.run(repo, "model", answers=shelf)
+        resume = run(repo, "model", answers=shelf)
 
         assert len(resume(tmp_path / "mine.pth")["w"]) == 5
 
@@ -422,7 +421,7 @@ class TestWhoseBytes:
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
     ) -> None:
         with pytest.raises(FileNotFoundError) as caught:
-            torchhub.run(repository(self.LOAD), "model", [str(tmp_path / "none.pth")], answers=shelf)
+            run(repository(self.LOAD), "model", [str(tmp_path / "none.pth")], answers=shelf)
         assert not isinstance(caught.value, HublockError)
 
 

@@ -11,8 +11,7 @@ import torch.utils.model_zoo
 from hublock.errors import (
     DigestMismatch,
 )
-from hublock.runtime import torchhub
-from tests.runtime.answering import Shelf, ones
+from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.conftest import MakeRepository
 
 URL = "https://example.org/models/net.pth"
@@ -49,7 +48,7 @@ class TestWhatIsAnswered:
                 return {call}
         """)
 
-        assert torchhub.run(repo, "model", [URL], answers=shelf)["w"].sum() == 3
+        assert run(repo, "model", [URL], answers=shelf)["w"].sum() == 3
         assert shelf.asked == [URL]
 
     def test_files_are_fetched_by_url_not_by_name(self, shelf: Shelf, repository: MakeRepository) -> None:
@@ -61,7 +60,7 @@ class TestWhatIsAnswered:
                 return [len(load_state_dict_from_url(url)["w"]) for url in urls]
         """)
 
-        assert torchhub.run(repo, "model", [URL, OTHER, URL], answers=shelf) == [3, 5, 3]
+        assert run(repo, "model", [URL, OTHER, URL], answers=shelf) == [3, 5, 3]
 
     def test_a_file_planted_in_torch_hubs_cache_is_not_seen(
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -79,7 +78,7 @@ class TestWhatIsAnswered:
         """)
 
         assert Path(torch.hub.get_dir(), "checkpoints", "net.pth").exists()
-        assert torchhub.run(repo, "model", [URL], answers=shelf) == (False, 3)
+        assert run(repo, "model", [URL], answers=shelf) == (False, 3)
 
     def test_a_download_into_the_hub_folder_can_be_loaded_from_there(
         self, shelf: Shelf, repository: MakeRepository
@@ -93,7 +92,7 @@ class TestWhatIsAnswered:
                 return len(torch.load(path)["w"])
         """)
 
-        assert torchhub.run(repo, "model", [URL], answers=shelf) == 3
+        assert run(repo, "model", [URL], answers=shelf) == 3
 
     def test_a_download_elsewhere_is_a_copy_of_its_own(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
@@ -106,7 +105,7 @@ class TestWhatIsAnswered:
                 with open(path, "ab") as file:
                     file.write(b"more")
         """)
-        torchhub.run(repo, "model", [URL, str(tmp_path / "net.pth")], answers=shelf)
+        run(repo, "model", [URL, str(tmp_path / "net.pth")], answers=shelf)
 
         assert (tmp_path / "net.pth").read_bytes() == ones(3) + b"more"
         assert blob.path.read_bytes() == ones(3)
@@ -122,7 +121,7 @@ class TestWhatIsAnswered:
                 os.symlink(folder, os.path.join(torch.hub.get_dir(), "link"))
                 torch.hub.download_url_to_file(url, os.path.join(torch.hub.get_dir(), "link", "net.pth"))
         """)
-        torchhub.run(repo, "model", [URL, str(tmp_path / "outside")], answers=shelf)
+        run(repo, "model", [URL, str(tmp_path / "outside")], answers=shelf)
 
         assert not (tmp_path / "outside" / "net.pth").is_symlink()
 
@@ -137,11 +136,11 @@ class TestWhatIsAnswered:
                 torch.hub.set_dir(folder)
                 return first, torch.hub.get_dir(), torch.hub._get_torch_home()
         """)
-        first, second, home = torchhub.run(repo, "model", [str(tmp_path / "mine")], answers=shelf)
+        first, second, home = run(repo, "model", [str(tmp_path / "mine")], answers=shelf)
 
         assert (second, home) == (str(tmp_path / "mine"), str(tmp_path))
         assert torch.hub.get_dir() == before
-        assert torchhub.run(repo, "model", ["x"], answers=shelf)[0] not in (first, before)
+        assert run(repo, "model", ["x"], answers=shelf)[0] not in (first, before)
 
     def test_the_hub_folder_links_to_the_tree(self, shelf: Shelf, repository: MakeRepository) -> None:
         hubconf = """
@@ -153,9 +152,9 @@ class TestWhatIsAnswered:
         tagged = repository(hubconf, {"data.txt": "tagged"}, name="snakers4/silero-vad:v5/x")
         bare = repository(hubconf, {"data.txt": "bare"}, name="snakers4/silero-vad")
 
-        assert torchhub.run(tagged, "model", ["snakers4_silero-vad_v5_x"], answers=shelf) == ["tagged"]
+        assert run(tagged, "model", ["snakers4_silero-vad_v5_x"], answers=shelf) == ["tagged"]
         both = ["snakers4_silero-vad_main", "snakers4_silero-vad_master"]
-        assert torchhub.run(bare, "model", both, answers=shelf) == ["bare", "bare"]
+        assert run(bare, "model", both, answers=shelf) == ["bare", "bare"]
 
     def test_check_hash_is_held_against_the_name(self, shelf: Shelf, repository: MakeRepository) -> None:
         data = ones(3)
@@ -169,12 +168,12 @@ class TestWhatIsAnswered:
                 return len(load_state_dict_from_url(url, **options)["w"])
         """)
 
-        assert torchhub.run(repo, "model", [good], {"check_hash": True}, answers=shelf) == 3
-        assert torchhub.run(repo, "model", [bad], answers=shelf) == 3
+        assert run(repo, "model", [good], {"check_hash": True}, answers=shelf) == 3
+        assert run(repo, "model", [bad], answers=shelf) == 3
         named = {"check_hash": True, "file_name": "plain.pth"}
-        assert torchhub.run(repo, "model", [bad], named, answers=shelf) == 3
+        assert run(repo, "model", [bad], named, answers=shelf) == 3
         with pytest.raises(RuntimeError, match=r'invalid hash value for .* \(expected "00000000", got') as caught:
-            torchhub.run(repo, "model", [bad], {"check_hash": True}, answers=shelf)
+            run(repo, "model", [bad], {"check_hash": True}, answers=shelf)
         assert isinstance(caught.value, DigestMismatch)
 
     def test_model_dir_and_file_name_leave_a_file_as_torch_does(
@@ -186,16 +185,16 @@ class TestWhatIsAnswered:
             def model(url, folder, name=None):
                 return len(load_state_dict_from_url(url, folder, file_name=name)["w"])
         """)
-        assert torchhub.run(repo, "model", [URL, str(tmp_path / "a")], answers=shelf) == 3
-        assert torchhub.run(repo, "model", [URL, str(tmp_path / "a"), "b.pth"], answers=shelf) == 3
+        assert run(repo, "model", [URL, str(tmp_path / "a")], answers=shelf) == 3
+        assert run(repo, "model", [URL, str(tmp_path / "a"), "b.pth"], answers=shelf) == 3
         assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.pth", "net.pth"]
         (tmp_path / "a" / "net.pth").write_bytes(b"the user's own")
 
-        assert torchhub.run(repo, "model", [URL, str(tmp_path / "a")], answers=shelf) == 3
+        assert run(repo, "model", [URL, str(tmp_path / "a")], answers=shelf) == 3
         assert (tmp_path / "a" / "net.pth").read_bytes() == b"the user's own"
         # a name may be a path of its own
         mine = tmp_path / "mine.pth"
         mine.write_bytes(b"the user's own")
         for name in (str(mine), "../mine.pth"):
-            assert torchhub.run(repo, "model", [URL, str(tmp_path / "a"), name], answers=shelf) == 3
+            assert run(repo, "model", [URL, str(tmp_path / "a"), name], answers=shelf) == 3
         assert (mine.read_bytes(), mine.is_symlink()) == (b"the user's own", False)

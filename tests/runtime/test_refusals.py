@@ -14,10 +14,9 @@ import torch.hub
 import torch.utils.model_zoo
 
 from hublock.errors import EntrypointNotFound, LoadError, OfflineError, UnlockedDownload
-from hublock.runtime import torchhub
 from hublock.runtime.repository import namespace
 from hublock.runtime.strict import frames, scope
-from tests.runtime.answering import Shelf, ones
+from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.carrying import Job
 from tests.runtime.conftest import MakeRepository
 
@@ -45,7 +44,7 @@ class TestWhatIsRefused:
         repo = repository(f"from torch.hub import load_state_dict_from_url as get\ndef model():\n    {body}\n")
 
         with pytest.raises(UnlockedDownload, match=r"nobody locked https://(mirror\.)?example\.org") as caught:
-            torchhub.run(repo, "model", answers=shelf)
+            run(repo, "model", answers=shelf)
         assert caught.value.hint == "hublock add OWNER/REPO ENTRYPOINT"
 
     def test_a_fallback_at_import_is_not_kept_for_the_next_load(self, shelf: Shelf, repository: MakeRepository) -> None:
@@ -63,10 +62,10 @@ class TestWhatIsRefused:
         )
         for _ in range(2):
             with pytest.raises(UnlockedDownload, match="nobody locked"):
-                torchhub.run(repo, "model", answers=shelf)
+                run(repo, "model", answers=shelf)
         shelf.put(URL, ones(3))
 
-        assert torchhub.run(repo, "model", answers=shelf)["w"].sum() == 3
+        assert run(repo, "model", answers=shelf)["w"].sum() == 3
 
     def test_a_fallback_that_is_kept_is_not_returned_the_next_time(
         self, shelf: Shelf, repository: MakeRepository
@@ -90,14 +89,14 @@ class TestWhatIsRefused:
         )
         shelf.put(URL, ones(3))
         # so that another load has imported the module, which keeps its answers
-        earlier = torchhub.run(repo, "model", [URL], answers=shelf)
+        earlier = run(repo, "model", [URL], answers=shelf)
         for _ in range(2):
             with pytest.raises(UnlockedDownload, match="nobody locked"):
-                torchhub.run(repo, "model", [OTHER], answers=shelf)
+                run(repo, "model", [OTHER], answers=shelf)
             with pytest.raises(UnlockedDownload, match="nobody locked"):
-                torchhub.run(repo, "model", kwargs={"url": OTHER}, answers=shelf)
+                run(repo, "model", kwargs={"url": OTHER}, answers=shelf)
         shelf.put(OTHER, ones(4))
-        later = torchhub.run(repo, "model", [OTHER], answers=shelf)
+        later = run(repo, "model", [OTHER], answers=shelf)
 
         assert (earlier.count, later.count) == (3, 4)
         for kept in (earlier, later):
@@ -120,8 +119,8 @@ class TestWhatIsRefused:
         shelf.put(URL, ones(3))
         for _ in range(2):
             with pytest.raises(UnlockedDownload):
-                torchhub.run(repo, "model", [OTHER], answers=shelf)
-        assert torchhub.run(repo, "model", [URL], answers=shelf).weight.sum() == 3
+                run(repo, "model", [OTHER], answers=shelf)
+        assert run(repo, "model", [URL], answers=shelf).weight.sum() == 3
 
     def test_a_thread_that_an_earlier_load_has_started_hides_no_refusal(
         self, shelf: Shelf, repository: MakeRepository
@@ -138,9 +137,9 @@ class TestWhatIsRefused:
         foreign = _foreign()
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(sys.modules, "foreign", foreign)
-            assert torchhub.run(repo, "model", [URL], answers=shelf).sum() == 3
+            assert run(repo, "model", [URL], answers=shelf).sum() == 3
             with pytest.warns(UserWarning, match="may be wrong"), pytest.raises(UnlockedDownload):
-                torchhub.run(repo, "model", [OTHER], answers=shelf)
+                run(repo, "model", [OTHER], answers=shelf)
         foreign.jobs.put(None)
 
     def test_a_thread_that_a_library_has_started_works_for_whoever_gives_it_a_job(
@@ -160,10 +159,10 @@ class TestWhatIsRefused:
         foreign = _foreign()
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(sys.modules, "foreign", foreign)
-            assert torchhub.run(repos[0], "model", [URL], answers=shelves[0]).sum() == 2
-            assert torchhub.run(repos[1], "model", [OTHER], answers=shelves[1]).sum() == 3
+            assert run(repos[0], "model", [URL], answers=shelves[0]).sum() == 2
+            assert run(repos[1], "model", [OTHER], answers=shelves[1]).sum() == 3
             with pytest.raises(UnlockedDownload):
-                torchhub.run(repos[1], "model", [URL], answers=shelves[1])
+                run(repos[1], "model", [URL], answers=shelves[1])
         assert foreign.in_background(torch.hub.get_dir) == torch.hub.get_dir()
         foreign.jobs.put(None)
 
@@ -184,13 +183,13 @@ class TestWhatIsRefused:
                 return pools[0].apply(get, (url,)), pools[0]
         """)
         shelf.put(URL, ones(3))
-        count, pool = torchhub.run(repo, "model", [URL], answers=shelf)
+        count, pool = run(repo, "model", [URL], answers=shelf)
         with pool:
             # between loads: a matter of the first model, not of the next load
             assert pool.apply(sys.modules[f"{namespace(repo)}.hubconf"].get, (OTHER,)) == "random"
-            assert torchhub.run(repo, "model", [URL], answers=shelf)[0] == count == 3
+            assert run(repo, "model", [URL], answers=shelf)[0] == count == 3
             with pytest.raises(UnlockedDownload, match=f"nobody locked {OTHER}"):
-                torchhub.run(repo, "model", [OTHER], answers=shelf)
+                run(repo, "model", [OTHER], answers=shelf)
 
     def test_code_that_cannot_be_imported_again_says_so(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
@@ -204,9 +203,9 @@ class TestWhatIsRefused:
         """)
         shelf.put(URL, ones(3))
         with pytest.raises(UnlockedDownload):
-            torchhub.run(repo, "model", [OTHER], answers=shelf)
+            run(repo, "model", [OTHER], answers=shelf)
         with pytest.raises(LoadError, match="cannot be imported twice in one process") as caught:
-            torchhub.run(repo, "model", [URL], answers=shelf)
+            run(repo, "model", [URL], answers=shelf)
         assert caught.value.hint == "start a new process"
 
     def test_modules_of_refused_loads_do_not_pile_up(self, shelf: Shelf, repository: MakeRepository) -> None:
@@ -220,7 +219,7 @@ class TestWhatIsRefused:
         """)
         for _ in range(3):
             with pytest.raises(UnlockedDownload):
-                torchhub.run(repo, "model", [OTHER], answers=shelf)
+                run(repo, "model", [OTHER], answers=shelf)
         assert [name for name in sys.modules if name.startswith(namespace(repo))] == []
 
     def test_a_good_load_beside_a_refused_one_is_neither_refused_nor_spoilt(
@@ -252,9 +251,9 @@ class TestWhatIsRefused:
             assert go.wait(60)
 
         with ThreadPoolExecutor(1) as pool:
-            refused = pool.submit(torchhub.run, repo, "big", [wait_in_the_middle], answers=first)
+            refused = pool.submit(run, repo, "big", [wait_in_the_middle], answers=first)
             assert begun.wait(60)
-            assert torchhub.run(repo, "small", [lambda: None], answers=second).sum() == 4
+            assert run(repo, "small", [lambda: None], answers=second).sum() == 4
             go.set()
             with pytest.raises(UnlockedDownload):
                 refused.result()
@@ -277,12 +276,12 @@ class TestWhatIsRefused:
                 """
             },
         )
-        torchhub.run(repository("def model(): return 1\n"), "model", answers=shelf)
+        run(repository("def model(): return 1\n"), "model", answers=shelf)
         with pytest.raises((UnlockedDownload, KeyboardInterrupt)):
-            torchhub.run(repo, "first", answers=shelf)
+            run(repo, "first", answers=shelf)
         for _ in range(2):
             with pytest.raises(UnlockedDownload, match="tries to run git"):
-                torchhub.run(repo, "model", answers=shelf)
+                run(repo, "model", answers=shelf)
 
     def test_a_fallback_that_is_kept_is_not_met_by_the_same_load_beside_it(
         self, shelf: Shelf, repository: MakeRepository
@@ -313,10 +312,10 @@ class TestWhatIsRefused:
                 barrier.wait()
 
         with ThreadPoolExecutor(4) as pool:
-            runs = [pool.submit(torchhub.run, repo, "model", [meet], answers=shelf) for _ in range(4)]
-            for run in runs:
+            runs = [pool.submit(run, repo, "model", [meet], answers=shelf) for _ in range(4)]
+            for task in runs:
                 with pytest.raises(UnlockedDownload, match=r"nobody locked|beside loads that were refused"):
-                    run.result()
+                    task.result()
 
     def test_a_refused_load_takes_no_modules_from_one_beside_it(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository(
@@ -334,9 +333,9 @@ class TestWhatIsRefused:
         )
         begun, go = threading.Event(), threading.Event()
         with ThreadPoolExecutor(1) as pool:
-            first = pool.submit(torchhub.run, repo, "refused", [begun, go], answers=shelf)
+            first = pool.submit(run, repo, "refused", [begun, go], answers=shelf)
             assert begun.wait(60)
-            net = torchhub.run(repo, "model", answers=shelf)
+            net = run(repo, "model", answers=shelf)
             go.set()
             with pytest.raises(UnlockedDownload):
                 first.result()
@@ -365,9 +364,9 @@ class TestWhatIsRefused:
         second.put(URL, ones(3))
         with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
             patch.setitem(sys.modules, "foreign", foreign)
-            runs = [pool.submit(torchhub.run, repo, "one", answers=first)]
+            runs = [pool.submit(run, repo, "one", answers=first)]
             assert foreign.begun.wait(60)
-            runs.append(pool.submit(torchhub.run, repo, "two", answers=second))
+            runs.append(pool.submit(run, repo, "two", answers=second))
             while not (len(scope._under_way) == 2 and scope._under_way[1].packages):
                 assert not runs[1].done()
             foreign.go.set()
@@ -375,7 +374,7 @@ class TestWhatIsRefused:
                 runs[0].result()
             # it began again, with modules of its own
             assert runs[1].result()["w"].sum() == 3
-            assert torchhub.run(repo, "two", answers=second)["w"].sum() == 3
+            assert run(repo, "two", answers=second)["w"].sum() == 3
 
     def test_what_is_tolerated_by_exact_name_may_be_swallowed(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
@@ -390,14 +389,11 @@ class TestWhatIsRefused:
                 return "whole"
         """)
 
-        assert (
-            torchhub.run(repo, "model", answers=shelf, tolerated=["https://api.example.org", "subprocess:git"])
-            == "whole"
-        )
+        assert run(repo, "model", answers=shelf, tolerated=["https://api.example.org", "subprocess:git"]) == "whole"
         with pytest.raises(UnlockedDownload, match="tries to run git"):
-            torchhub.run(repo, "model", answers=shelf, tolerated=["https://api.example.org"])
+            run(repo, "model", answers=shelf, tolerated=["https://api.example.org"])
         with pytest.raises(UnlockedDownload, match=r"nobody locked https://api\.example\.org/x"):
-            torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.org", "subprocess:git"])
+            run(repo, "model", answers=shelf, tolerated=["https://example.org", "subprocess:git"])
 
     def test_what_is_not_an_unlocked_download_is_never_tolerated(
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
@@ -415,7 +411,7 @@ class TestWhatIsRefused:
                     return "random"
         """)
         with pytest.raises(OfflineError, match="not in the store"):
-            torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.org"])
+            run(repo, "model", answers=shelf, tolerated=["https://example.org"])
 
     def test_the_entry_points_own_error_and_interrupts_pass(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
@@ -430,11 +426,11 @@ class TestWhatIsRefused:
         """)
         for error in (ValueError("its own"), SystemExit(4), KeyboardInterrupt()):
             with pytest.raises(type(error)):
-                torchhub.run(repo, "model", [error], answers=shelf)
+                run(repo, "model", [error], answers=shelf)
         with pytest.raises(KeyboardInterrupt):
-            torchhub.run(repo, "late", [KeyboardInterrupt()], answers=shelf)
+            run(repo, "late", [KeyboardInterrupt()], answers=shelf)
         with pytest.raises(EntrypointNotFound, match="modle"):
-            torchhub.run(repo, "modle", answers=shelf)
+            run(repo, "modle", answers=shelf)
 
     @pytest.mark.parametrize(
         "start",
@@ -467,7 +463,7 @@ class TestWhatIsRefused:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(sys.modules, "foreign", _foreign())
             with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
-                torchhub.run(repo, "model", answers=shelf)
+                run(repo, "model", answers=shelf)
 
     @pytest.mark.parametrize(
         ("kind", "hand_over"),
@@ -489,7 +485,7 @@ class TestWhatIsRefused:
             own(int)
             patch.setitem(sys.modules, "foreign", _foreign())
             with pytest.raises(UnlockedDownload):
-                torchhub.run(repo, "model", [pool], answers=shelf)
+                run(repo, "model", [pool], answers=shelf)
             done = own(torch.hub.get_dir)
             assert (getattr(done, "result", None) or done.get)() == torch.hub.get_dir()
 
@@ -513,7 +509,7 @@ class TestWhatIsRefused:
             def model():
                 return own, by_pool, by_thread
         """)
-        own, *ways = torchhub.run(repo, "model", answers=shelf)
+        own, *ways = run(repo, "model", answers=shelf)
         data = (tmp_path / "file").as_uri()
         (tmp_path / "file").write_bytes(b"bytes")
 
@@ -533,7 +529,7 @@ class TestWhatIsRefused:
             def model():
                 return forward
         """)
-        forward = torchhub.run(repo, "model", answers=shelf)
+        forward = run(repo, "model", answers=shelf)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with pytest.raises(UnlockedDownload):
@@ -549,7 +545,7 @@ class TestWhatIsRefused:
             def model():
                 return Lazy()
         """)
-        lazy = torchhub.run(repo, "model", answers=shelf)
+        lazy = run(repo, "model", answers=shelf)
 
         assert lazy(URL).sum() == 3
         with pytest.raises(UnlockedDownload), pytest.warns(UserWarning, match="nobody locked"):
@@ -566,7 +562,7 @@ class TestWhatIsRefused:
             def model():
                 return forward
         """)
-        forward = torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.net"])
+        forward = run(repo, "model", answers=shelf, tolerated=["https://example.net"])
 
         with pytest.warns(UserWarning, match=r"nobody locked https://example\.org/.* may be wrong") as told:
             forward(URL)
@@ -591,7 +587,7 @@ class TestWhatIsRefused:
                 pool = multiprocessing.get_context("fork").Pool(1)
                 return pool, lambda: pool.apply(fetch)
         """)
-        pool, forward = torchhub.run(repo, "model", answers=shelf)
+        pool, forward = run(repo, "model", answers=shelf)
         with pool:
             assert forward() == ["nobody locked https://example.org/x; what the model returns now may be wrong"]
 
@@ -610,13 +606,13 @@ class TestWhatIsRefused:
         first, second = Shelf(tmp_path / "first"), Shelf(tmp_path / "second")
         first.put(URL, ones(2))
         second.put(OTHER, ones(3))
-        forward = torchhub.run(repo, "one", answers=first)
-        assert torchhub.run(repo, "two", [OTHER], answers=second) == 3
+        forward = run(repo, "one", answers=first)
+        assert run(repo, "two", [OTHER], answers=second) == 3
 
         assert (forward(URL), forward(OTHER)) == (2, 3)
         # but a load may have only its own
         with pytest.raises(UnlockedDownload):
-            torchhub.run(repo, "two", [URL], answers=second)
+            run(repo, "two", [URL], answers=second)
 
     @pytest.mark.parametrize("entrypoint", ["model", "other"])
     def test_a_model_in_a_thread_of_the_users_is_no_part_of_a_load_under_way(
@@ -640,11 +636,11 @@ class TestWhatIsRefused:
         first, second = Shelf(tmp_path / "first"), Shelf(tmp_path / "second")
         first.put(URL, ones(2))
         first.put(f"{URL}?later", ones(4))
-        late = torchhub.run(repo, "model", [None], answers=first)
+        late = run(repo, "model", [None], answers=first)
         with pytest.raises(UnlockedDownload):
-            torchhub.run(repo, entrypoint, ["https://example.org/x"], answers=second)
+            run(repo, entrypoint, ["https://example.org/x"], answers=second)
         assert len(late(f"{URL}?later")) == 4
-        late = torchhub.run(repo, "model", [None], answers=first)
+        late = run(repo, "model", [None], answers=first)
         begun, go = threading.Event(), threading.Event()
 
         def meet() -> None:
@@ -652,7 +648,7 @@ class TestWhatIsRefused:
             assert go.wait(60)
 
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(torchhub.run, repo, entrypoint, [OTHER, meet], answers=second)
+            loading = pool.submit(run, repo, entrypoint, [OTHER, meet], answers=second)
             assert begun.wait(60)
             assert len(late(URL)) == 2
             with pytest.warns(UserWarning, match="may be wrong"):
@@ -676,10 +672,10 @@ class TestWhatIsRefused:
         tolerated = ["https://example.org"]
 
         for url in (None, URL):
-            assert torchhub.run(repo, "model", [url], answers=shelf, tolerated=tolerated) == "random"
-        assert torchhub.run(repo, "model", [None], answers=shelf, tolerated=tolerated, as_locked=False) == "random"
+            assert run(repo, "model", [url], answers=shelf, tolerated=tolerated) == "random"
+        assert run(repo, "model", [None], answers=shelf, tolerated=tolerated, as_locked=False) == "random"
         with pytest.raises(UnlockedDownload, match="nobody locked"):
-            torchhub.run(repo, "model", [URL], answers=shelf, tolerated=tolerated, as_locked=False)
+            run(repo, "model", [URL], answers=shelf, tolerated=tolerated, as_locked=False)
 
     @pytest.mark.parametrize(
         "start",
@@ -703,7 +699,7 @@ class TestWhatIsRefused:
                 return "random"
         """)
         with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x") as caught:
-            torchhub.run(repo, "model", answers=shelf)
+            run(repo, "model", answers=shelf)
         assert caught.value.hint == "hublock add OWNER/REPO ENTRYPOINT"
 
     @pytest.mark.parametrize(
@@ -736,7 +732,7 @@ class TestWhatIsRefused:
         # twice, for a server of forks remembers what it was started with
         for _ in range(2):
             with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
-                torchhub.run(repo, "model", [Job(repo, job)], answers=shelf)
+                run(repo, "model", [Job(repo, job)], answers=shelf)
         assert "what the model returns now may be wrong" in capfd.readouterr().err
 
     def test_a_job_that_is_a_librarys_in_a_process_of_the_entry_point(
@@ -751,9 +747,9 @@ class TestWhatIsRefused:
                     pool.submit(socket.gethostbyname, "example.net").exception()
         """)
         with pytest.raises(UnlockedDownload, match="sends POST https"):
-            torchhub.run(repo, "model", answers=shelf)
+            run(repo, "model", answers=shelf)
         with pytest.raises(UnlockedDownload, match="tries to reach"):
-            torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.org"])
+            run(repo, "model", answers=shelf, tolerated=["https://example.org"])
 
 
 FOREIGN = """

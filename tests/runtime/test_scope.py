@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from hublock.errors import OfflineError, UnlockedDownload
-from hublock.runtime import torchhub
 from hublock.runtime.repository import MARKER, namespace
 from hublock.runtime.strict import frames, refusals
 from hublock.runtime.strict import scope as scopes
@@ -21,7 +20,7 @@ from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal, origin
 from hublock.runtime.strict.scope import Scope, current, outside
 from hublock.runtime.strict.started import bound
-from tests.runtime.answering import Shelf
+from tests.runtime.answering import Shelf, run
 from tests.runtime.conftest import MakeRepository
 
 
@@ -163,7 +162,7 @@ def test_one_namespace_belongs_to_its_latest_load_and_keeps_one_of_each_owner(
 def test_a_load_that_has_ended_takes_the_place_of_the_last_one(shelf: Shelf, repository: MakeRepository) -> None:
     repo = repository("def model(): return 1\n")
     for _ in range(3):
-        torchhub.run(repo, "model", answers=shelf)
+        run(repo, "model", answers=shelf)
     assert list(scopes._namespaces[namespace(repo)]) == [f"{repo.id} model"]
 
 

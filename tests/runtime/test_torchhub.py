@@ -16,7 +16,7 @@ from hublock.errors import (
     UnlockedDownload,
 )
 from hublock.runtime import torchhub
-from tests.runtime.answering import Shelf, ones
+from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.conftest import MakeRepository
 
 URL = "https://example.org/models/net.pth"
@@ -106,7 +106,7 @@ class TestDoorsForHub:
             "    return torch.hub.load(os.path.join(os.path.dirname(__file__), 'sub'), 'model', source='local')\n",
             {"sub/hubconf.py": textwrap.dedent(inner), "sub/part.py": "VALUE = 1\n"},
         )
-        assert torchhub.run(repo, "model", answers=shelf) == 1
+        assert run(repo, "model", answers=shelf) == 1
 
     def test_objects_of_torch_and_of_the_tree_are_arguments(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository(
@@ -116,13 +116,13 @@ class TestDoorsForHub:
         dtype = torchhub.resolve_object(repo, "torch.float16")
         block = torchhub.resolve_object(repo, "kinds.blocks.Block")
 
-        assert torchhub.run(repo, "model", [dtype], {"block": [block]}, answers=shelf) == (torch.float16, True)
+        assert run(repo, "model", [dtype], {"block": [block]}, answers=shelf) == (torch.float16, True)
         for name in ("torch.float17", "os.system", "Block"):
             with pytest.raises(InputError, match=name.replace(".", r"\.")):
                 torchhub.resolve_object(repo, name)
         with pytest.raises(InputError, match=r"there is no kinds\.blocks\.Missing"):
             missing = torchhub.resolve_object(repo, "kinds.blocks.Missing")
-            torchhub.run(repo, "model", [dtype], {"block": missing}, answers=shelf)
+            run(repo, "model", [dtype], {"block": missing}, answers=shelf)
 
     def test_lists_and_dicts_stay_the_callers_own(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
@@ -136,10 +136,10 @@ class TestDoorsForHub:
         taps: list[list[int]] = [[]]
         info: dict[str, object] = {"block": None}
 
-        assert not torchhub.run(repo, "model", [taps], {"info": info}, answers=shelf)
+        assert not run(repo, "model", [taps], {"info": info}, answers=shelf)
         assert (taps, info) == ([[1]], {"block": None, "width": 2})
         info["block"] = torchhub.resolve_object(repo, "hubconf.Block")
-        assert torchhub.run(repo, "model", [taps], {"info": info}, answers=shelf)
+        assert run(repo, "model", [taps], {"info": info}, answers=shelf)
         assert taps == [[1, 1]]
 
     def test_watching_tells_what_was_refused_and_tolerated(self, shelf: Shelf, repository: MakeRepository) -> None:
@@ -181,7 +181,7 @@ class TestNested:
                 value = torch.hub.load("other/inner:v1", "net", url, extra=1, trust_repo=True, verbose=False)
                 return value, torch.hub.list("other/inner:v1"), torch.hub.help("other/inner:v1", "net")
         """)
-        value, names, doc = torchhub.run(outer, "model", [URL], answers=shelf)
+        value, names, doc = run(outer, "model", [URL], answers=shelf)
 
         assert (value, doc) == (4, "The inner net.")
         assert set(names) == {"net", "size"}
@@ -197,7 +197,7 @@ class TestNested:
                     return "random"
         """)
         with pytest.raises(UnlockedDownload, match="nobody locked someone/else"):
-            torchhub.run(repo, "model", answers=shelf)
+            run(repo, "model", answers=shelf)
 
     def test_missing_dependencies_are_named_before_anything_is_imported(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
@@ -208,7 +208,7 @@ class TestNested:
         (tmp_path / "hubconf.py").write_text(hubconf)
 
         with pytest.raises(MissingDependency, match=r"no_such_one.*nor_this"):
-            torchhub.run(outer, "model", answers=shelf)
+            run(outer, "model", answers=shelf)
         with pytest.raises(MissingDependency, match=r"no_such_one.*nor_this"):
             torchhub.watch_local(tmp_path, "net", answers=shelf)
 
@@ -229,7 +229,7 @@ class TestNested:
             """,
             {"src/layers.py": "value = 3\n"},
         )
-        assert torchhub.run(repo, "model", answers=shelf) == ("small", 3)
+        assert run(repo, "model", answers=shelf) == ("small", 3)
 
     def test_local_means_inside_the_tree(self, shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
         (tmp_path / "evil").mkdir()
@@ -249,15 +249,15 @@ class TestNested:
             },
         )
 
-        assert torchhub.run(repo, "model", [""], answers=shelf) == "the tree's own"
-        assert torchhub.run(repo, "model", ["part"], answers=shelf) == "part"
+        assert run(repo, "model", [""], answers=shelf) == "the tree's own"
+        assert run(repo, "model", ["part"], answers=shelf) == "part"
         # a second store that holds the same tree
         shutil.copytree(repo.root, tmp_path / "again")
         again = replace(repo, root=tmp_path / "again")
-        assert torchhub.run(again, "model", [""], answers=shelf) == "the tree's own"
-        assert torchhub.run(again, "model", ["part"], answers=shelf) == "part"
+        assert run(again, "model", [""], answers=shelf) == "the tree's own"
+        assert run(again, "model", ["part"], answers=shelf) == "part"
         with pytest.raises(UnlockedDownload, match="evil, a folder that is not in its tree"):
-            torchhub.run(repo, "model", [str(tmp_path / "evil")], answers=shelf)
+            run(repo, "model", [str(tmp_path / "evil")], answers=shelf)
 
 
 class TestActivated:
@@ -274,7 +274,7 @@ class TestActivated:
 
         def load(repo_or_dir: str, model: str, *args: Any, **options: Any) -> Any:
             assert options.pop("trust_repo") == "check"
-            return repo_or_dir, torchhub.run(repo, model, args, answers=shelf)
+            return repo_or_dir, run(repo, model, args, answers=shelf)
 
         def load_state_dict(url: str, *rest: Any, **options: Any) -> Any:
             return torchhub.load_state_dict_from_url(shelf, url, *rest, **options)

@@ -16,9 +16,8 @@ import requests
 import urllib3
 
 from hublock.errors import UnlockedDownload
-from hublock.runtime import torchhub
 from hublock.runtime.strict import transports
-from tests.runtime.answering import Shelf
+from tests.runtime.answering import Shelf, run
 from tests.runtime.conftest import MakeRepository
 
 URL = "https://example.org/models/net.bin"
@@ -57,7 +56,7 @@ def test_every_way_to_get_a_file_is_answered(
     shelf.put(URL, DATA, "none")
     repo = repository(BODY + f"    def model(url, target):\n        return {call}\n")
 
-    assert torchhub.run(repo, "model", [URL, str(tmp_path / "net.bin")], answers=shelf) == DATA
+    assert run(repo, "model", [URL, str(tmp_path / "net.bin")], answers=shelf) == DATA
     assert shelf.asked == [URL]
 
 
@@ -78,8 +77,8 @@ def test_every_way_to_get_an_unlocked_file_is_refused(
     target = str(tmp_path / "net.bin")
 
     with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/models/net\.bin"):
-        torchhub.run(repo, "model", [URL, target], answers=shelf)
-    assert torchhub.run(repo, "model", [URL, target], answers=shelf, tolerated=["https://example.org"]) == "fallback"
+        run(repo, "model", [URL, target], answers=shelf)
+    assert run(repo, "model", [URL, target], answers=shelf, tolerated=["https://example.org"]) == "fallback"
 
 
 def test_headers_and_status_are_those_of_a_file(shelf: Shelf, repository: MakeRepository) -> None:
@@ -101,7 +100,7 @@ def test_headers_and_status_are_those_of_a_file(shelf: Shelf, repository: MakeRe
     )
     size = len(DATA)
 
-    assert torchhub.run(repo, "model", [URL], answers=shelf) == [
+    assert run(repo, "model", [URL], answers=shelf) == [
         200, 200, size, str(size), URL, 1, 200, b"", str(size), b"", URL, True, 0,
         'attachment; filename="net.bin"',
     ]  # fmt: skip
@@ -126,7 +125,7 @@ def test_metadata_answers_are_replayed(shelf: Shelf, repository: MakeRepository)
         """
     )
 
-    assert torchhub.run(repo, "model", [API], answers=shelf) == ["v1", "v1", 404, 404, "Not Found", b"nothing"]
+    assert run(repo, "model", [API], answers=shelf) == ["v1", "v1", 404, 404, "Not Found", b"nothing"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_what_would_change_something_is_refused(shelf: Shelf, repository: MakeRe
     repo = repository(BODY + f"    def model(url):\n        return {call}\n")
 
     with pytest.raises(UnlockedDownload, match=r"sends (POST|PUT|DELETE) https://example\.org/models/net\.bin"):
-        torchhub.run(repo, "model", [URL], answers=shelf)
+        run(repo, "model", [URL], answers=shelf)
 
 
 def test_file_urls_stay_in_the_tree_and_other_schemes_are_refused(
@@ -162,11 +161,11 @@ def test_file_urls_stay_in_the_tree_and_other_schemes_are_refused(
         {"data.txt": "tree"},
     )
 
-    assert torchhub.run(repo, "model", [None], answers=shelf) == b"tree"
-    assert torchhub.run(repo, "model", ["data:,hello"], answers=shelf) == b"hello"
+    assert run(repo, "model", [None], answers=shelf) == b"tree"
+    assert run(repo, "model", ["data:,hello"], answers=shelf) == b"hello"
     for url in ((tmp_path / "secret").as_uri(), (repo.root / ".." / "secret").as_uri(), "ftp://example.org/x"):
         with pytest.raises(UnlockedDownload):
-            torchhub.run(repo, "model", [url], answers=shelf)
+            run(repo, "model", [url], answers=shelf)
 
 
 @pytest.fixture
@@ -190,7 +189,7 @@ def server() -> Iterator[str]:
 
 
 def test_outside_a_scope_requests_are_real(server: str, shelf: Shelf, repository: MakeRepository) -> None:
-    torchhub.run(repository("def model():\n    return 1\n"), "model", answers=shelf)
+    run(repository("def model():\n    return 1\n"), "model", answers=shelf)
 
     with urllib.request.urlopen(server) as answer:
         assert answer.read() == b"real"
@@ -199,13 +198,13 @@ def test_outside_a_scope_requests_are_real(server: str, shelf: Shelf, repository
         assert pool.request("GET", server).data == b"real"
     with pytest.raises(UnlockedDownload):
         repo = repository(BODY + "    def model(url):\n        return urllib.request.urlopen(url).read()\n")
-        torchhub.run(repo, "model", [server], answers=shelf)
+        run(repo, "model", [server], answers=shelf)
 
 
 def test_a_library_that_arrives_during_the_load_is_hooked(tmp_path: Path) -> None:
     script = """
         import sys, pathlib
-        from tests.runtime.answering import Shelf
+        from tests.runtime.answering import Shelf, run
         from tests.runtime.trees import make_repository
         from hublock.runtime import torchhub
         torchhub.install()
@@ -218,7 +217,7 @@ def test_a_library_that_arrives_during_the_load_is_hooked(tmp_path: Path) -> Non
                 import requests, urllib3
                 return requests.get(url).content, urllib3.PoolManager().request("GET", url).data
         '''})
-        assert torchhub.run(repo, "model", ["https://example.org/x"], answers=shelf) == (b"bytes", b"bytes")
+        assert run(repo, "model", ["https://example.org/x"], answers=shelf) == (b"bytes", b"bytes")
         import requests.adapters
         assert type(requests.adapters.__spec__.loader).__name__ == "SourceFileLoader"
         assert requests.adapters.__loader__ is requests.adapters.__spec__.loader
@@ -289,7 +288,7 @@ class TestHuggingFace:
         """)
         local = tmp_path / "local"
 
-        assert torchhub.run(repo, "model", [str(local)], answers=shelf) == (
+        assert run(repo, "model", [str(local)], answers=shelf) == (
             b"{}", "c" * 40, b"weights", str(local / "config.json"),
         )  # fmt: skip
         assert not (local / "config.json").is_symlink()
@@ -306,9 +305,9 @@ class TestHuggingFace:
         """)
 
         everything = ["config.json", "model.bin", "onnx/model.onnx", "sub/extra.json"]
-        assert torchhub.run(repo, "model", answers=shelf) == everything
+        assert run(repo, "model", answers=shelf) == everything
         some = {"allow_patterns": ["*.json"], "ignore_patterns": "sub/"}
-        assert torchhub.run(repo, "model", [], some, answers=shelf) == ["config.json"]
+        assert run(repo, "model", [], some, answers=shelf) == ["config.json"]
 
     def test_an_absent_file_is_told_from_an_unlocked_one(self, shelf: Shelf, repository: MakeRepository) -> None:
         shelf.replies["HEAD", "https://huggingface.co/o/n/resolve/main/optional.json"] = (404, b"")
@@ -325,14 +324,14 @@ class TestHuggingFace:
                     return "random"
         """)
 
-        assert "404" in torchhub.run(repo, "model", ["optional.json"], answers=shelf)
-        assert "404" in torchhub.run(repo, "model", ["an optional.json", "refs/pr/1"], answers=shelf)
+        assert "404" in run(repo, "model", ["optional.json"], answers=shelf)
+        assert "404" in run(repo, "model", ["an optional.json", "refs/pr/1"], answers=shelf)
         with pytest.raises(UnlockedDownload, match=r"nobody locked model\.bin of o/n"):
-            torchhub.run(repo, "model", ["model.bin"], answers=shelf)
+            run(repo, "model", ["model.bin"], answers=shelf)
 
     def test_outside_a_scope_the_library_is_itself(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("import huggingface_hub\ndef model():\n    return 1\n")
-        torchhub.run(repo, "model", answers=shelf)
+        run(repo, "model", answers=shelf)
         download: Any = functools.partial(sys.modules["huggingface_hub"].hf_hub_download, "o/n", "x")
 
         assert download() == "downloaded"
@@ -347,7 +346,7 @@ def test_urllib_errors_are_both(shelf: Shelf, repository: MakeRepository) -> Non
             except urllib.error.URLError as error:
                 return error
     """)
-    error = torchhub.run(repo, "model", answers=shelf, tolerated=["https://example.org"])
+    error = run(repo, "model", answers=shelf, tolerated=["https://example.org"])
 
     assert isinstance(error, UnlockedDownload)
     assert isinstance(error, urllib.error.URLError)
