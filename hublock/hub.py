@@ -25,6 +25,8 @@ from hublock.settings import Settings
 
 if TYPE_CHECKING:
     from hublock.actions.offers import Offer
+    from hublock.core.lockfile import Lock
+    from hublock.store.store import Store
 
 
 def use(path: str | os.PathLike[str]) -> None:
@@ -102,8 +104,7 @@ def _load(
     source = source.lower()
     if source not in ("github", "local"):
         raise ValueError(f'Unknown source: "{source}". Allowed values: "github" | "local".')
-    file = locate.lock_file(os.environ)
-    lock, store = read_named_lock(file), locate.store(os.environ)
+    file, lock, store = _project()
     if force_reload:
         torchhub.forget_checked()
     if source == "local":
@@ -355,24 +356,30 @@ def modules(reference: str) -> Iterator[None]:
         ValueError: ``reference`` is no string.
     """
     _check_strings(reference=reference)
-    file = locate.lock_file(os.environ)
-    lock = read_named_lock(file)
+    file, lock, store = _project()
     repo = locked_repo(lock, reference, file=str(file))
-    with isolation.stock_names(loading.admitted(repo, lock, locate.store(os.environ))):
+    with isolation.stock_names(loading.admitted(repo, lock, store)):
         yield
 
 
+def _project() -> "tuple[Path, Lock, Store]":
+    """Return the lock that answers this process, its content and the store."""
+    file = locate.lock_file(os.environ)
+    return file, read_named_lock(file), locate.store(os.environ)
+
+
 def _answers() -> torchhub.Answers:
-    return loading.answers_of_project(locate.read_lock(os.environ), locate.store(os.environ))
+    _, lock, store = _project()
+    return loading.answers_of_project(lock, store)
 
 
 def _offer(github: str) -> "Offer":
     # only here: a load describes nothing
     from hublock.actions.offers import offer_of_locked
 
-    file = locate.lock_file(os.environ)
-    repo = locked_repo(read_named_lock(file), github, file=str(file))
-    offer = offer_of_locked(repo, locate.store(os.environ))
+    file, lock, store = _project()
+    repo = locked_repo(lock, github, file=str(file))
+    offer = offer_of_locked(repo, store)
     if offer.estimated:
         warnings.warn(f"{repo.id} builds entry points at run time; some may be missing", stacklevel=3)
     return offer

@@ -157,7 +157,7 @@ def test_only_faces_read_the_environment() -> None:
     # runtime keeps and empties the environment of foreign code, net.child hands it on to the user's git and ssh:
     # neither takes a setting from it
     faces = {"hublock.hub", "hublock.repos", "hublock.cli.main", "hublock.startup.waiting", "hublock.startup.recording"}
-    assert {name for name in readers if room(name) != "runtime"} <= {*faces, "hublock.net.child"}
+    assert {name for name in readers if room(name) != "runtime"} <= {*faces, "hublock.net.git.child"}
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, _, text in modules()])

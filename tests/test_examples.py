@@ -15,7 +15,7 @@ import pytest
 
 from examples.loopback import RELEASE, Loopback, git, publish
 from hublock.core.hubconf import read_hubconf
-from hublock.core.lockfile import parse_lock
+from hublock.core.lockreader import parse_lock
 from hublock.core.pickles import scan
 
 ROOT = Path(__file__).resolve().parent.parent

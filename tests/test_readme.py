@@ -11,7 +11,7 @@ import pytest
 
 from examples.loopback import git, publish
 from hublock.cli.main import COMMANDS, build_parser
-from hublock.core.lockfile import parse_lock
+from hublock.core.lockreader import parse_lock
 from hublock.core.manifest import parse_manifest
 
 ROOT = Path(__file__).resolve().parent.parent

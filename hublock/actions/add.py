@@ -24,7 +24,7 @@ from hublock.core.plan import plan
 from hublock.core.reference import Reference
 from hublock.core.tables import Cell, Source
 from hublock.errors import InputError, RefNotFound
-from hublock.net.refs import short
+from hublock.net.git.refs import short
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

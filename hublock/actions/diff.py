@@ -10,10 +10,11 @@ from hublock.actions.sources import stored_sources
 from hublock.core import changes, contract
 from hublock.core.changes import Change
 from hublock.core.contract import ContractChange
-from hublock.core.lockfile import Lock, Repo, parse_lock
+from hublock.core.lockfile import Lock, Repo
+from hublock.core.lockreader import parse_lock
 from hublock.core.reference import key_of
 from hublock.errors import EnvironmentMismatch, InputError
-from hublock.net.child import child_environment
+from hublock.net.git.child import child_environment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

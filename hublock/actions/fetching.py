@@ -10,8 +10,9 @@ from pathlib import Path
 from hublock.actions.consent import demand
 from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
-from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, scan_file, warn_if_odd
+from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, warn_if_odd
 from hublock.actions.secrets import check_url, refuse_tokens
+from hublock.actions.verdicts import scan_file
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
 from hublock.core.inventory import hugging_face_api, hugging_face_file, hugging_face_folder

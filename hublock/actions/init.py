@@ -3,10 +3,11 @@
 import subprocess
 from pathlib import Path
 
-from hublock.actions.project import Project, read_text, replace_file
+from hublock.actions.project import Project
+from hublock.actions.textfiles import read_text, replace_file
 from hublock.core.edits import line_ending
 from hublock.errors import EnvironmentMismatch, InputError
-from hublock.net.child import child_environment
+from hublock.net.git.child import child_environment
 
 ATTRIBUTE = "hub.lock merge=hublock"
 """The line of .gitattributes (gitattributes(5)) that gives the lock its own merge driver."""

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from hublock.actions.project import LOCK, MANIFEST, PYPROJECT, find_lock, read_named_lock
-from hublock.core.lockfile import Lock
+from hublock.actions.project import LOCK, MANIFEST, PYPROJECT, find_lock
 from hublock.runtime.strict.frames import library_folders
 from hublock.settings import Settings, home
 from hublock.store.store import Store
@@ -49,16 +48,6 @@ def _is_installed(script: str) -> bool:
     return Path(sys.executable).parent.resolve() in places or any(
         not installed.isdisjoint((place, *place.parents)) for place in places
     )
-
-
-def read_lock(environ: Mapping[str, str]) -> Lock:
-    """Read the lock that answers this process.
-
-    Raises:
-        NotLocked: there is none.
-        InvalidLock: it is not valid.
-    """
-    return read_named_lock(lock_file(environ))
 
 
 def store(environ: Mapping[str, str]) -> Store:

@@ -11,12 +11,15 @@ from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.merge import recover
 from hublock.actions.offers import recall, remember
-from hublock.actions.pin import Pinned, pin_once, scan_file, warn_if_odd
-from hublock.actions.project import Project, read_text
+from hublock.actions.pin import Pinned, pin_once, warn_if_odd
+from hublock.actions.project import Project
 from hublock.actions.secrets import check_url, refuse_tokens
+from hublock.actions.textfiles import read_text
 from hublock.actions.trace import Traced, TraceOptions, called, trace_model
+from hublock.actions.verdicts import scan_file
 from hublock.core.canonical import dump_lock, is_canonical
-from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, parse_lock
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
+from hublock.core.lockreader import parse_lock
 from hublock.core.manifest import Manifest, WantedModel
 from hublock.core.nearest import nearest
 from hublock.core.plan import Pending, Plan, assemble, plan
@@ -242,7 +245,7 @@ def _merged(old: Model, new: Model) -> Model:
         state=new.state if proven else None,
         repos=tuple(sorted({*old.repos, *new.repos})),
         weights=tuple({item.url: item for item in (*old.weights, *new.weights)}.values()),
-        hf=tuple({(item.repo, item.revision, item.file): item for item in (*old.hf, *new.hf)}.values()),
+        hf=tuple({(item.repo, item.type, item.revision, item.file): item for item in (*old.hf, *new.hf)}.values()),
         replies=tuple({(item.method, item.url): item for item in (*old.replies, *new.replies)}.values()),
         tolerated=tuple(sorted({*old.tolerated, *new.tolerated})),
         writes_tree=old.writes_tree or new.writes_tree,

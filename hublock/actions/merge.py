@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from hublock.actions.project import Project, read_text, replace_file
+from hublock.actions.project import Project
+from hublock.actions.textfiles import read_text, replace_file
 from hublock.core.conflicts import marked, sides
-from hublock.core.lockfile import Lock, parse_lock
+from hublock.core.lockfile import Lock
+from hublock.core.lockreader import parse_lock
 from hublock.core.merging import agreed, merge_locks, text_of
 from hublock.core.progress import Progress
 from hublock.errors import HublockError, InputError, InvalidLock
-from hublock.net.worktree import read_blob
+from hublock.net.git.worktree import read_blob
 
 
 def merge_files(base: Path, ours: Path, theirs: Path) -> tuple[str, ...]:

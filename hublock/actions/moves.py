@@ -12,9 +12,9 @@ from hublock.core.lockfile import Repo
 from hublock.core.reference import Reference
 from hublock.errors import HublockError
 from hublock.net.crew import make_calls
-from hublock.net.git import Remote, Resolved
-from hublock.net.history import History
-from hublock.net.refs import TAGS
+from hublock.net.git.history import History
+from hublock.net.git.refs import TAGS
+from hublock.net.git.remote import Remote, Resolved
 from hublock.net.stopping import Stop
 
 Trend = Literal["same", "ahead", "unproven", "rewritten", "retagged", "precise"]

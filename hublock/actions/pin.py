@@ -8,19 +8,17 @@ from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
 from hublock.actions.offers import read_tree_hubconf
+from hublock.actions.verdicts import scan_tree
 from hublock.core.hubconf import Hubconf
-from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
-from hublock.core.pickles import scan
+from hublock.core.lockfile import Lock, Repo
 from hublock.core.reference import Reference
 from hublock.errors import OfflineError, TreeMismatch
 from hublock.net.download import Fetched
-from hublock.net.git import Remote, Resolved, Snapshot, open_remote
-from hublock.net.locked import fetch_locked
+from hublock.net.git.locked import fetch_locked
+from hublock.net.git.remote import Remote, Resolved, Snapshot, open_remote
 from hublock.runtime.repository import Repository
 from hublock.store.store import StoredTree
 
-CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".t7", ".model", ".weights")
-"""Endings of files in a tree that are looked at as checkpoints; one with another name is judged when it is loaded."""
 _DATE = r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 _CLAIMED = re.compile(rf"-(?!{_DATE}[0-9]*\.)([0-9a-f]{{8,64}})\.[^/]*$")
 _BEGINNING = 256
@@ -137,23 +135,6 @@ def pin_once(
         known = replace(known, ref=proven.ref, allow_unreachable=False)
     tree = fetch_pinned(known, context, base=base)
     return Pinned(repo=known, tree=tree, hubconf=read_tree_hubconf(tree, known.id))
-
-
-def scan_tree(tree: StoredTree) -> tuple[TreeWeights, ...]:
-    """Judge every checkpoint that lies in the tree itself."""
-    found = []
-    for entry in tree.listing.entries:
-        if entry.path.endswith(CHECKPOINTS) and entry.mode != "120000":
-            verdict = scan_file(tree.root / entry.path)
-            if verdict != "none":
-                found.append(TreeWeights(path=entry.path, pickle=verdict))
-    return tuple(found)
-
-
-def scan_file(path: Path) -> Pickle:
-    """Judge the checkpoint at ``path``, without unpickling anything."""
-    with path.open("rb") as file:
-        return scan(file)
 
 
 def warn_if_odd(fetched: Fetched, context: Context) -> None:

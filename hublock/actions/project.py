@@ -1,6 +1,5 @@
 """Where a project is: its manifest and its lock, how they are found, and how they are replaced."""
 
-import errno
 import os
 import stat
 import tomllib
@@ -10,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hublock.core.lockfile import Lock, parse_lock
+from hublock.actions.textfiles import read_text, replace_file
+from hublock.core.lockfile import Lock
+from hublock.core.lockreader import parse_lock
 from hublock.errors import HublockError, InputError, InvalidLock, InvalidManifest, NotLocked, StaleLock, StoreError
-from hublock.store.incoming import replacing
 
 if TYPE_CHECKING:
     from hublock.core.manifest import Manifest
@@ -265,26 +265,6 @@ def _holds_tables(pyproject: Path) -> bool:
         return False
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a file.
-
-    Raises:
-        InputError: it is no regular file, cannot be read, or is not UTF-8.
-        FileNotFoundError: there is none.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            # a link in a repository may lead to a device that never ends
-            raise InputError(f"{path} is not a file", hint=f"put {path.name or 'a file'} there, as git has it")
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start})", hint=f"save {path.name} as UTF-8") from None
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", hint=f"chmod u+r {path}") from None
-
-
 @contextmanager
 def _put_back(first: Path, last: Path) -> Iterator[None]:
     """Let ``first`` be replaced and then ``last``; where that fails before ``last`` is another file, put it back."""
@@ -308,29 +288,3 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except FileNotFoundError:
         return None
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` in one step: written beside, flushed to disk, renamed.
-
-    Raises:
-        StoreError: the folder cannot be written; ``path`` is as before.
-    """
-    path = Path(os.path.realpath(path))
-    try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
-        with replacing(path, mode=mode) as file:
-            file.write(text.encode("utf-8"))
-    except OSError as error:
-        hint = f"chmod u+w {path.parent}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = f"free some space for {path.parent}"
-        if error.errno == errno.EBUSY:
-            hint = f"mount the folder that holds {path.name}, not the file alone: it is replaced by renaming"
-        raise StoreError(f"{path} cannot be written: {error.strerror}", hint=hint) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

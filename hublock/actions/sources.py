@@ -10,7 +10,7 @@ from hublock.core.lockfile import Lock, Repo
 from hublock.core.reference import Reference
 from hublock.core.tree import LINK, SourceFile
 from hublock.errors import HublockError, IntegrityError
-from hublock.net.locked import fetch_locked
+from hublock.net.git.locked import fetch_locked
 from hublock.store.store import StoredTree
 
 

@@ -24,8 +24,8 @@ from hublock.core.nearest import nearest
 from hublock.core.reference import Reference, key_of
 from hublock.errors import EntrypointNotFound, HublockError, InputError, RefNotFound, RepositoryNotFound
 from hublock.net.download import Wanted
-from hublock.net.git import Snapshot
-from hublock.net.refs import is_commit
+from hublock.net.git.refs import is_commit
+from hublock.net.git.remote import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

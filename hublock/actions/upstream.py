@@ -19,7 +19,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
 from hublock.core.validators import claims
 from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
-from hublock.net.refs import short
+from hublock.net.git.refs import short
 from hublock.net.releases import HOST, is_asset
 from hublock.net.retry import MIRROR_TRIES, ask, patiently
 from hublock.net.routes import passed_over

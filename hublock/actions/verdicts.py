@@ -1,28 +1,51 @@
-"""Whether what the lock says of pickles is what the stored bytes say: consent and loading depend on it."""
+"""What pickles hold, and whether the lock says the same of them: consent and loading depend on it."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from hublock.actions.context import Context
-from hublock.actions.pin import scan_file, scan_tree
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding
 from hublock.core.inventory import address
-from hublock.core.lockfile import Lock, Pickle, Repo
-from hublock.errors import IntegrityError
+from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
+from hublock.core.pickles import scan
+from hublock.core.tree import LINK
+from hublock.errors import IntegrityError, OfflineError
+from hublock.store.store import StoredTree
+
+CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".t7", ".model", ".weights")
+"""Endings of files in a tree that are looked at as checkpoints; one with another name is judged when it is loaded."""
+
+
+def scan_tree(tree: StoredTree) -> tuple[TreeWeights, ...]:
+    """Judge every checkpoint that lies in the tree itself."""
+    found = []
+    for entry in tree.listing.entries:
+        if entry.path.endswith(CHECKPOINTS) and entry.mode != LINK:
+            verdict = scan_file(tree.root / entry.path)
+            if verdict != "none":
+                found.append(TreeWeights(path=entry.path, pickle=verdict))
+    return tuple(found)
+
+
+def scan_file(path: Path) -> Pickle:
+    """Judge the checkpoint at ``path``, without unpickling anything."""
+    with path.open("rb") as file:
+        return scan(file)
 
 
 def check_verdicts(lock: Lock, context: Context) -> Iterator[Finding]:
     """Yield a finding for each verdict in ``lock`` that its file does not bear out.
 
-    What is not stored, or cannot be read, is left out.
+    What is not stored, is damaged or cannot be read, is left out: of other bytes the lock says nothing.
     """
     for name, pickle, digest in _files(lock):
-        with suppress(OSError):
-            yield from _check(name, name, pickle, context.store.blob(digest))
+        with suppress(OSError, IntegrityError, OfflineError):
+            context.store.check_blob(digest, deep=False)
+            yield from _check(name, name, pickle, context.store.place(digest))
     for repo in lock.repos:
-        with suppress(OSError):
+        with suppress(OSError, IntegrityError, OfflineError):
             yield from _check_tree(repo, context)
 
 
@@ -35,12 +58,7 @@ def _files(lock: Lock) -> Iterator[tuple[str, Pickle, Digest]]:
 
 
 def _check_tree(repo: Repo, context: Context) -> Iterator[Finding]:
-    try:
-        tree = context.store.tree(repo.digest)
-    except IntegrityError:
-        return
-    if tree is None:
-        return
+    tree = context.store.check_tree(repo.digest, deep=False)
     locked = {row.path: row.pickle for row in repo.tree_weights}
     for path, pickle in locked.items():
         file = tree.root / path

@@ -74,9 +74,7 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
     if checks.deep:
         from hublock.actions.verdicts import check_verdicts
 
-        # of bytes that are not the locked ones the lock says nothing
-        damaged = {finding.subject for finding in stored.findings}
-        findings += [finding for finding in check_verdicts(lock, context) if finding.subject not in damaged]
+        findings += check_verdicts(lock, context)
     if checks.upstream:
         from hublock.actions.upstream import check_upstream
 

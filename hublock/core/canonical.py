@@ -9,7 +9,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, parse_lock
+from hublock.core.lockfile import Lock
+from hublock.core.lockreader import parse_lock
 from hublock.core.toml import write
 from hublock.errors import HublockError
 

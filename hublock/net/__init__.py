@@ -1,1 +1,1 @@
-"""How bytes arrive: HTTP, git, downloads."""
+"""How bytes arrive: HTTP, downloads, and git."""

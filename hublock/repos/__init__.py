@@ -12,9 +12,10 @@ from hublock.runtime import isolation
 
 def _look_up(name: str) -> isolation.Repository:
     from hublock.actions import load, locate
+    from hublock.actions.project import read_named_lock
 
     file = locate.lock_file(os.environ)
-    found = load.repository_of(name, locate.read_lock(os.environ), locate.store(os.environ))
+    found = load.repository_of(name, read_named_lock(file), locate.store(os.environ))
     if found is None:
         raise NotLocked(
             f"{file} does not lock the repository that {name} was imported from",

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from hublock.actions.locate import lock_file
-from hublock.actions.project import Project, find_lock, find_project, open_project, replace_file, upward
+from hublock.actions.project import Project, find_lock, find_project, open_project, upward
+from hublock.actions.textfiles import replace_file
 from hublock.core.lockfile import Lock
 from hublock.errors import InputError, InvalidManifest, NotLocked, StoreError
 

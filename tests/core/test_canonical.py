@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 
 from hublock.core.canonical import HEADER, dump_lock, is_canonical
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, Weights, parse_lock
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, Weights
+from hublock.core.lockreader import parse_lock
 from tests.core.strategies import LOCKS
 
 GOOD = Path(__file__).parents[1] / "data" / "locks" / "good"

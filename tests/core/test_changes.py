@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hublock.core.canonical import dump_lock
 from hublock.core.changes import Change, compare
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, Model, Repo, parse_lock
+from hublock.core.lockfile import Lock, Model, Repo
+from hublock.core.lockreader import parse_lock
 from hublock.core.places import places
 from hublock.core.validators import claims
 from hublock.report import markdown, text

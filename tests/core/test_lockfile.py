@@ -7,7 +7,8 @@ import pytest
 from hublock.core import toml
 from hublock.core.canonical import dump_lock
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, Model, Repo, parse_lock
+from hublock.core.lockfile import Lock, Model, Repo
+from hublock.core.lockreader import parse_lock
 from hublock.core.tables import Source, quote
 from hublock.errors import InputError, InvalidLock, InvalidReference, UnsupportedLockVersion
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hublock.core.canonical import dump_lock
 from hublock.core.conflicts import marked, sides
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, Weights, parse_lock
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, Weights
+from hublock.core.lockreader import parse_lock
 from hublock.core.merging import agreed, merge_locks, text_of
 from tests.core.strategies import LOCKS
 

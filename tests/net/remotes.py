@@ -7,7 +7,7 @@ from pathlib import Path
 from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile, blob_id, tree_id
-from hublock.net.git import Remote, Resolved, Snapshot, open_remote
+from hublock.net.git.remote import Remote, Resolved, Snapshot, open_remote
 from hublock.net.transport import HttpTransport
 from tests.forge import Forge
 

@@ -13,7 +13,7 @@ from hublock.core.progress import Progress, Task
 from hublock.core.reference import Reference
 from hublock.core.tree import tree_id
 from hublock.errors import IntegrityError, RefNotFound, TransferError, TreeMismatch, UnsafeArchive
-from hublock.net.hosts import fetch_archive
+from hublock.net.git.hosts import fetch_archive
 from hublock.net.transport import HttpTransport
 from tests.forge import Executable, Forge, ForgeRepo, Gitlink, Link, git
 from tests.net import packs
@@ -318,7 +318,7 @@ class TestLimits:
         path.write_bytes(packs.delta_bomb())
         script = (
             "import resource, sys, pathlib\n"
-            "import dulwich.pack, hublock.net.pack as pack, hublock.errors as errors\n"
+            "import dulwich.pack, hublock.net.git.pack as pack, hublock.errors as errors\n"
             "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
             "try:\n    list(pack.read_objects(pathlib.Path(sys.argv[1]), 'sha1'))\n"
             "except errors.UnsafeArchive as error:\n    print(error)\n"
@@ -334,8 +334,8 @@ class TestLimits:
     def test_more_bytes_than_the_limit_are_not_even_stored(
         self, forge: Forge, repo: ForgeRepo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from hublock.net import git as git_module
-        from hublock.net.wire import Plan
+        from hublock.net.git import remote as git_module
+        from hublock.net.git.wire import Plan
 
         monkeypatch.setattr(git_module, "Plan", lambda **given: Plan(**{**given, "limit": 100}))
         with pytest.raises(UnsafeArchive, match="more than 100 bytes"):

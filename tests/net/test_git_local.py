@@ -16,7 +16,7 @@ from hublock.errors import (
     TransferError,
     TreeMismatch,
 )
-from hublock.net.git import open_remote
+from hublock.net.git.remote import open_remote
 from tests.forge import Forge, ForgeRepo, git
 from tests.net.remotes import contents, digest, fetch, remote, resolve
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hublock.errors import TransferError, UnsafeArchive
-from hublock.net import pack as pack_module
-from hublock.net.pack import read_objects, scan
+from hublock.net.git import pack as pack_module
+from hublock.net.git.pack import read_objects, scan
 from tests.net.archives import zeros
 from tests.net.packs import (
     BLOB,

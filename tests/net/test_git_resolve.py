@@ -10,8 +10,8 @@ import pytest
 
 from hublock.core.reference import Reference
 from hublock.errors import InputError, RefNotFound, RepositoryNotFound, TransferError
-from hublock.net.git import open_remote
-from hublock.net.hosts import fetch_archive
+from hublock.net.git.hosts import fetch_archive
+from hublock.net.git.remote import open_remote
 from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
 from tests.forge import EPOCH, Forge, ForgeRepo, git, git_environment
@@ -400,7 +400,7 @@ class TestForkCommits:
     def test_a_history_beyond_the_limit_is_not_walked(
         self, forge: Forge, repo: ForgeRepo, history: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hublock.net.history.MAX_HISTORY", 100_000)
+        monkeypatch.setattr("hublock.net.git.history.MAX_HISTORY", 100_000)
         with pytest.raises(RefNotFound, match="cannot be proven"):
             resolve(forge, f"someone/model:{history[0]}")
 

@@ -6,8 +6,8 @@ import pytest
 
 from hublock.core.reference import Reference
 from hublock.errors import TransferError
-from hublock.net.git import open_remote
-from hublock.net.history import History
+from hublock.net.git.history import History
+from hublock.net.git.remote import open_remote
 from hublock.net.transport import HttpTransport
 from tests.forge import EPOCH, Forge, ForgeRepo
 

@@ -9,8 +9,8 @@ from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile, digest_of
 from hublock.errors import RefNotFound, RepositoryNotFound, TransferError, TreeMismatch, UnsafeArchive
-from hublock.net.hosts import archive_url, fetch_archive, git_url, moved
-from hublock.net.locked import fetch_locked
+from hublock.net.git.hosts import archive_url, fetch_archive, git_url, moved
+from hublock.net.git.locked import fetch_locked
 from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
 from tests.forge import Executable, Forge, ForgeRepo, Gitlink, Link
@@ -260,7 +260,7 @@ class TestArchiveAddress:
     def test_an_archive_too_large_is_given_up_while_it_comes(
         self, forge: Forge, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hublock.net.hosts.MAX_ARCHIVE", 100)
+        monkeypatch.setattr("hublock.net.git.hosts.MAX_ARCHIVE", 100)
         forge.serve(self.URL, bytes(1000))
         with pytest.raises(UnsafeArchive, match="more than 100 bytes"):
             self.get(forge)

@@ -12,7 +12,7 @@ import pytest
 from hublock.core.reference import Reference
 from hublock.errors import RemoteError, TransferError
 from hublock.net.download import Downloader, Wanted
-from hublock.net.git import open_remote
+from hublock.net.git.remote import open_remote
 from hublock.net.releases import open_transport
 from hublock.net.transport import HttpTransport, Transport
 from hublock.settings import Settings

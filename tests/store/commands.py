@@ -45,7 +45,7 @@ def torn(path: Path, text: str) -> None:
 
 def break_it(how: str) -> None:
     if how == "torn":
-        project.replace_file = torn
+        vars(project)["replace_file"] = torn
     else:
         working.break_it(how)
 

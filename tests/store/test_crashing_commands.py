@@ -17,7 +17,8 @@ import pytest
 from hublock.cli.main import main
 from hublock.core.canonical import dump_lock
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, parse_lock
+from hublock.core.lockfile import Lock
+from hublock.core.lockreader import parse_lock
 from hublock.core.manifest import parse_manifest
 from hublock.errors import HublockError
 from hublock.store.store import Store

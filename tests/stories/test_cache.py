@@ -10,7 +10,7 @@ import pytest
 
 from hublock.cli.cache import seconds
 from hublock.core.inventory import locked_content
-from hublock.core.lockfile import parse_lock
+from hublock.core.lockreader import parse_lock
 from hublock.errors import InputError
 from hublock.store.layout import Layout
 from hublock.store.mutex import mutex

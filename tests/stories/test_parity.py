@@ -19,7 +19,7 @@ import torch.hub
 
 import hublock
 from hublock.cli.main import main
-from hublock.core.lockfile import parse_lock
+from hublock.core.lockreader import parse_lock
 from hublock.errors import EntrypointNotFound, NotLocked
 from tests.forge import Forge
 from tests.runtime.answering import legacy_tar, legacy_zip, saved

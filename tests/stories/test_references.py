@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hublock.core.lockfile import Repo, parse_lock
+from hublock.core.lockfile import Repo
+from hublock.core.lockreader import parse_lock
 from tests.forge import Forge, ForgeRepo, git
 from tests.stories.conftest import Done, Run
 

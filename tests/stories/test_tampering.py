@@ -19,7 +19,7 @@ from pathlib import Path
 import hublock
 from hublock.actions import load as loading
 from hublock.core.canonical import dump_lock
-from hublock.core.lockfile import parse_lock
+from hublock.core.lockreader import parse_lock
 
 assert not sys.dont_write_bytecode
 store = Path(os.environ["HUBLOCK_CACHE_DIR"]) / "v1"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hublock.core.canonical import dump_lock
-from hublock.core.lockfile import parse_lock
+from hublock.core.lockreader import parse_lock
 from tests.forge import Forge, ForgeRepo
 from tests.stories.conftest import PLAIN, Done, Run
 from tests.stories.test_bad_input import snapshot

@@ -18,7 +18,8 @@ import pytest
 
 from hublock.core.canonical import dump_lock
 from hublock.core.digest import Digest
-from hublock.core.lockfile import HuggingFaceFile, Lock, parse_lock
+from hublock.core.lockfile import HuggingFaceFile, Lock
+from hublock.core.lockreader import parse_lock
 from hublock.store.layout import Layout
 from tests.forge import Forge
 from tests.stories.conftest import PLAIN, Run, state_dict, without_privileges

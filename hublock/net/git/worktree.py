@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from hublock.errors import RepositoryNotFound
-from hublock.net.child import child_environment
+from hublock.net.git.child import child_environment
 
 
 def find_repository(name: str, path: Path) -> Path:

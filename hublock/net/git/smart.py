@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
-from hublock.net.pack import MAX_PACK
+from hublock.net.git.pack import MAX_PACK
+from hublock.net.git.wire import DulwichWire, Wire, printable
 from hublock.net.retry import ask
 from hublock.net.routes import Route
 from hublock.net.transport import Response, Transport
-from hublock.net.wire import DulwichWire, Wire, printable
 
 if TYPE_CHECKING:
     from dulwich.client import AbstractHttpGitClient

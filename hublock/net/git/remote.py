@@ -19,17 +19,17 @@ from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile
 from hublock.errors import IntegrityError, RefNotFound, RemoteError, TransferError
-from hublock.net.child import disk_wire, ssh_wire
-from hublock.net.history import COMMITS_ONLY, History, TooLong, descendants, history, leading_ref
-from hublock.net.hosts import git_url, moved
-from hublock.net.objects import find, parse_commit, read_tree
-from hublock.net.pack import read_objects
-from hublock.net.refs import ALLOW, HEADS, OWN, Named, choose, is_commit, missing, own, prefixes, ranked
+from hublock.net.git.child import disk_wire, ssh_wire
+from hublock.net.git.history import COMMITS_ONLY, History, TooLong, descendants, history, leading_ref
+from hublock.net.git.hosts import git_url, moved
+from hublock.net.git.objects import find, parse_commit, read_tree
+from hublock.net.git.pack import read_objects
+from hublock.net.git.refs import ALLOW, HEADS, OWN, Named, choose, is_commit, missing, own, prefixes, ranked
+from hublock.net.git.smart import http_wire
+from hublock.net.git.wire import Advertised, Plan, Wire
+from hublock.net.git.worktree import find_repository, is_dirty
 from hublock.net.routes import Route, passed_over
-from hublock.net.smart import http_wire
 from hublock.net.transport import Transport
-from hublock.net.wire import Advertised, Plan, Wire
-from hublock.net.worktree import find_repository, is_dirty
 
 T = TypeVar("T")
 _SILENT = Progress()

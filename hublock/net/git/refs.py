@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hublock.errors import InputError, RefNotFound
-from hublock.net.wire import Advertised
+from hublock.net.git.wire import Advertised
 
 HEADS, TAGS = "refs/heads/", "refs/tags/"
 OWN = (HEADS, TAGS)

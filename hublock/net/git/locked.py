@@ -9,10 +9,10 @@ from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile, digest_of
 from hublock.errors import RemoteError, RepositoryNotFound, TransferError, TreeMismatch, UnsafeArchive
-from hublock.net.git import open_remote
-from hublock.net.hosts import archive_url, fetch_archive, git_url
+from hublock.net.git.hosts import archive_url, fetch_archive, git_url
+from hublock.net.git.remote import open_remote
+from hublock.net.git.smart import credentials
 from hublock.net.routes import passed_over
-from hublock.net.smart import credentials
 from hublock.net.transport import Transport
 
 

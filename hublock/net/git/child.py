@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from hublock.errors import EnvironmentMismatch, HublockError, InvalidReference, RepositoryNotFound, TransferError
-from hublock.net.wire import DulwichWire, Wire
+from hublock.net.git.wire import DulwichWire, Wire
 
 if TYPE_CHECKING:
     from dulwich.client import SubprocessWrapper, TraditionalGitClient

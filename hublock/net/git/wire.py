@@ -1,7 +1,7 @@
-"""Talking to a git server: dulwich speaks the protocol, over our transport (net.smart) or a child process (net.child).
+"""Talking to a git server: dulwich speaks the protocol, over our transport (smart) or a child process (child).
 
 Only dulwich's plumbing is used: it speaks protocol v2 (gitprotocol-v2) and hands us the pack as it comes. What it
-believes, follows and allocates is bounded here and in net.pack.
+believes, follows and allocates is bounded here and in ``pack``.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hublock.core.progress import Task
 from hublock.errors import HublockError, TransferError, UnsafeArchive
-from hublock.net.pack import MAX_PACK
+from hublock.net.git.pack import MAX_PACK
 
 if TYPE_CHECKING:
     from dulwich.client import GitClient

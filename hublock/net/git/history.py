@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 
 from hublock.errors import RemoteError, TransferError, UnsafeArchive
-from hublock.net.objects import Commit, parse_commit
-from hublock.net.pack import read_objects
-from hublock.net.refs import own, ranked
-from hublock.net.wire import Advertised, Plan, Wire
+from hublock.net.git.objects import Commit, parse_commit
+from hublock.net.git.pack import read_objects
+from hublock.net.git.refs import own, ranked
+from hublock.net.git.wire import Advertised, Plan, Wire
 
 MAX_HISTORY = 64 << 20
 """Bytes of commits: about 220,000 of them; the longest history of a hub repository takes 2 MB."""

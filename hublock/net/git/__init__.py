@@ -1,0 +1,1 @@
+"""How source comes: from a reference to a commit, and from a commit to its proven files."""
