@@ -21,6 +21,7 @@ from hublock.core.canonical import dump_lock, is_canonical
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
 from hublock.core.lockreader import parse_lock
 from hublock.core.manifest import Manifest, WantedModel
+from hublock.core.merging import both_traces
 from hublock.core.nearest import nearest
 from hublock.core.plan import Pending, Plan, assemble, plan
 from hublock.core.reference import Reference, key_of
@@ -116,7 +117,7 @@ def build(
         found = _find_out(wanted, pinned, so_far, context, base=base, options=options)
         repo, model = found.repo, found.model
         if wanted.name in retrace:
-            model = _merged(models[wanted.name][1], model)
+            model = both_traces(models[wanted.name][1], model)
         consent[wanted.name] = found.consent
         pool.update({key_of(item.repo.id): item.repo for item in found.nested} | {key_of(repo.id): repo})
         models[wanted.name] = (repo.id, model)
@@ -235,18 +236,3 @@ def _named(
         weights = NamedWeights(name=item.name, url=item.url, digest=got.digest, size=got.size, pickle=pickle)
         found.append((weights, agreed))
     return found
-
-
-def _merged(old: Model, new: Model) -> Model:
-    """Add what a second trace saw to what the first one saw, and remove nothing."""
-    proven = old.traced != "confirmed" or old.state == new.state
-    return replace(
-        new,
-        state=new.state if proven else None,
-        repos=tuple(sorted({*old.repos, *new.repos})),
-        weights=tuple({item.url: item for item in (*old.weights, *new.weights)}.values()),
-        hf=tuple({(item.repo, item.type, item.revision, item.file): item for item in (*old.hf, *new.hf)}.values()),
-        replies=tuple({(item.method, item.url): item for item in (*old.replies, *new.replies)}.values()),
-        tolerated=tuple(sorted({*old.tolerated, *new.tolerated})),
-        writes_tree=old.writes_tree or new.writes_tree,
-    )

@@ -11,7 +11,7 @@ from hublock.core.inventory import address
 from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
 from hublock.core.pickles import scan
 from hublock.core.tree import LINK
-from hublock.errors import IntegrityError, OfflineError
+from hublock.errors import HublockError
 from hublock.store.store import StoredTree
 
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar", ".th", ".t7", ".model", ".weights")
@@ -41,11 +41,11 @@ def check_verdicts(lock: Lock, context: Context) -> Iterator[Finding]:
     What is not stored, is damaged or cannot be read, is left out: of other bytes the lock says nothing.
     """
     for name, pickle, digest in _files(lock):
-        with suppress(OSError, IntegrityError, OfflineError):
+        with suppress(OSError, HublockError):
             context.store.check_blob(digest, deep=False)
             yield from _check(name, name, pickle, context.store.place(digest))
     for repo in lock.repos:
-        with suppress(OSError, IntegrityError, OfflineError):
+        with suppress(OSError, HublockError):
             yield from _check_tree(repo, context)
 
 

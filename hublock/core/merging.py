@@ -1,4 +1,4 @@
-"""Merging two locks by entry.
+"""Merging two locks by entry, and two traces of one model.
 
 A model was traced at one commit of its repository, so a repository whose pin moved on one side is taken whole, with
 its models, and only if the other side left it alone. Everything else is merged row by row.
@@ -230,3 +230,18 @@ def _as_traced(model: Model, pins: Mapping[str, object], locks: Iterable[Lock]) 
             if all(repo is not None and pins.get(key) == _pin(repo) for key, repo in nested.items()):
                 return True
     return False
+
+
+def both_traces(old: Model, new: Model) -> Model:
+    """Return what a second trace of a model saw, added to what the first one saw; nothing is removed."""
+    proven = old.traced != "confirmed" or old.state == new.state
+    return replace(
+        new,
+        state=new.state if proven else None,
+        repos=tuple(sorted({*old.repos, *new.repos})),
+        weights=tuple({item.url: item for item in (*old.weights, *new.weights)}.values()),
+        hf=tuple({(item.repo, item.type, item.revision, item.file): item for item in (*old.hf, *new.hf)}.values()),
+        replies=tuple({(item.method, item.url): item for item in (*old.replies, *new.replies)}.values()),
+        tolerated=tuple(sorted({*old.tolerated, *new.tolerated})),
+        writes_tree=old.writes_tree or new.writes_tree,
+    )

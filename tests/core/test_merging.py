@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hublock.core.canonical import dump_lock
 from hublock.core.conflicts import marked, sides
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, Weights
+from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo, Weights
 from hublock.core.lockreader import parse_lock
-from hublock.core.merging import agreed, merge_locks, text_of
+from hublock.core.merging import agreed, both_traces, merge_locks, text_of
 from tests.core.strategies import LOCKS
 
 
@@ -194,3 +194,21 @@ def test_a_merged_full_lock_keeps_its_bytes() -> None:
 
     assert text_of(merge_locks(full, full, full)) == text
     assert agreed(full, full) == (full, ())
+
+
+def test_a_second_trace_adds_to_the_first_and_removes_nothing() -> None:
+    def hosted(kind: str) -> HuggingFaceFile:
+        commit = "0" * 40
+        return HuggingFaceFile(
+            repo="o/n", type=kind, revision="main", commit=commit, file="f", digest=sha("a"), size=1, pickle="none"
+        )
+
+    first = model("net", hf=(hosted("model"),), weights=file("a"), state=sha("1"), traced="confirmed", writes_tree=True)
+    second = model("net", hf=(hosted("dataset"),), tolerated=("https://e.org",), state=sha("2"))
+
+    both = both_traces(first, second)
+
+    assert both.hf == (hosted("dataset"), hosted("model"))
+    assert (both.weights, both.tolerated, both.writes_tree) == (first.weights, second.tolerated, True)
+    # one of the two says something else than the other
+    assert both.state is None

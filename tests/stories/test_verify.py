@@ -578,8 +578,9 @@ def test_what_cannot_be_read_hides_nothing_else(scene: Scene) -> None:
 
 def test_of_a_damaged_file_it_is_not_said_that_the_lock_is_wrong(pinned: Forge, hub: Run, store: Path) -> None:
     url = "https://example.org/tensors.pth"
-    pinned.serve(url, state_dict(4))
-    assert hub("add", "--url", url, "--name", "tensors").code == 0
+    for address, name in ((url, "tensors"), ("https://example.org/the-same.pth", "the-same")):
+        pinned.serve(address, state_dict(4))
+        assert hub("add", "--url", address, "--name", name).code == 0
     blob = next(path for path in store.glob("v1/blobs/sha256/*/*") if path.read_bytes() == state_dict(4))
     quietly(blob, state_dict(4).replace(b"PK", b"pk"))
 
