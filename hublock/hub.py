@@ -20,7 +20,7 @@ from hublock.core.matching import Call, locked_repo, match
 from hublock.errors import InputError, NotLocked, UnlockedDownload
 from hublock.runtime import isolation, torchhub
 from hublock.runtime.answers import without_login
-from hublock.runtime.locks import ForkSafeLock
+from hublock.runtime.forksafe import ForkSafeLock
 from hublock.settings import Settings
 
 if TYPE_CHECKING:

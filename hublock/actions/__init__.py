@@ -1,1 +1,1 @@
-"""What hublock does, one verb a file."""
+"""What hublock does: the verbs, one a file, and what several of them need."""

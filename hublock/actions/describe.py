@@ -10,7 +10,7 @@ from hublock.core.lockfile import Lock
 from hublock.core.reference import Reference
 from hublock.errors import HublockError
 from hublock.runtime.answers import LockedAnswers
-from hublock.runtime.worker import Job, trace
+from hublock.runtime.tracing.parent import Job, trace
 
 
 def offer_of_reference(reference: Reference, lock: Lock, context: Context, *, base: Path) -> Offer:

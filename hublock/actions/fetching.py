@@ -26,7 +26,7 @@ from hublock.net.retry import BUSY, LATER
 from hublock.net.transport import Response
 from hublock.runtime.answers import File, check_prefix, sha256_now
 from hublock.runtime.repository import Repository
-from hublock.runtime.worker import Outcome
+from hublock.runtime.tracing.parent import Outcome
 
 LONGEST_LISTING = 32 << 20
 """Bytes of what Hugging Face tells of one repository."""

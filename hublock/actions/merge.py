@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hublock.actions.project import Project
 from hublock.actions.textfiles import read_text, replace_file
-from hublock.core.conflicts import marked, sides
+from hublock.core.conflicts import sides, with_markers
 from hublock.core.lockfile import Lock
 from hublock.core.lockreader import parse_lock
 from hublock.core.merging import agreed, merge_locks, text_of
@@ -34,7 +34,7 @@ def merge_files(base: Path, ours: Path, theirs: Path) -> tuple[str, ...]:
             parse_lock(text, file=name) if text.strip() else Lock() for text, name in zip(texts, _NAMES, strict=True)
         ]
     except HublockError as error:
-        replace_file(ours, marked(texts[1], texts[2]))
+        replace_file(ours, with_markers(texts[1], texts[2]))
         return (error.message,)
     merge = merge_locks(*locks)
     replace_file(ours, text_of(merge))

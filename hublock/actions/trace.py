@@ -18,7 +18,7 @@ from hublock.core.manifest import WantedModel
 from hublock.errors import HublockError, IncompleteTrace, UnlockedDownload
 from hublock.runtime import environment
 from hublock.runtime.answers import LockedAnswers
-from hublock.runtime.worker import DEFAULT_TIMEOUT, Job, Outcome, trace
+from hublock.runtime.tracing.parent import DEFAULT_TIMEOUT, Job, Outcome, trace
 
 TRACE_SEED, CONFIRM_SEED = 1, 2
 

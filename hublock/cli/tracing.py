@@ -1,4 +1,4 @@
-"""The options and words that `add` and `lock` share."""
+"""The options and words of the commands that trace."""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Values that are worked out once, without a lock."""
+"""Values that are worked out once, without a mutex."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar

@@ -4,7 +4,7 @@ import difflib
 import re
 
 
-def marked(ours: str, theirs: str) -> str:
+def with_markers(ours: str, theirs: str) -> str:
     """Return one text in which every stretch that differs stands twice, between git's conflict markers."""
     left, right = ours.splitlines(keepends=True), theirs.splitlines(keepends=True)
     parts = []

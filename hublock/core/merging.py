@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hublock.core.canonical import dump_lock
-from hublock.core.conflicts import marked
+from hublock.core.conflicts import with_markers
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, TreeWeights
 from hublock.core.plan import reachable
@@ -117,7 +117,7 @@ def _without(repo: Repo, names: Collection[str]) -> Repo:
 
 def text_of(merge: Merge) -> str:
     """Return a merge as a lock, or as a text with conflict markers where both sides disagree."""
-    return marked(dump_lock(merge.ours), dump_lock(merge.theirs))
+    return with_markers(dump_lock(merge.ours), dump_lock(merge.theirs))
 
 
 def _three_way(

@@ -56,15 +56,15 @@ def _cause(error: BaseException) -> str:
         (http.client.HTTPException, lambda e: f"the answer is no HTTP ({type(e).__name__})"),
         (requests.exceptions.InvalidSchema, lambda _: "a SOCKS proxy needs PySocks (pip install pysocks)"),
         (requests.RequestException, lambda e: type(e).__name__),
-        (OSError, lambda e: e.strerror or _printable(str(e)) or type(e).__name__),
+        (OSError, lambda e: e.strerror or printable(str(e)) or type(e).__name__),
     )
     said = next((say(inner) for kind, say in known if isinstance(inner, kind)), type(inner).__name__)
     return f"the proxy does not let us through: {said}" if isinstance(error, urllib3.exceptions.ProxyError) else said
 
 
-def _printable(text: str) -> str:
-    """Return at most 200 characters of a text that a proxy may have written."""
-    return "".join(character if character.isprintable() else " " for character in text[:200])
+def printable(text: str) -> str:
+    """Return at most 300 characters of what a host or a proxy said, without control characters."""
+    return "".join(character if character.isprintable() else " " for character in text[:300]).strip()
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -35,7 +35,7 @@ def part_size(total: int, jobs: int) -> int:
 
 
 @dataclass(kw_only=True, slots=True)
-class Plan:
+class Parts:
     """A file of ``total`` bytes in parts of ``size``, and which of them are there."""
 
     total: int
@@ -63,7 +63,7 @@ class PartsDownload:
         self,
         source: Source,
         path: Path,
-        plan: Plan,
+        plan: Parts,
         *,
         validator: str | None,
         ended: Stop,

@@ -32,12 +32,12 @@ class Releases:
         self._found: dict[str, str] = {}
 
     def routes(self, url: str) -> tuple[Route, ...]:
-        """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
+        """See :meth:`Transport.routes`."""
         return self._transport.routes(url)
 
     @contextmanager
     def breakable(self) -> Iterator[Callable[[], None]]:
-        """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
+        """See :meth:`Transport.breakable`."""
         with ExitStack() as ways:
             calls = [ways.enter_context(way.breakable()) for way in (self._transport, self._api) if way is not None]
 
@@ -48,13 +48,7 @@ class Releases:
             yield give_up
 
     def wait(self, seconds: float, way: Route) -> bool:
-        """Wait so many seconds, as who answered by ``way`` asks, and tell whether that was done.
-
-        Each host is waited for once: others who ask it meanwhile wait along, and those who come later do not.
-
-        Raises:
-            TransferError: another thread ended the waiting.
-        """
+        """See :meth:`Transport.wait`."""
         return self._transport.wait(seconds, way)
 
     def open(

@@ -15,7 +15,7 @@ from hublock.core.digest import Digest
 from hublock.core.progress import Progress, Task
 from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net.crew import Slack
-from hublock.net.parts import WORTH_PARTS, PartsDownload, Plan, hash_into, part_size
+from hublock.net.parts import WORTH_PARTS, Parts, PartsDownload, hash_into, part_size
 from hublock.net.reading import MOST
 from hublock.net.retry import TRIES, patiently, seconds
 from hublock.net.routes import redact
@@ -114,7 +114,7 @@ class Transfer:
                 self._restart()
             if self._worth_parts(answer):
                 return self._in_parts(
-                    Plan(total=answer.total or 0, size=part_size(answer.total or 0, self._line.jobs)),
+                    Parts(total=answer.total or 0, size=part_size(answer.total or 0, self._line.jobs)),
                     answer.validator,
                     answer,
                 )
@@ -215,7 +215,7 @@ class Transfer:
         whole = answer.start == 0 and answer.total is not None and answer.total >= WORTH_PARTS
         return not self._whole and self._line.jobs > 1 and answer.ranges and sure and whole
 
-    def _in_parts(self, plan: Plan, validator: str | None, first: Answer | None) -> tuple[Digest, int]:
+    def _in_parts(self, plan: Parts, validator: str | None, first: Answer | None) -> tuple[Digest, int]:
         incoming, line = self._incoming, self._line
         self._resumed = True
         with writing(incoming.path):
@@ -267,7 +267,7 @@ class Transfer:
         finally:
             self._line.connections.release()
 
-    def _note(self, total: int | None, validator: str | None, plan: Plan | None = None) -> None:
+    def _note(self, total: int | None, validator: str | None, plan: Parts | None = None) -> None:
         self._ours = True
         facts: dict[str, object] = {
             "url": self._wanted.url,
@@ -306,12 +306,12 @@ class Transfer:
         stop.check()
 
 
-def _plan(facts: Mapping[str, object]) -> Plan | None:
+def _plan(facts: Mapping[str, object]) -> Parts | None:
     """Read which parts of a file an earlier attempt has fetched."""
     total, size, done = facts.get("total"), facts.get("part"), facts.get("done")
     if not (isinstance(total, int) and isinstance(size, int) and isinstance(done, list) and size > 0):
         return None
-    plan = Plan(total=total, size=size)
+    plan = Parts(total=total, size=size)
     plan.done = {number for number in done if isinstance(number, int) and 0 <= number < plan.count}
     return plan
 

@@ -164,21 +164,15 @@ class HttpTransport:
         self._sessions = Sessions((connect_timeout, idle_timeout))
 
     def routes(self, url: str) -> tuple[Route, ...]:
-        """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
+        """See :meth:`Transport.routes`."""
         return routes(url, self._mirrors)
 
     def breakable(self) -> AbstractContextManager[Callable[[], None]]:
-        """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
+        """See :meth:`Transport.breakable`."""
         return self._sessions.breakable()
 
     def wait(self, seconds: float, way: Route) -> bool:
-        """Wait so many seconds, as who answered by ``way`` asks, and tell whether that was done.
-
-        Each host is waited for once: others who ask it meanwhile wait along, and those who come later do not.
-
-        Raises:
-            TransferError: another thread ended the waiting.
-        """
+        """See :meth:`Transport.wait`."""
         now = time.monotonic()
         # a host is often asked for many files, whose waits would add up
         end = self._waits.setdefault(urlsplit(way.url)[:2], now + seconds)

@@ -1,1 +1,1 @@
-"""Findings as text, for people and for machines."""
+"""Findings and changes as text, for people and for machines."""

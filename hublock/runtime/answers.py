@@ -16,7 +16,7 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Repo, Weights
 from hublock.core.reference import Reference
 from hublock.errors import DigestMismatch, HublockError, InvalidReference, OfflineError, UnlockedDownload
-from hublock.runtime.locks import ForkSafeLock
+from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict.placing import writable_copy
 

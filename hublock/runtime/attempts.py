@@ -12,7 +12,7 @@ from hublock.errors import UnlockedDownload
 from hublock.runtime import isolation
 from hublock.runtime.nested import LOOK, call_entrypoint, call_of, import_hubconf
 from hublock.runtime.repository import Repository
-from hublock.runtime.strict import placing, state
+from hublock.runtime.strict import placing, surroundings
 from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope, spoilt
@@ -86,7 +86,7 @@ def _once(
     done = None
     with scope.entered():
         try:
-            with state.kept(scope), scope.under_way():
+            with surroundings.kept(scope), scope.under_way():
                 done = _called(scope, repository, entrypoint, args, kwargs)
         finally:
             isolation.end(scope.packages.values(), kept=done is not None)

@@ -15,10 +15,10 @@ from typing import Any
 from hublock.runtime import isolation
 from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.attempts import Watched, attempt
-from hublock.runtime.locks import ForkSafeLock
+from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.nested import FUNCTIONS, check_dependencies
 from hublock.runtime.repository import Repository
-from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, state, transports
+from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, surroundings, transports
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.dispatching import Answering, dispatching
 from hublock.runtime.strict.objects import resolve_object
@@ -174,7 +174,7 @@ def install() -> None:
     module = torch_hub()
     with _install_lock:
         if not _installed:
-            swap(module.set_dir, lambda original: _DISPATCHING["set_dir"](state.heeding(original)))
+            swap(module.set_dir, lambda original: _DISPATCHING["set_dir"](surroundings.heeding(original)))
             for name, decide in _DISPATCHING.items():
                 swap(vars(module)[name], decide)
             for function, answer in _of_torch():

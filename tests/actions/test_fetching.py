@@ -23,7 +23,7 @@ from hublock.core.reference import Reference
 from hublock.errors import IncompleteTrace, InputError, TransferError, UnlockedDownload, UnsafePickle
 from hublock.net.download import Wanted
 from hublock.runtime.answers import LockedAnswers
-from hublock.runtime.worker import Outcome
+from hublock.runtime.tracing.parent import Outcome
 from hublock.store.store import Store
 from tests.forge import Forge, Link
 

@@ -28,7 +28,7 @@ from hublock.errors import EnvironmentMismatch, MissingDependency, UnlockedDownl
 from hublock.runtime.fingerprint import fingerprint
 from hublock.settings import Settings
 from hublock.store.store import Store
-from tests.runtime.test_worker import wait_until, wait_until_gone
+from tests.runtime.test_tracing import wait_until, wait_until_gone
 
 HUBCONF = b"""
 import torch

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from hublock.core.canonical import dump_lock
-from hublock.core.conflicts import marked, sides
+from hublock.core.conflicts import sides, with_markers
 from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo, Weights
 from hublock.core.lockreader import parse_lock
@@ -170,7 +170,7 @@ def test_agreed_drops_a_model_whose_nested_repository_is_contested() -> None:
 def test_marks_can_be_read_again(ours: Lock, theirs: Lock) -> None:
     left, right = dump_lock(ours), dump_lock(theirs)
 
-    assert sides(marked(left, right)) == (None if left == right else (left, right))
+    assert sides(with_markers(left, right)) == (None if left == right else (left, right))
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ def in_parts(
     download = parts.PartsDownload(
         source,
         path,
-        parts.Plan(total=len(DATA), size=size),
+        parts.Parts(total=len(DATA), size=size),
         validator='"1"',
         ended=Stop(),
         patiently=lambda call: call(),

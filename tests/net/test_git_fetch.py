@@ -335,9 +335,8 @@ class TestLimits:
         self, forge: Forge, repo: ForgeRepo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from hublock.net.git import remote as git_module
-        from hublock.net.git.wire import Plan
 
-        monkeypatch.setattr(git_module, "Plan", lambda **given: Plan(**{**given, "limit": 100}))
+        monkeypatch.setattr(git_module, "Extent", lambda **given: Extent(**{**given, "limit": 100}))
         with pytest.raises(UnsafeArchive, match="more than 100 bytes"):
             fetch(forge, "someone/model")
 

@@ -15,7 +15,7 @@ from hublock.errors import RemoteError, TransferError, UnsafeArchive
 from hublock.net.git.objects import Commit, parse_commit
 from hublock.net.git.pack import read_objects
 from hublock.net.git.refs import own, ranked
-from hublock.net.git.wire import Advertised, Plan, Wire
+from hublock.net.git.wire import Advertised, Extent, Wire
 
 MAX_HISTORY = 64 << 20
 """Bytes of commits: about 220,000 of them; the longest history of a hub repository takes 2 MB."""
@@ -106,7 +106,7 @@ def _made(wire: Wire, commit: str) -> datetime | None:
     with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
         pack = Path(folder) / "pack"
         try:
-            wire.fetch([commit], pack, Plan(depth=1, filter=COMMITS_ONLY))
+            wire.fetch([commit], pack, Extent(depth=1, filter=COMMITS_ONLY))
             objects = list(read_objects(pack, _algorithm(commit)))
         except TransferError:
             return None
@@ -124,7 +124,7 @@ def _commits_above(wire: Wire, tips: Sequence[str], commit: str) -> Mapping[str,
     with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
         pack = Path(folder) / "pack"
         try:
-            wire.fetch(wants, pack, Plan(haves=[commit], filter=COMMITS_ONLY, limit=MAX_HISTORY))
+            wire.fetch(wants, pack, Extent(haves=[commit], filter=COMMITS_ONLY, limit=MAX_HISTORY))
         except UnsafeArchive:
             raise TooLong(f"the history takes more than {MAX_HISTORY >> 20} MiB") from None
         return {

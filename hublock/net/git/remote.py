@@ -26,7 +26,7 @@ from hublock.net.git.objects import find, parse_commit, read_tree
 from hublock.net.git.pack import read_objects
 from hublock.net.git.refs import ALLOW, HEADS, OWN, Named, choose, is_commit, missing, own, prefixes, ranked
 from hublock.net.git.smart import http_wire
-from hublock.net.git.wire import Advertised, Plan, Wire
+from hublock.net.git.wire import Advertised, Extent, Wire
 from hublock.net.git.worktree import find_repository, is_dirty
 from hublock.net.routes import Route, passed_over
 from hublock.net.transport import Transport
@@ -211,7 +211,7 @@ class _GitRemote:
         """Say why no branch or tag leads to ``commit``."""
         with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
             try:
-                self._wire.fetch([commit], Path(folder) / "pack", Plan(depth=1, filter=COMMITS_ONLY))
+                self._wire.fetch([commit], Path(folder) / "pack", Extent(depth=1, filter=COMMITS_ONLY))
             except TransferError:
                 return RefNotFound(f"{self._name} has no commit {commit}", hint="check the commit id")
         return RefNotFound(
@@ -228,7 +228,7 @@ class _GitRemote:
         ):
             pack = Path(folder) / "pack"
             try:
-                self._wire.fetch([commit], pack, Plan(depth=1, task=task))
+                self._wire.fetch([commit], pack, Extent(depth=1, task=task))
             except TransferError as error:
                 if "not our ref" not in error.message:
                     raise

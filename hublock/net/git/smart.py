@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
+from hublock.net.failures import printable
 from hublock.net.git.pack import MAX_PACK
-from hublock.net.git.wire import DulwichWire, Wire, printable
+from hublock.net.git.wire import DulwichWire, Wire
 from hublock.net.retry import ask
 from hublock.net.routes import Route
 from hublock.net.transport import Response, Transport

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hublock.core.progress import Task
 from hublock.errors import HublockError, TransferError, UnsafeArchive
+from hublock.net.failures import printable
 from hublock.net.git.pack import MAX_PACK
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Advertised:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class Extent:
     """How much of a history a fetch brings."""
 
     haves: Sequence[str] = ()
@@ -65,7 +66,7 @@ class Wire(Protocol):
         """
         ...
 
-    def fetch(self, wants: Sequence[str], into: Path, plan: Plan) -> None:
+    def fetch(self, wants: Sequence[str], into: Path, extent: Extent) -> None:
         """Write the pack that brings ``wants`` to the file ``into``.
 
         Raises:
@@ -98,10 +99,10 @@ class DulwichWire:
                 url=self._address(),
             )
 
-    def fetch(self, wants: Sequence[str], into: Path, plan: Plan) -> None:
+    def fetch(self, wants: Sequence[str], into: Path, extent: Extent) -> None:
         """See :meth:`Wire.fetch`."""
         wanted: Any = [want.encode() for want in wants]
-        walker: Any = _Walker(plan.haves)
+        walker: Any = _Walker(extent.haves)
 
         def determine_wants(refs: object, depth: int | None = None) -> Any:
             del refs, depth
@@ -112,11 +113,11 @@ class DulwichWire:
                 b"",
                 determine_wants,
                 walker,
-                _spool(file.write, plan),
+                _spool(file.write, extent),
                 progress=lambda text: log.debug("%s: %r", self._name, text),
-                depth=plan.depth,
+                depth=extent.depth,
                 ref_prefix=[b"HEAD"],
-                filter_spec=plan.filter.encode() if plan.filter else None,
+                filter_spec=extent.filter.encode() if extent.filter else None,
             )
 
     def _greeted(self) -> bytes:
@@ -169,15 +170,15 @@ class _Walker:
         """Ignore it likewise."""
 
 
-def _spool(write: Callable[[bytes], int], plan: Plan) -> Callable[[bytes], int]:
+def _spool(write: Callable[[bytes], int], extent: Extent) -> Callable[[bytes], int]:
     arrived = 0
 
     def take(data: bytes) -> int:
         nonlocal arrived
         arrived += len(data)
-        if arrived > plan.limit:
-            raise UnsafeArchive(f"the host sends a pack of more than {plan.limit} bytes")
-        plan.task.advance(len(data))
+        if arrived > extent.limit:
+            raise UnsafeArchive(f"the host sends a pack of more than {extent.limit} bytes")
+        extent.task.advance(len(data))
         return write(data)
 
     return take
@@ -203,8 +204,3 @@ def offers_filter(greeting: bytes) -> bool:
         if name == b"fetch" and equals:
             return b"filter" in features.split(b" ")
     return False
-
-
-def printable(text: str) -> str:
-    """Return at most 300 characters of what a server said, without control characters."""
-    return "".join(character if character.isprintable() else " " for character in text[:300]).strip()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
-from hublock.runtime.locks import ForkSafeLock
+from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.modules.loading import AliasLoader
 from hublock.runtime.modules.ownership import OwnFinder
 from hublock.runtime.modules.space import Space

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from hublock.errors import TreeMismatch
-from hublock.runtime.locks import ForkSafeLock
+from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.modules.loading import TreeLoader
 from hublock.runtime.modules.ownership import OwnFinder, installed
 from hublock.runtime.modules.rewriting import compile_source

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Owner(Protocol):
-    """The repository that a module belongs to; ``runtime.space.Space`` is it."""
+    """The repository that a module belongs to; ``runtime.modules.space.Space`` is it."""
 
     sources: Sources
     extra: dict[str, ModuleType]

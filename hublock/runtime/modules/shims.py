@@ -32,7 +32,7 @@ _BY_NAME = {
 
 
 class View(Protocol):
-    """What the stand-ins need of a repository; ``runtime.space.Space`` is it."""
+    """What the stand-ins need of a repository; ``runtime.modules.space.Space`` is it."""
 
     name: str
     builtins: dict[str, Any]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from hublock.core.cached import cached
+from hublock.core.names import MAX_LINKS
 from hublock.core.tree import LINK, blob_id
 from hublock.errors import TreeMismatch
 from hublock.runtime.repository import Repository
 
-MAX_LINKS = 40
 """How many symbolic links one path may go through, as Linux allows."""
 
 

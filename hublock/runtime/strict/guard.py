@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from hublock.runtime.locks import ForkSafeLock
-from hublock.runtime.strict import reads, state
+from hublock.runtime.forksafe import ForkSafeLock
+from hublock.runtime.strict import reads, surroundings
 from hublock.runtime.strict.scope import Scope, current, loading
 
 PROGRAMS = frozenset(
@@ -149,12 +149,12 @@ def _name(word: str) -> str:
 
 def _chdir(scope: Scope, _arguments: tuple[Any, ...]) -> None:
     if scope.loading:
-        state.before_chdir(scope)
+        surroundings.before_chdir(scope)
 
 
 def _environ(scope: Scope, arguments: tuple[Any, ...]) -> None:
     if scope.loading:
-        state.before_putenv(scope, os.fsdecode(arguments[0]))
+        surroundings.before_putenv(scope, os.fsdecode(arguments[0]))
 
 
 _CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hublock.core.reference import Reference
 from hublock.errors import InvalidReference
-from hublock.runtime.locks import ForkSafeLock
+from hublock.runtime.forksafe import ForkSafeLock
 
 
 def place(source: Path, target: Path, *, private: Path) -> None:

@@ -9,7 +9,7 @@ from inspect import CO_VARARGS, CO_VARKEYWORDS, unwrap
 from types import CodeType, FunctionType
 from typing import Any
 
-from hublock.runtime.locks import ForkSafeLock
+from hublock.runtime.forksafe import ForkSafeLock
 
 Function = Callable[..., Any]
 _PLACE = "hublock: the function that is called instead"

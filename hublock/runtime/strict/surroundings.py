@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hublock.runtime import isolation
-from hublock.runtime.locks import ForkSafeLock
+from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.strict.scope import Scope, loading
 from hublock.runtime.strict.swap import Function
 

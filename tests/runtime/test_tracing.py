@@ -31,7 +31,7 @@ from hublock.errors import (
 from hublock.runtime.answers import File
 from hublock.runtime.fingerprint import fingerprint
 from hublock.runtime.repository import Repository
-from hublock.runtime.worker import Job, Outcome, trace
+from hublock.runtime.tracing.parent import Job, Outcome, trace
 from tests.runtime.answering import Shelf, saved
 from tests.runtime.conftest import MakeRepository
 from tests.runtime.trees import make_repository
@@ -462,7 +462,7 @@ from pathlib import Path
 from hublock.core.digest import Digest
 from hublock.core.tree import Listing
 from hublock.runtime.repository import Repository
-from hublock.runtime.worker import Job, trace
+from hublock.runtime.tracing.parent import Job, trace
 from tests.runtime.answering import Shelf
 
 root, shelf = map(Path, sys.argv[1:])
