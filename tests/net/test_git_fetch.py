@@ -335,6 +335,7 @@ class TestLimits:
         self, forge: Forge, repo: ForgeRepo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from hublock.net.git import remote as git_module
+        from hublock.net.git.wire import Extent
 
         monkeypatch.setattr(git_module, "Extent", lambda **given: Extent(**{**given, "limit": 100}))
         with pytest.raises(UnsafeArchive, match="more than 100 bytes"):
