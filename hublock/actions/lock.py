@@ -11,7 +11,7 @@ from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.merge import recover
 from hublock.actions.offers import recall, remember
-from hublock.actions.pin import Pinned, pin_once, warn_if_odd
+from hublock.actions.pin import Pinned, pin_once, renamed, warn_if_odd
 from hublock.actions.project import Project
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.actions.textfiles import read_text
@@ -111,8 +111,11 @@ def build(
     for pending in (*todo.trace, *_again(manifest, models, retrace)):
         wanted = pending.wanted
         context.progress.note(f"{wanted.name} {pending.reason}")
-        so_far = _so_far(pool, models, old.weights)
         reference, allow = Reference.parse(wanted.repo), wanted.allow_unreachable
+        if wanted.name in models and reference.key not in pool:
+            known = renamed(pool[key_of(models[wanted.name][0])], reference, context, base=base)
+            pool |= {reference.key: known} if known is not None else {}
+        so_far = _so_far(pool, models, old.weights)
         pinned = pin_once(reference, so_far, context, base=base, allow_unreachable=allow)
         found = _find_out(wanted, pinned, so_far, context, base=base, options=options)
         repo, model = found.repo, found.model

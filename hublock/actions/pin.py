@@ -1,6 +1,7 @@
 """From a reference to a pinned repository: resolved, fetched, proven, stored, read."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from hublock.actions.verdicts import scan_tree
 from hublock.core.hubconf import Hubconf
 from hublock.core.lockfile import Lock, Repo
 from hublock.core.reference import Reference
-from hublock.errors import OfflineError, TreeMismatch
+from hublock.errors import HublockError, OfflineError, TreeMismatch
 from hublock.net.download import Fetched
 from hublock.net.git.locked import fetch_locked
 from hublock.net.git.remote import Remote, Resolved, Snapshot, open_remote
@@ -135,6 +136,19 @@ def pin_once(
         known = replace(known, ref=proven.ref, allow_unreachable=False)
     tree = fetch_pinned(known, context, base=base)
     return Pinned(repo=known, tree=tree, hubconf=read_tree_hubconf(tree, known.id))
+
+
+def renamed(known: Repo, reference: Reference, context: Context, *, base: Path) -> Repo | None:
+    """Return the pin ``known`` under the name ``reference``, if its host says that this is what it is called by now."""
+    old = Reference.parse(known.id)
+    if old.ref != reference.ref or old.location == reference.location:
+        return None
+    with suppress(HublockError):
+        # proven there, and not believed for its old name
+        found = remote_of(old, context, base).resolve(known.commit, allow_unreachable=known.allow_unreachable)
+        if found.moved is not None and found.moved.at(old.ref).key == reference.key:
+            return replace(known, id=str(reference), via=(), models=())
+    return None
 
 
 def warn_if_odd(fetched: Fetched, context: Context) -> None:

@@ -218,26 +218,35 @@ def _replaced(
     weights = [item for item in lock.weights if item.name in selected.weights]
     hosted = {address(row): row for model in models for row in model.hf}
     files = [file for file in files_of(models, weights) if file.url not in hosted]
-    differs = moves.at_once(lambda file: _differs(file, context, look=request.dry_run), files, context)
+    differ = _differing(files, context, look=request.dry_run)
     commits = moves.at_once(lambda row: revision_commit(row, context), hosted.values(), context)
     return (
-        *(file.url for file, other in zip(files, moves.sure(differs), strict=True) if other),
+        *(file.url for file in files if file in differ),
         *(url for (url, row), commit in zip(hosted.items(), moves.sure(commits), strict=True) if commit != row.commit),
     )
 
 
-def _differs(file: RemoteFile, context: Context, *, look: bool) -> bool:
-    """Tell whether a URL serves other bytes by now; unless its host says enough, only fetching them tells."""
+def _differing(files: Sequence[RemoteFile], context: Context, *, look: bool) -> list[RemoteFile]:
+    """Return the files whose URLs serve other bytes by now; unless their hosts say enough, only fetching them tells."""
+    told = moves.sure(moves.at_once(lambda file: _told(file, context, look=look), files, context))
+    unsure = [file for file, other in zip(files, told, strict=True) if other is None]
+    fetched = context.downloader().fetch_all([Wanted(url=file.url) for file in unsure])
+    other = [file for file, got in zip(unsure, fetched, strict=True) if got.digest != file.digest]
+    # a mirror may have been the first to answer
+    again = moves.sure(moves.at_once(lambda file: check_file(file, context, deep=True), other, context))
+    differ = {file for file, found in zip(other, again, strict=True) if found is not None}
+    return [file for file, is_other in zip(files, told, strict=True) if is_other or file in differ]
+
+
+def _told(file: RemoteFile, context: Context, *, look: bool) -> bool | None:
+    """Tell whether a URL serves other bytes by now, by what its host says; None if that is not enough."""
     found = check_file(file, context)
     if found is not None and found.rule == "upstream-file-gone":
         context.progress.warn(f"{found.message}; its pin stays")
         return False
-    if found is not None or look:
+    if found is not None or look or proven_same(file, context):
         return found is not None
-    if proven_same(file, context) or context.downloader().fetch(Wanted(url=file.url)).digest == file.digest:
-        return False
-    # a mirror may have been the first to answer
-    return check_file(file, context, deep=True) is not None
+    return None
 
 
 def _pinned(away: Collection[Move], snapshots: Mapping[str, Snapshot], context: Context) -> dict[str, Repo]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hublock.actions.context import Context
-from hublock.actions.project import Project, read_named_lock
+from hublock.actions.project import LOCK, MANIFEST, Project, read_named_lock
 from hublock.core import changes
 from hublock.core.canonical import is_canonical
 from hublock.core.digest import Digest
@@ -59,7 +59,7 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
     """Check lock, manifest and store against each other; without ``upstream``, no network.
 
     Nothing is written, and nothing is imported but what ``load`` names, once all else was found right. Without a
-    manifest the lock is checked alone.
+    manifest the lock is checked alone, with a warning.
 
     Raises:
         NotLocked: there is no lock, or ``against`` leads to none, or the lock has no model to load of that name.
@@ -68,6 +68,8 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
     """
     lock = read_named_lock(project.lock)
     to_load = {name: match(lock, name, None, file=str(project.lock)) for name in checks.load}
+    if not project.manifest.exists():
+        context.progress.warn(f"{project.folder} holds no {MANIFEST}: whether {LOCK} answers it was not checked")
     findings = [*_lock_findings(project, lock), *_differences(project, lock, checks.against)]
     stored = _check_store(lock, context, deep=checks.deep)
     findings += stored.findings

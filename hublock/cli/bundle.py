@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face
+from hublock.errors import InputError
 
 SUMMARY = "write what hub.lock names into one file, for machines without a network"
 EXAMPLES = """\
@@ -22,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     from hublock.actions.bundle import write_bundle
+
+    if str(arguments.out) == "-":
+        raise InputError("a bundle is written to a file, not to the standard output", hint="hublock bundle OUT.tar")
     from hublock.actions.project import read_named_lock
 
     done = write_bundle(read_named_lock(face.project.lock), face.context, arguments.out.absolute())

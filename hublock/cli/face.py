@@ -67,11 +67,13 @@ class Face:
 
         Raises:
             StaleLock: there is such a way, and it shall be refused.
+            NotLocked: there is no manifest, and it shall be refused what does not answer it.
         """
         from hublock.core.plan import plan
 
         project = self.project
-        reasons = plan(project.read_manifest(), lock).reasons if project.manifest.exists() else ()
+        known = refuse or project.manifest.exists()
+        reasons = plan(project.read_manifest(), lock).reasons if known else ()
         if reasons and refuse:
             raise project.stale(reasons)
         for reason in reasons:

@@ -2,9 +2,13 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from hublock.cli.face import Face
-from hublock.errors import InputError
+from hublock.errors import InputError, NotLocked
+
+if TYPE_CHECKING:
+    from hublock.actions.project import Project
 
 SUMMARY = "run a script whose torch.hub calls are answered from hub.lock"
 EXAMPLES = """\
@@ -32,6 +36,19 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         words = ["-m", *arguments.module]
     if not words:
         raise InputError("which script should run?", hint="hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…")
-    read_named_lock(face.project.lock)
-    program = [sys.executable, *words]
-    return run_program(program, face.project, face.environ, allow_local=arguments.allow_local)
+    project = _project_of(words[0], face)
+    read_named_lock(project.lock)
+    return run_program([sys.executable, *words], project, face.environ, allow_local=arguments.allow_local)
+
+
+def _project_of(script: str, face: Face) -> "Project":
+    """Return the project of the current folder, else that of the script, whose own loads would find it."""
+    from hublock.actions.project import find_project
+
+    try:
+        return face.project
+    except NotLocked:
+        found = find_project((face.cwd / script).parent, face.home)
+        if found is None:
+            raise
+        return found

@@ -60,7 +60,11 @@ def _report_model(locked: "LockedModel", console: Console) -> None:
     for nested in model.repos:
         console.say(f"          loads {nested}, locked with it")
     if not files and model.state is None:
-        chooses = [name for name in locked.parameters if any(word in name.lower() for word in WEIGHTS_WORDS)]
+        words = [name for name in locked.parameters if any(word in name.lower() for word in WEIGHTS_WORDS)]
+        chooses = [name for name in words if name not in {*locked.parameters[: len(model.args)], *model.kwargs}]
+        if words and not chooses:
+            # it was asked for without
+            return
         advice = f"; {' and '.join(chooses)} may choose weights" if chooses else ""
         console.warn(f"{locked.call} fetched nothing{advice}")
         if chooses:

@@ -444,18 +444,22 @@ def test_outside_a_project_the_first_command_is_named(run: Run) -> None:
         refused(run(*words), 4, "neither hub.toml nor hub.lock in <project> or above it", "hublock init")
 
 
-def test_ctrl_c_leaves_nothing_half_written(added: Done, served: Forge, run: Run, project: Path, store: Path) -> None:
+@pytest.mark.parametrize("words", [("sync",), ("update", "net")])
+def test_ctrl_c_leaves_nothing_half_written(
+    added: Done, served: Forge, run: Run, project: Path, store: Path, words: tuple[str, ...]
+) -> None:
     shutil.rmtree(store)
     before = snapshot(project)
     served.serve("https://example.org/net.pth", state_dict(4), stall=10)
     process = subprocess.Popen(
-        [sys.executable, "-m", "hublock", "sync"], cwd=project, env=dict(os.environ), stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "hublock", *words], cwd=project, env=dict(os.environ), stderr=subprocess.PIPE, text=True
     )
     while not any(request.method == "GET" for request in served.seen("example.org")):
         assert process.poll() is None
 
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    # far less than it waits for a host that has fallen silent
+    _, err = process.communicate(timeout=8)
 
     assert process.returncode == 130, err
     assert err == "error: interrupted; nothing was half-written\n"

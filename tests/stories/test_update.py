@@ -331,6 +331,25 @@ def test_outdated_lists_what_is_called_otherwise_by_now(pinned: Forge, branch: F
     assert told == {"repositories": [], "notes": [{"repository": "b/branch", "message": done.out.strip()}], "files": []}
 
 
+def test_the_new_name_of_a_repository_keeps_its_pin_though_the_tag_has_moved(
+    pinned: Forge, tagged: ForgeRepo, project: Path, hub: Run
+) -> None:
+    manifest, before = project / "hub.toml", commit_of(project, "a/tagged:v1")
+    pinned.adopt("a/new", tagged.path)
+    tagged.renamed_to = "a/new"
+    tagged.commit({"hubconf.py": BIG})
+    tagged.tag("v1", "main")
+    manifest.write_text(manifest.read_text().replace("a/tagged:v1", "a/new:v1"))
+
+    assert hub("lock").code == 0
+    assert commit_of(project, "a/new:v1") == before
+    # and whoever goes elsewhere gets what is there
+    manifest.write_text(manifest.read_text().replace("a/new:v1", "a/fork:v1"))
+    pinned.adopt("a/fork", tagged.path)
+    assert hub("lock").code == 0
+    assert commit_of(project, "a/fork:v1") != before
+
+
 def test_a_traced_model_is_traced_again_where_it_moves(added: Done, served: Forge, run: Run, project: Path) -> None:
     repo = served.find_repo("github.com", "someone/net")
     assert repo is not None
