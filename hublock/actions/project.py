@@ -166,15 +166,18 @@ class Project:
                 )
 
 
-def read_named_lock(path: Path) -> Lock:
-    """Read the lock at ``path``.
+def read_named_lock(path: Path, *, hint: str = "hublock lock") -> Lock:
+    """Read the lock at ``path``; ``hint`` is what to do where there is none.
 
     Raises:
         NotLocked: there is none.
+        InputError: it is a folder.
         InvalidLock: it is not a lock.
     """
     if not path.exists():
-        raise NotLocked(f"{path} does not exist", hint="hublock lock")
+        raise NotLocked(f"{path} does not exist", hint=hint)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a lock", hint=f"name {path / LOCK}")
     try:
         return parse_lock(read_text(path), file=str(path))
     except InvalidLock as error:

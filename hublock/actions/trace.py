@@ -70,7 +70,7 @@ def trace_model(
     )
     name = called(wanted)
     context.progress.note(f"tracing {name}")
-    with _showing(name, answers, context):
+    with _showing(name, answers, context), context.progress.step(f"tracing {name}"):
         seen = trace(job, answers, timeout=options.timeout, on_output=context.progress.note)
     model = answers.locked(seen)
     # a list that is computed could not be read, or not wholly
@@ -86,7 +86,7 @@ def trace_model(
         own = Lock(repos=(repo, *(nested.repo for nested in answers.nested if nested.repo.id != repo.id)))
         strict = LockedAnswers(own, repo, [model], context.store)
         job = replace(job, seed=CONFIRM_SEED)
-        with _showing(name, answers, context):
+        with _showing(name, answers, context), context.progress.step(f"confirming {name}"):
             again = trace(job, strict, timeout=options.timeout, on_output=context.progress.note)
             state, tolerated = judge(wanted, model, own.repos, seen, again, context)
         model = replace(model, traced="confirmed", state=state, tolerated=tolerated)

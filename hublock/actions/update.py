@@ -10,7 +10,7 @@ from hublock.actions.context import Context
 from hublock.actions.lock import Locking, build
 from hublock.actions.moves import Move
 from hublock.actions.pin import pin_at
-from hublock.actions.project import Project
+from hublock.actions.project import Project, read_named_lock
 from hublock.actions.sources import locked_sources, python_files
 from hublock.actions.trace import TraceOptions
 from hublock.actions.upstream import RemoteFile, check_file, files_of, proven_same, revision_commit
@@ -77,6 +77,7 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
     Raises:
         InputError: a name is not locked, ``precise`` is no whole commit id, or a ref was rewritten and nobody allowed
             that.
+        NotLocked: there is no manifest, or no lock.
         EntrypointNotFound: the manifest uses an entry point that is gone.
         RemoteError: a host could not be asked, or no longer has a repository or a ref.
         LoadError: a model could not be traced.
@@ -84,7 +85,7 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
     if request.precise is not None:
         _check_commit(request.precise)
     with nullcontext(project) if request.dry_run else changing(project, context, lock_only=True) as project:
-        manifest, lock = project.read_manifest(), project.read_lock()
+        manifest, lock = project.read_manifest(), read_named_lock(project.lock)
         selected = _select(request, lock, str(project.lock))
         looks = moves.at_once(
             lambda repo: moves.look(repo, context, base=project.folder, precise=request.precise),
@@ -192,7 +193,7 @@ def _surprise(move: Move) -> str:
 
 def _compare(move: Move, new: Snapshot, manifest: Manifest, context: Context, project: Project) -> Moved:
     """Compare what the repository promises with what it promised; refuse to lose an entry point that is in use."""
-    after = contract.read_contract(python_files(new.files), name=move.repo.id)
+    after = contract.read_contract(python_files(new.files), name=f"{move.repo.id} at {move.resolved.commit[:12]}")
     key = key_of(move.repo.id)
     users = [wanted for wanted in manifest.models if key_of(wanted.repo) == key]
     lost = [wanted for wanted in users if wanted.entrypoint not in after.entrypoints and not after.estimated]

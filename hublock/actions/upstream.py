@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
 from hublock.actions.moves import Move, at_once, look
@@ -187,8 +188,9 @@ def _claims_other(file: RemoteFile, answer: Response, context: Context) -> bool:
 
 def _differing(file: RemoteFile, context: Context, route: int) -> str | None:
     """Say what is served instead of the locked bytes, if something is; what answers HEAD need not know the file."""
-    engine = hashlib.sha256()
-    with ask(context.transport, "GET", file.url, route=route) as answer:
+    engine, label = hashlib.sha256(), urlsplit(file.url).path.rpartition("/")[2] or file.url
+    task = context.progress.task(label, file.size)
+    with task, ask(context.transport, "GET", file.url, route=route) as answer:
         if answer.status != 200:
             raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later", lasting=True)
         refuse_encoded(file.url, answer)
@@ -198,6 +200,7 @@ def _differing(file: RemoteFile, context: Context, route: int) -> str | None:
         left = file.size
         for chunk in answer.chunks():
             engine.update(chunk)
+            task.advance(len(chunk))
             left -= len(chunk)
             if left < 0:
                 return f"more than the locked {file.size} bytes"

@@ -125,7 +125,8 @@ def _placed(findings: Iterable[Finding], project: Project) -> list[Finding]:
 
 
 def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator[Finding]:
-    for change in changes.compare(read_named_lock(against), lock) if against else ():
+    other = read_named_lock(against, hint="check the path of --against") if against else lock
+    for change in changes.compare(other, lock):
         what = f" {change.what}" if change.what else ""
         sides = f": {change.old or 'nothing'} there, {change.new or 'nothing'} here"
         yield Finding(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face, common_options
-from hublock.errors import InputError, NotLocked
+from hublock.errors import InputError
 
 if TYPE_CHECKING:
     from hublock.core.lockfile import Lock
@@ -112,7 +112,10 @@ def _prune(arguments: argparse.Namespace, face: Face) -> int:
     from hublock.actions.cache import tidy
     from hublock.actions.project import read_named_lock
 
-    keep = [*_own_lock(face), *(read_named_lock(path) for path in arguments.keep_lock)]
+    keep = [
+        *_own_lock(face),
+        *(read_named_lock(path, hint="check the path of --keep-lock") for path in arguments.keep_lock),
+    ]
     if not keep and arguments.older_than is None:
         raise InputError(
             "nothing says what the store shall keep: no lock here, no --keep-lock, no --older-than",
@@ -122,18 +125,16 @@ def _prune(arguments: argparse.Namespace, face: Face) -> int:
     gone = tidy(face.context, keep, before=before, pretend=arguments.dry_run)
     for item in gone:
         face.console.note(f"{item.digest or item.path.name}  {size(item.size)}")
-    verb = "Would go" if arguments.dry_run else "Removed"
+    verb = "Would remove" if arguments.dry_run else "Removed"
     face.console.done(verb, f"{counted(len(gone), 'item')}, {size(sum(item.size for item in gone))}")
     return 0
 
 
 def _key(_: argparse.Namespace, face: Face) -> int:
+    from hublock.actions.project import read_named_lock
     from hublock.core.inventory import cache_key
 
-    locks = _own_lock(face)
-    if not locks:
-        raise NotLocked("there is no hub.lock here to make a key of", hint="hublock lock")
-    face.console.data(cache_key(locks[0]))
+    face.console.data(cache_key(read_named_lock(face.project.lock)))
     return 0
 
 

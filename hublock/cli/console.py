@@ -6,6 +6,7 @@ bars appear on a terminal only, and never under ``NO_COLOR``; ``-q`` leaves erro
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
@@ -84,6 +85,10 @@ class Console(Progress):
         """Show a bar on a terminal, once the task has taken a second."""
         return _Bar(self._err, printable(label), total) if self._bars else Task()
 
+    def step(self, label: str) -> Task:
+        """Show on a terminal how long a step takes, once it has taken a second."""
+        return _Clock(self._err, printable(label)) if self._bars else Task()
+
     def _paint(self, text: str, *codes: str) -> str:
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self._colours else text
 
@@ -137,6 +142,23 @@ class _Bar(Task):
         self._bar.total = total
 
     def close(self) -> None:
+        self._bar.close()
+
+
+class _Clock(Task):
+    def __init__(self, err: IO[str], label: str) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(desc=label, bar_format="{desc} {elapsed}", file=err, leave=False, delay=BAR_DELAY)
+        self._ended = threading.Event()
+        threading.Thread(target=self._tick, name="hublock-clock", daemon=True).start()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(BAR_DELAY / 2):
+            self._bar.update(0)
+
+    def close(self) -> None:
+        self._ended.set()
         self._bar.close()
 
 

@@ -109,8 +109,9 @@ def _list_models(arguments: argparse.Namespace, face: Face) -> int:
     if rows:
         face.console.table(rows)
     else:
-        face.console.say("nothing is locked")
-        face.console.hint("hublock add OWNER/REPO ENTRYPOINT")
+        wanted = face.project.manifest.exists() and face.project.read_manifest().names
+        face.console.say("nothing is locked yet" if wanted else "nothing is locked")
+        face.console.hint("hublock lock" if wanted else "hublock add OWNER/REPO ENTRYPOINT")
     return 0
 
 

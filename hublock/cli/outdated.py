@@ -14,10 +14,10 @@ EXAMPLES = """\
   hublock outdated --format json"""
 
 WORDS = {
-    "ahead": "behind",
-    "unproven": "moved; its host cannot show from where",
-    "rewritten": "rewritten: the locked commit is not in its history",
-    "retagged": "the tag was moved",
+    "ahead": " behind",
+    "unproven": ", moved; its host cannot show from where",
+    "rewritten": ", rewritten: the locked commit is not in its history",
+    "retagged": ", the tag was moved",
 }
 UPDATED = ("upstream-file-replaced", "upstream-revision-moved")
 """Findings whose hint is an update as well."""
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         for finding in found.findings:
             face.console.data(finding.message)
         if not (found.moved or found.findings):
-            face.console.say(f"{face.project.lock.name} is up to date")
+            face.console.say(f"{face.project.lock.name} is up to date, as far as hosts tell without fetching files")
             face.warn_if_stale(face.project.read_lock())
         hints = ["hublock update NAME --dry-run"] if found.moved else []
         hints += [finding.hint for finding in found.findings if not (found.moved and finding.rule in UPDATED)]
@@ -63,7 +63,7 @@ def _print(moved: "tuple[Move, ...]", face: Face) -> None:
         history, far = move.history, text.distance(move.history.commits)
         old = text.dated(move.repo.commit, history.before)
         new = text.dated(move.resolved.commit, history.committed)
-        rows.append((move.repo.id, f"{old} -> {new}", f"{far} {WORDS[move.trend]}".strip()))
+        rows.append((move.repo.id, f"{old} -> {new}", f"{far}{WORDS[move.trend]}".lstrip(", ")))
     if rows:
         face.console.table(rows)
 

@@ -19,7 +19,8 @@ SUMMARY = "check that the lock is current and the store intact; offline, unless 
 EXAMPLES = """\
   hublock verify
   hublock verify --deep              hash every byte again
-  hublock verify --upstream          ask the hosts: has a tag moved, was a file replaced?
+  hublock verify --upstream          ask the hosts: has a tag moved, is a file gone or of another size?
+  hublock verify --upstream --deep   fetch every file and every commit again, and compare
   hublock verify --against old.lock  exit 1 if the two locks pin other things
   hublock verify --load resnet18     load it, and compare its state with the locked one
   hublock verify --format github     annotations of a pull request; also json, sarif"""
@@ -27,7 +28,7 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--deep", action="store_true", help="hash every byte, whatever sizes and times say")
+    parser.add_argument("--deep", action="store_true", help="hash every byte, whatever sizes, times and hosts say")
     parser.add_argument("--upstream", action="store_true", help="ask the hosts whether they still hold what is locked")
     parser.add_argument("--against", type=Path, metavar="LOCK", help="another lock, which must pin the same")
     parser.add_argument(
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     if not done.findings:
         what = f"{counted(done.models, 'model')}, {counted(done.trees, 'tree')}, {counted(done.files, 'file')}"
         face.console.done("Verified", f"{what}, {size(done.size)}")
+        if checks.upstream and not checks.deep:
+            face.console.say("          as far as hosts tell; with --deep every file is fetched and hashed")
     return exit_code(finding.exit_code for finding in done.findings)
 
 

@@ -37,6 +37,11 @@ class Progress:
         del label, total
         return Task()
 
+    def step(self, label: str) -> Task:
+        """Begin something whose amount nobody can count."""
+        del label
+        return Task()
+
     def note(self, message: str) -> None:
         """Say something that a user who asked for more detail wants to read."""
 

@@ -80,7 +80,7 @@ def test_an_empty_store_is_no_error(run: Run) -> None:
 
 
 def test_prune_keeps_what_the_lock_of_the_project_names(kept: Path, run: Run, store: Path) -> None:
-    assert str(run("cache", "prune", "--dry-run")) == ("exit 0\n--- stdout\n--- stderr\n Would go 1 item, 300 B\n")
+    assert str(run("cache", "prune", "--dry-run")) == ("exit 0\n--- stdout\n--- stderr\nWould remove 1 item, 300 B\n")
     assert blobs(store) == {b"bac", b"old"}
     assert str(run("cache", "prune")) == "exit 0\n--- stdout\n--- stderr\n  Removed 1 item, 300 B\n"
     assert blobs(store) == {b"bac"}

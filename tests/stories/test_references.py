@@ -479,7 +479,7 @@ def test_a_locked_commit_that_is_gone_says_so(
     repo.git("gc", "--quiet", "--prune=now")
     done = hublock("sync")
     sentence = f"someone/model has no commit {locked(project).commit}, or no longer"
-    hint = "if its history was rewritten, `hublock update` finds what its ref names now"
+    hint = "if its history was rewritten, hublock update NAME --allow-rewritten follows it"
     assert (done.code, done.err) == (2, f"error: {sentence}\n   hint: {hint}\n")
 
 

@@ -234,7 +234,7 @@ class _GitRemote:
                     raise
                 raise RefNotFound(
                     f"{self._name} has no commit {commit}, or no longer",
-                    hint="if its history was rewritten, `hublock update` finds what its ref names now",
+                    hint="if its history was rewritten, hublock update NAME --allow-rewritten follows it",
                 ) from None
             objects = {identity: (kind, data) for identity, kind, data in read_objects(pack, algorithm)}
         head = parse_commit(commit, find(objects, commit, "commit", "the commit itself"))

@@ -180,7 +180,7 @@ class _Conversation:
         except queue.Empty:
             raise IncompleteTrace(
                 f"{_called(self._job)} was still running after {self._timeout:g} s",
-                hint="hublock lock --timeout SECONDS",
+                hint="type the command again with a longer --timeout SECONDS",
             ) from None
         finally:
             self._left -= time.monotonic() - began
