@@ -84,7 +84,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
             if _is_locked(wish, reference, lock):
                 return Added()
             wish = replace(wish, name=_free(entrypoints[0], manifest))
-        wanted = _wanted(replace(wish, entrypoints=entrypoints), str(reference), manifest, project)
+        wanted = _new(_wanted(replace(wish, entrypoints=entrypoints), str(reference), project), manifest)
         _refuse_dropping(replace(manifest, models=wanted), lock, project)
         done = build(
             replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
@@ -118,8 +118,11 @@ def add_weights(
             if any(item.url == url for item in lock.weights):
                 return Locking(lock=lock, changed=False)
             name = _free(name, manifest)
-        _refuse_taken([name], manifest)
         wanted = WantedWeights(name=name, url=url)
+        if wanted in [replace(item, allow_pickle=()) for item in manifest.weights]:
+            done = build(manifest, lock, context, base=project.folder, options=options)
+            return replace(done, changed=project.write_lock(done.lock))
+        _refuse_taken([name], manifest)
         _refuse_dropping(replace(manifest, weights=(wanted,)), lock, project)
         done = build(
             replace(manifest, weights=(*manifest.weights, wanted)),
@@ -134,14 +137,21 @@ def add_weights(
         return replace(done, changed=project.write_both(text, done.lock))
 
 
-def _wanted(wish: Wish, repo: str, manifest: Manifest, project: Project) -> tuple[WantedModel, ...]:
-    """Turn a wish into models, each under a name that nobody has."""
+def _new(wanted: Sequence[WantedModel], manifest: Manifest) -> tuple[WantedModel, ...]:
+    """Return the models that the manifest does not have just so, each under a name that nobody has."""
+    known = [replace(model, allow_pickle=(), requires=()) for model in manifest.models]
+    new = tuple(model for model in wanted if model not in known)
+    _refuse_taken([model.name for model in new], manifest)
+    return new
+
+
+def _wanted(wish: Wish, repo: str, project: Project) -> tuple[WantedModel, ...]:
+    """Turn a wish into models."""
     if wish.name and len(wish.entrypoints) > 1:
         raise InputError(
             f"--name {wish.name} cannot name {len(wish.entrypoints)} entry points", hint="add them one at a time"
         )
     names = [wish.name or entrypoint for entrypoint in wish.entrypoints]
-    _refuse_taken(names, manifest)
     return tuple(
         WantedModel(
             name=name,
@@ -173,8 +183,13 @@ def _check_url(url: str, context: Context) -> None:
 
 def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:
     for index, name in enumerate(names):
-        if name in manifest.names or name in names[:index]:
-            raise InputError(f"the manifest already has a {name}", hint=f"--name {name}-2, or hublock remove {name}")
+        if name in names[:index]:
+            raise InputError(f"{name} is there twice", hint="name each entry point once")
+        if name in manifest.names:
+            raise InputError(
+                f"the manifest already has another {name}",
+                hint=f"hublock add … --name {_free(name, manifest)}, or hublock remove {name} first",
+            )
 
 
 def _refuse_dropping(rest: Manifest, lock: Lock, project: Project) -> None:

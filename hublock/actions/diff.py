@@ -37,7 +37,7 @@ def diff(project: Project, context: Context, *, against: str | None = None) -> D
     Raises:
         NotLocked: there is no lock.
         InvalidLock: one of the two cannot be read.
-        InputError: ``against`` is neither a file nor a commit.
+        InputError: ``against`` is neither a file nor a commit, or there is no commit.
         EnvironmentMismatch: git is not installed.
     """
     new = read_named_lock(project.lock)
@@ -50,6 +50,10 @@ def _other(project: Project, against: str | None) -> Lock:
         return read_named_lock(Path(against))
     rev = against or "HEAD"
     commit = _git(project, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
+    if commit is None and _git(project, "rev-parse", "--git-dir") is None:
+        raise InputError(f"{project.folder} is in no git repository", hint="hublock diff OTHER.lock")
+    if commit is None and against is None:
+        raise InputError(f"the git repository of {project.folder} has no commit yet", hint="hublock diff OTHER.lock")
     if commit is None:
         raise InputError(
             f"{rev} is neither a lock file nor a commit", hint="hublock diff OTHER.lock, or a commit's name"

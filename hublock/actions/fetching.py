@@ -307,9 +307,8 @@ class FetchingAnswers:
         for name in self._wanted.inputs:
             path = self._base / name
             if not path.is_file():
-                raise InputError(
-                    f"the input file {path} of model {self._wanted.name} does not exist", hint="check --input"
-                )
+                what = "is not a file" if path.exists() else "does not exist"
+                raise InputError(f"the input {path} of model {self._wanted.name} {what}", hint="check --input")
             digest = self._context.store.add_blob(path)
             pickle = scan_file(path)
             self._demand_consent(name, pickle)

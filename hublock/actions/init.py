@@ -23,11 +23,13 @@ def init_project(project: Project) -> None:
     """Write an empty ``hub.toml``.
 
     Raises:
-        InputError: the project has a manifest already.
+        InputError: the project has a manifest already, or its folder does not exist.
         StoreError: the folder cannot be written.
     """
     if project.embedded or project.manifest.exists():
         raise InputError(f"{project.manifest} already holds a manifest", hint="hublock add OWNER/REPO ENTRYPOINT")
+    if not project.folder.is_dir():
+        raise InputError(f"the project folder {project.folder} does not exist", hint=f"mkdir -p {project.folder}")
     project.check_writable()
     project.write_manifest(EMPTY)
 

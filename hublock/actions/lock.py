@@ -188,7 +188,7 @@ def _again(manifest: Manifest, models: Mapping[str, object], retrace: Collection
     wanted = {model.name: model for model in manifest.models}
     for name in retrace:
         if name not in wanted or name not in models:
-            raise NotLocked(f"no model {name} is locked", hint="hublock list")
+            raise NotLocked(f"no model {name} is locked{nearest(name, models)}", hint="hublock list")
         yield Pending(wanted=wanted[name], reason="is traced again")
 
 

@@ -4,7 +4,7 @@ import argparse
 
 from hublock.cli import tracing
 from hublock.cli.console import counted, size
-from hublock.cli.face import Face
+from hublock.cli.face import Face, given
 from hublock.cli.list import print_offer
 from hublock.errors import InputError
 
@@ -19,9 +19,11 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("reference", nargs="?", metavar="REF", help="owner/repo[:ref], git+https://…[@ref] or a path")
-    parser.add_argument("entrypoints", nargs="*", metavar="ENTRYPOINT", help="which of its models")
-    parser.add_argument("--name", help="the name in the manifest (default: the entry point)")
+    parser.add_argument(
+        "reference", nargs="?", metavar="REF", type=given, help="owner/repo[:ref], git+https://…[@ref] or a path"
+    )
+    parser.add_argument("entrypoints", nargs="*", metavar="ENTRYPOINT", type=given, help="which of its models")
+    parser.add_argument("--name", type=given, help="the name in the manifest (default: the entry point)")
     parser.add_argument("--arg", action="append", default=[], metavar="V", help="a positional argument")
     parser.add_argument(
         "--kwarg", action="append", default=[], metavar="K=V", help="a keyword argument; K:=TEXT forces a string"
@@ -73,11 +75,15 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         face.console.hint(f"hublock add {arguments.reference} ENTRYPOINT")
     if added.locking:
         tracing.report(added.locking, face.console)
+        if not added.locking.changed:
+            face.console.say(f"{face.project.manifest.name} and {face.project.lock.name} have that already")
     return 0
 
 
 def _add_weights(arguments: argparse.Namespace, face: Face) -> int:
-    if len(arguments.url) != 1 or not arguments.name:
+    if len(arguments.url) == 1 and not arguments.name:
+        raise InputError("--url needs a name for the file", hint=f"hublock add --url {arguments.url[0]} --name NAME")
+    if len(arguments.url) != 1:
         raise InputError(
             "what should be added?", hint="hublock add OWNER/REPO ENTRYPOINT, or hublock add --url URL --name NAME"
         )

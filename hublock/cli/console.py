@@ -6,15 +6,20 @@ bars appear on a terminal only, and never under ``NO_COLOR``; ``-q`` leaves erro
 
 import json
 import os
+import re
+import shlex
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 from hublock.core.progress import Progress, Task
 from hublock.errors import HublockError, StoreError
 
 RED, GREEN, YELLOW, CYAN, BOLD = "31", "32", "33", "36", "1"
+_COMMAND = re.compile(r"hublock (?:add|diff|init|list|lock|outdated|remove|run|sync|update|verify)\b")
+"""What works on a project, in a hint."""
 BAR_DELAY = 1.0
 """Seconds something must take before a bar appears."""
 
@@ -22,8 +27,20 @@ BAR_DELAY = 1.0
 class Console(Progress):
     """Where a command speaks."""
 
-    def __init__(self, out: IO[str], err: IO[str], environ: Mapping[str, str], *, verbosity: int = 0) -> None:
-        """Speak to ``out`` and ``err``; ``verbosity`` is -1 for quiet, 1 for more."""
+    def __init__(
+        self,
+        out: IO[str],
+        err: IO[str],
+        environ: Mapping[str, str],
+        *,
+        verbosity: int = 0,
+        project: Path | None = None,
+    ) -> None:
+        """Speak to ``out`` and ``err``; ``verbosity`` is -1 for quiet, 1 for more.
+
+        ``project`` is what the user named with ``--project``: commands in hints name it as well.
+        """
+        self._project = shlex.quote(str(project)) if project else None
         self._out = out
         self._err = err
         self._verbosity = verbosity
@@ -93,6 +110,8 @@ class Console(Progress):
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self._colours else text
 
     def _hint(self, message: str) -> None:
+        if self._project:
+            message = _COMMAND.sub(rf"\g<0> --project {self._project}", message)
         self._line(message, lead=f"   {self._paint('hint:', CYAN)}")
 
     def _line(self, message: str, *, lead: str = "") -> None:

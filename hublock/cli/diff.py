@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import asdict
 
-from hublock.cli.face import Face
+from hublock.cli.face import Face, given
 
 SUMMARY = "show a reviewer how hub.lock differs from that of a commit or another file"
 EXAMPLES = """\
@@ -14,7 +14,9 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("against", nargs="?", metavar="GIT-REV|FILE", help="what to compare with (default: HEAD)")
+    parser.add_argument(
+        "against", nargs="?", type=given, metavar="GIT-REV|FILE", help="what to compare with (default: HEAD)"
+    )
     parser.add_argument(
         "--format", choices=("text", "markdown", "json"), default="text", help="how the changes are printed"
     )

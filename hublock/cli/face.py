@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hublock.cli.console import Console
-from hublock.errors import NotLocked
+from hublock.core.nearest import nearest
+from hublock.errors import InputError, NotLocked
 from hublock.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,10 +18,46 @@ if TYPE_CHECKING:
     from hublock.core.lockfile import Lock
 
 
-def common_options() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser of one command, which refuses words as hublock does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
+
+    def refuse(self, word: str) -> NoReturn:
+        """Refuse a word that the command does not take.
+
+        Raises:
+            InputError: always.
+        """
+        options = [option for action in vars(self)["_actions"] for option in action.option_strings]
+        self.error(f"there is no place for {word or 'an empty argument'}{nearest(word.partition('=')[0], options)}")
+
+
+def given(text: str) -> str:
+    """Return an argument that must hold something: a variable of a script that is not set is no choice.
+
+    Raises:
+        ArgumentTypeError: it is empty.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def _folder(text: str) -> Path:
+    return Path(given(text))
+
+
+def common_options() -> Parser:
     """Return the options of every command; one that is not given leaves no trace, so no later default undoes it."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--project", metavar="PATH", type=Path, help="the project folder (default: search upward)")
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--project", metavar="PATH", type=_folder, help="the project folder (default: search upward)")
     volume = common.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="print errors only")
     volume.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, help="print more")
@@ -60,6 +97,8 @@ class Face:
         found = self._found()
         if found is None:
             raise NotLocked(f"neither {MANIFEST} nor {LOCK} in {self.cwd} or above it", hint="hublock init")
+        if not (found.manifest.exists() or found.lock.exists()):
+            raise NotLocked(f"neither {MANIFEST} nor {LOCK} in {found.folder}", hint="hublock init")
         return found
 
     def warn_if_stale(self, lock: "Lock", *, refuse: bool = False) -> None:

@@ -2,19 +2,27 @@
 
 import argparse
 
-from hublock.cli.face import Face
+from hublock.cli.face import Face, given
 from hublock.cli.list import offer_of
+from hublock.errors import InputError
 
 SUMMARY = "print the signature and the docstring of an entry point"
 EXAMPLES = """\
   hublock help pytorch/vision:v0.20.1 resnet18
+  hublock help resnet18                 of a locked model
+  hublock help update                   of a command
   hublock help . net                    of the hubconf.py in this folder"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("reference", metavar="REF", help="owner/repo[:ref], git+https://…[@ref] or a folder")
-    parser.add_argument("entrypoint", metavar="ENTRYPOINT", help="which of its models")
+    parser.add_argument(
+        "reference",
+        metavar="REF",
+        type=given,
+        help="owner/repo[:ref], git+https://…[@ref], a folder, or a locked model",
+    )
+    parser.add_argument("entrypoint", nargs="?", metavar="ENTRYPOINT", help="which of its models")
 
 
 def run(arguments: argparse.Namespace, face: Face) -> int:
@@ -23,7 +31,13 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 
     from hublock.actions.offers import find_entrypoint
 
-    entry = find_entrypoint(offer_of(arguments.reference, face), arguments.entrypoint)
+    reference, entrypoint = arguments.reference, arguments.entrypoint
+    if entrypoint is None:
+        found = face.new_project.read_lock().model(reference)
+        if found is None:
+            raise InputError(f"which entry point of {reference}?", hint=f"hublock list {reference}")
+        reference, entrypoint = found[0].id, found[1].entrypoint
+    entry = find_entrypoint(offer_of(reference, face), entrypoint)
     face.console.data(f"{entry.name}{entry.signature}")
     if entry.doc:
         face.console.data(f"\n{cleandoc(entry.doc)}")

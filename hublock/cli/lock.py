@@ -20,7 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--check", action="store_true", help="only say whether the lock answers the manifest")
     parser.add_argument("--retrace", action="append", default=[], metavar="NAME", help="trace a locked model again")
-    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="a program whose torch.hub calls are locked")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="a program whose torch.hub calls are locked"
+    )
     tracing.configure(parser)
 
 
@@ -28,11 +30,17 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     from hublock.actions.lock import check_lock, lock_project
 
+    if arguments.command and arguments.command[0] != "--":
+        raise InputError(
+            f"lock locks all that the manifest wants, not {arguments.command[0]} alone",
+            hint=f"hublock lock; --retrace {arguments.command[0]} for a locked model, -- before a program to record",
+        )
+    command = arguments.command[1:]
     if arguments.command and (arguments.check or arguments.retrace):
         option = "--check" if arguments.check else "--retrace"
         raise InputError(f"{option} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
-    if arguments.command:
-        return _record(arguments.command, face)
+    if command:
+        return _record(command, face)
     project = face.project
     if arguments.check:
         reasons = check_lock(project)

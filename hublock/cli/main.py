@@ -24,7 +24,8 @@ import hublock.cli.sync
 import hublock.cli.update
 import hublock.cli.verify
 from hublock.cli.console import Console
-from hublock.cli.face import Face, common_options
+from hublock.cli.face import Face, Parser, common_options
+from hublock.core.nearest import nearest
 from hublock.errors import HublockError, InputError, StoreError
 from hublock.settings import Settings, home
 
@@ -60,11 +61,11 @@ exit codes:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the whole command line."""
     from hublock import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="hublock",
         description="The reproducibility lockfile for PyTorch Hub.",
         epilog=EPILOG,
@@ -74,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"hublock {__version__}", help="print the version and exit"
     )
-    parser.set_defaults(run=None, verbosity=0, project=None)
+    parser.set_defaults(run=None, parser=parser, verbosity=0, project=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2].replace("_", "-")
@@ -88,8 +89,25 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.configure(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=command)
     return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line.
+
+    Raises:
+        InputError: it is none of hublock's.
+    """
+    names = [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMMANDS]
+    if argv and not argv[0].startswith("-") and argv[0] not in names:
+        raise InputError(f"there is no command {argv[0]}{nearest(argv[0], names)}", hint="hublock --help")
+    if argv[:1] == ["help"] and (len(argv) == 1 or (len(argv) == 2 and argv[1] in names)):
+        argv = [*argv[1:], "--help"]
+    arguments, rest = build_parser().parse_known_args(argv)
+    if rest:
+        arguments.parser.refuse(rest[0])
+    return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,14 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # what the terminal's encoding cannot hold is shown all the same
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    if arguments.run is None:
-        parser.print_help(sys.stderr)
-        return InputError.exit_code
     out, err = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
-    console = Console(out, err, os.environ, verbosity=arguments.verbosity)
+    console = Console(out, err, os.environ)
     try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        if arguments.run is None:
+            arguments.parser.print_help(err)
+            return InputError.exit_code
+        console = Console(out, err, os.environ, verbosity=arguments.verbosity, project=arguments.project)
         face = _face(arguments, console, os.environ)
         code: int = arguments.run(arguments, face)
     except HublockError as error:

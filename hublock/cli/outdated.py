@@ -33,6 +33,9 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     from hublock.actions.outdated import outdated
     from hublock.core.findings import exit_code
 
+    if face.project.manifest.exists():
+        # before anybody is asked, and anything is said to be right
+        face.project.read_manifest()
     found = outdated(face.project, face.context)
     if arguments.format == "json":
         rows = [_row(move) for move in found.moved]

@@ -2,7 +2,7 @@
 
 import argparse
 
-from hublock.cli.face import Face
+from hublock.cli.face import Face, given
 
 SUMMARY = "take a model or weights out of manifest and lock"
 EXAMPLES = "  hublock remove resnet18"
@@ -10,7 +10,7 @@ EXAMPLES = "  hublock remove resnet18"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("name", metavar="NAME", help="as the manifest calls it")
+    parser.add_argument("name", metavar="NAME", type=given, help="as the manifest calls it")
 
 
 def run(arguments: argparse.Namespace, face: Face) -> int:

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from hublock.cli import tracing
-from hublock.cli.face import Face
+from hublock.cli.face import Face, given
 from hublock.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a model, weights, or a repository as the lock has it")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", type=given, help="a model, weights, or a repository as the lock has it"
+    )
     parser.add_argument("--all", action="store_true", help="everything that is locked")
     parser.add_argument("--precise", metavar="SHA", help="move to this commit")
     parser.add_argument("--dry-run", action="store_true", help="write nothing")

@@ -126,7 +126,7 @@ def test_a_name_that_is_taken_meanwhile_is_not_replaced(forge: Forge, tmp_path: 
     def edit() -> None:
         project.manifest.write_text(theirs)
 
-    with pytest.raises(InputError, match="already has a a"):
+    with pytest.raises(InputError, match="already has another a"):
         add_weights("a", SIGNED, project, context(forge, tmp_path, Meanwhile(edit)), options=TraceOptions())
 
     assert project.manifest.read_text() == theirs

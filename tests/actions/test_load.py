@@ -153,7 +153,9 @@ def test_verify_loads_where_the_inputs_of_the_project_are_and_warns_as_other_com
         ("state-missing", "a/reads reads has no state to compare: what it returns holds no parameters")
     ]
     assert Path.cwd() == before
-    assert [message.partition(" is installed")[2] for message in warned] == [", the lock was traced with 1.0"]
+    unlooked, drift = warned
+    assert unlooked == f"{project.folder} holds no hub.toml: whether hub.lock answers it was not checked"
+    assert drift.partition(" is installed")[2] == ", the lock was traced with 1.0"
     assert not recwarn.list
 
 

@@ -335,10 +335,15 @@ def test_refuses_a_manifest_that_cannot_be_read(run: Run, project: Path) -> None
             "--name one cannot name 2 entry points",
             "add them one at a time",
         ),
-        (("add", "someone/net:v1", "net"), 2, "the manifest already has a net", "--name net-2, or hublock remove net"),
+        (
+            ("add", "someone/net:v1", "net", "--arg", "3"),
+            2,
+            "the manifest already has another net",
+            "hublock add … --name net-2, or hublock remove net first",
+        ),
         (("remove", "nat"), 2, "<project>/hub.toml has no nat; did you mean net?", "hublock list"),
         (("help", "someone/net:v1", "nat"), 2, None, "hublock list someone/net:v1"),
-        (("lock", "--retrace", "nat"), 4, "no model nat is locked", "hublock list"),
+        (("lock", "--retrace", "nat"), 4, "no model nat is locked; did you mean net?", "hublock list"),
         (
             ("add", "--url", "backbone.bin", "--name", "x"),
             2,

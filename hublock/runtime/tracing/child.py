@@ -19,6 +19,8 @@ from hublock.runtime.tracing.asking import AskedAnswers
 from hublock.runtime.tracing.confinement import Policy, confine
 from hublock.runtime.tracing.wire import Channel, Message, read_repository, write_entrypoint, write_error
 
+TOLD = 4
+"""Lines of an error that are told: the first of torch's own often only say that there are some."""
 _TOLERABLE = ("https://", "http://", "subprocess:")
 """How refusals begin that a lock may tolerate."""
 
@@ -167,10 +169,10 @@ def _failure(error: BaseException, repository: Repository) -> Message:
         missing = isolation.explained(repository, error)
         if missing is not None:
             return {"error": write_error(missing)}
-    lines = str(error).strip().splitlines()
+    lines = [line.strip() for line in str(error).strip().splitlines()[:TOLD]]
     return {
         "class": type(error).__name__,
-        "message": lines[0] if lines else "",
+        "message": " ".join(lines),
         "where": _where(error, repository),
         "exit": isinstance(error, SystemExit),
     }
