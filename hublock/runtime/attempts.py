@@ -70,7 +70,7 @@ def attempt(
         if done is not None:
             return done
         scope.packages.clear()
-        scope.disturbed = False
+        scope.disturbed, scope.alone = False, True
     message = f"{scope.owner} was loaded {TRIES} times beside loads that spoilt its modules"
     raise UnlockedDownload(message, hint="load it again")
 

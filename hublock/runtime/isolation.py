@@ -33,16 +33,17 @@ def install(lookup: Lookup | None = None) -> None:
     finder.install()
 
 
-def begin(repository: Repository, call: str | None = None) -> str:
+def begin(repository: Repository, call: str | None = None, *, alone: bool = False) -> str:
     """Return the package below which a new load finds the modules of ``repository``, until :func:`end`.
 
-    ``call`` tells equal calls, which may share modules, from others; None for one that equals none.
+    ``call`` tells equal calls, which may share modules, from others; None for one that equals none. A load that is
+    ``alone`` shares them with none.
 
     Raises:
         TreeMismatch: its listing is not that of its digest.
     """
     finder.install()
-    return FINDER.begin(repository, call).name
+    return FINDER.begin(repository, call, alone=alone).name
 
 
 def serve(repository: Repository) -> None:

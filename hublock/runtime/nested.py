@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from hublock.runtime import environment
 from hublock.runtime.repository import MARKER, Repository, namespace
-from hublock.runtime.strict import downloads, local, placing
+from hublock.runtime.strict import downloads, local, placing, surroundings
 from hublock.runtime.strict.objects import filled
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
@@ -53,7 +53,8 @@ def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleTyp
     used = namespace(repository), call
     if used not in scope.packages:
         scope.adopt(repository)
-        scope.packages[used] = isolation.begin(repository, call)
+        scope.packages[used] = isolation.begin(repository, call, alone=scope.alone)
+        surroundings.make_again(scope.packages[used])
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
     return isolation.import_hubconf(repository, scope.packages[used])
 

@@ -112,11 +112,13 @@ def _only_maker(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def share(folder: Path) -> None:
-    """Let the group write every folder from ``folder`` down, if it may write the one above."""
-    if folder.parent.stat().st_mode & SHARED == SHARED:
-        for here, _, _ in os.walk(folder):
-            Path(here).chmod(stat.S_IMODE(Path(here).stat().st_mode) | SHARED)
+def share(folder: Path) -> bool:
+    """Let the group write every folder from ``folder`` down, if it may write the one above; tell whether it may."""
+    if folder.parent.stat().st_mode & SHARED != SHARED:
+        return False
+    for here, _, _ in os.walk(folder):
+        Path(here).chmod(stat.S_IMODE(Path(here).stat().st_mode) | SHARED)
+    return True
 
 
 def write_beside(path: Path, text: str) -> None:
@@ -311,8 +313,10 @@ def remove(path: Path) -> None:
 def _try_writable(
     function: Callable[..., object], path: str, failure: tuple[type[BaseException], BaseException, TracebackType]
 ) -> None:
-    """Remove what is read-only, which Windows refuses at first."""
+    """Remove what is read-only, or lies in a folder that is."""
     if isinstance(failure[1], FileNotFoundError):
         return
-    Path(path).chmod(0o700)
+    for place in (Path(path).parent, Path(path)):
+        if not place.is_symlink():
+            place.chmod(0o700)
     function(path)

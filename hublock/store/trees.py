@@ -50,7 +50,8 @@ def write_tree(folder: Path, files: Iterable[SourceFile]) -> Listing:
         for file in links:
             _write_link(root, file)
         listing = Listing.of(entries)
-        share(folder)
+        if not share(folder):
+            _close(root)
         (folder / "listing").write_bytes(listing.to_bytes())
         (folder / "listing").chmod(inherited_mode(folder))
         stamps = (stamp((root / entry.path).lstat()) for entry in listing.entries)
@@ -136,6 +137,13 @@ def _write_link(root: Path, file: SourceFile) -> None:
     path = root / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
     os.symlink(os.fsdecode(file.data), path)  # noqa: PTH211 - a link's bytes are not always a path to pathlib
+
+
+def _close(root: Path) -> None:
+    """Let nobody write into the folders of a tree; those of a shared store are its group's, who may remove them."""
+    if os.name == "posix":
+        for here, _, _ in os.walk(root, topdown=False):
+            Path(here).chmod(0o555)
 
 
 def _sync(folder: Path) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import importlib
 import inspect
 import os
@@ -113,6 +114,79 @@ class TestBystanders:
         except (ValueError, SystemExit):
             assert end != "return 1"
         assert state() == before
+
+    def test_what_modules_changed_as_they_were_imported_holds_for_every_load_of_them(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        repo = repository(
+            """
+                import os
+                os.environ["AT_TOP"] = "set"
+                def model():
+                    import late
+                    os.environ["IN_CALL"] = "set"
+                    return [os.environ.get(name) for name in ("AT_TOP", "LATE", "REMOVED")], os.getcwd()
+                def look():
+                    return os.environ.get("IN_CALL")
+            """,
+            {
+                "late.py": f"""
+                    import os
+                    os.environ.setdefault("LATE", "set")
+                    del os.environ["REMOVED"]
+                    os.chdir({os.fspath(tmp_path)!r})
+                """
+            },
+        )
+        monkeypatch.setenv("REMOVED", "before")
+        before = dict(os.environ), Path.cwd()
+        for _ in range(3):
+            assert run(repo, "model", answers=shelf) == (["set", "set", None], str(tmp_path))
+            assert run(repo, "look", answers=shelf) is None
+            assert (dict(os.environ), Path.cwd()) == before
+
+    def test_a_python_that_a_load_starts_writes_no_bytecode(
+        self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        repo = repository(
+            "import os, subprocess, sys\ndef model():\n"
+            "    subprocess.run([sys.executable, '-c', 'import beside'], cwd=os.path.dirname(__file__), check=True)\n",
+            {"beside.py": ""},
+        )
+        run(repo, "model", answers=shelf)
+        assert not (repo.root / "__pycache__").exists()
+        assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+
+    def test_what_a_task_of_a_load_calls_after_it_is_the_users_own(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        repo = repository("""
+            import asyncio
+            async def work(jobs):
+                while True:
+                    job, done = await jobs.get()
+                    done.set_result(job())
+            def model(jobs):
+                return asyncio.get_running_loop().create_task(work(jobs))
+        """)
+        (tmp_path / "file").write_bytes(b"bytes")
+
+        def own() -> bytes:
+            torch.hub.download_url_to_file((tmp_path / "file").as_uri(), str(tmp_path / "copy"), progress=False)
+            return (tmp_path / "copy").read_bytes()
+
+        async def program() -> bytes:
+            jobs: asyncio.Queue[Any] = asyncio.Queue()
+            task = run(repo, "model", [jobs], answers=shelf)
+            done = asyncio.get_running_loop().create_future()
+            await jobs.put((own, done))
+            try:
+                return await asyncio.wait_for(done, 30)
+            finally:
+                task.cancel()
+
+        assert asyncio.run(program()) == b"bytes"
 
     def test_what_a_bystander_changes_meanwhile_stays(
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch

@@ -240,14 +240,12 @@ def test_a_bare_folder_never_hides_an_installed_package(tmp_path: Path) -> None:
     assert hubconf.bare.x.__name__ == f"{namespace(repository)}.bare.x"
 
 
-def test_a_folder_beside_the_script_does_not_take_the_trees_bare_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cwd" / "models").mkdir(parents=True)
-    (tmp_path / "cwd" / "models" / "__init__.py").write_text("raise RuntimeError('the working directory was imported')")
-    monkeypatch.chdir(tmp_path / "cwd")
+def test_a_package_of_the_users_own_does_not_take_the_trees_bare_folder(tmp_path: Path) -> None:
+    # wherever it is: in the working directory, beside the script, or on PYTHONPATH
+    (tmp_path / "src" / "models").mkdir(parents=True)
+    (tmp_path / "src" / "models" / "__init__.py").write_text("raise RuntimeError('that of the user was imported')")
     repository = make_repository(tmp_path / "tree", {"hubconf.py": "from models.x import v", "models/x.py": "v = 1"})
-    sys.path.insert(0, str(tmp_path / "cwd"))
+    sys.path.insert(0, str(tmp_path / "src"))
     try:
         assert import_hubconf(repository).v == 1
     finally:

@@ -1,3 +1,4 @@
+import gc
 import pickle
 import sys
 import threading
@@ -570,6 +571,43 @@ class TestWhatIsRefused:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert forward(OTHER).sum() == 0
+
+    def test_what_is_refused_after_the_load_is_not_kept(self, shelf: Shelf, repository: MakeRepository) -> None:
+        repo = repository("""
+            import torch
+            def forward():
+                big = torch.zeros(3)
+                try:
+                    torch.hub.load_state_dict_from_url("https://example.org/x")
+                except OSError:
+                    return weakref.ref(big)
+            import weakref
+            def model():
+                return forward
+        """)
+        forward = run(repo, "model", answers=shelf)
+        with pytest.warns(UserWarning, match="may be wrong"):
+            big = forward()
+        gc.collect()
+        assert big() is None
+
+    def test_refused_loads_do_not_starve_a_good_one(self, tmp_path: Path, repository: MakeRepository) -> None:
+        repo = repository("""
+            import torch
+            def model(url, meet):
+                meet()
+                return torch.hub.load_state_dict_from_url(url)["w"]
+        """)
+        shelf = Shelf(tmp_path / "shelf")
+        shelf.put(URL, ones(3))
+
+        def be_refused() -> None:
+            with pytest.raises(UnlockedDownload):
+                run(repo, "model", [OTHER, lambda: None], answers=shelf)
+
+        with ThreadPoolExecutor(1) as pool:
+            # in each of its attempts somebody else is refused
+            assert run(repo, "model", [URL, lambda: pool.submit(be_refused).result()], answers=shelf).sum() == 3
 
     def test_what_a_forked_process_swallows_at_forward_time_is_told(
         self, shelf: Shelf, repository: MakeRepository

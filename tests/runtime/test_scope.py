@@ -1,6 +1,7 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -145,6 +146,26 @@ def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> N
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
     assert len(done.stdout.splitlines()) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_private_folders_are_made_where_somebody_has_cleaned_up() -> None:
+    shutil.rmtree(private_folder().parent)
+    assert list(private_folder().iterdir()) == []
+
+
+def test_private_folders_of_forked_workers_go_with_them(tmp_path: Path) -> None:
+    script = (
+        "import multiprocessing\n"
+        "from hublock.runtime.strict.placing import private_folder\n"
+        "def work(): print(private_folder())\n"
+        "worker = multiprocessing.get_context('fork').Process(target=work)\n"
+        "worker.start()\n"
+        "worker.join()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -293,7 +293,7 @@ class TestHowItEnds:
     @pytest.mark.parametrize(
         ("body", "said"),
         [
-            ("raise ValueError('no such\\nthing')", "raised ValueError: no such (hubconf.py:4)"),
+            ("raise ValueError('no such\\nthing')", "raised ValueError: no such thing (hubconf.py:4)"),
             ("import sys; sys.exit(2)", "ended the process with SystemExit: 2 (hubconf.py:4)"),
             ("os._exit(0)", "ended the process with status 0"),
             ("os.kill(os.getpid(), 11)", "crashed with SIGSEGV"),

@@ -354,6 +354,8 @@ def test_urllib_errors_are_both(shelf: Shelf, repository: MakeRepository) -> Non
 
 def test_a_refusal_that_is_also_the_librarys_error_goes_to_another_process() -> None:
     refused = transports.as_also(UnlockedDownload("nobody locked it", hint="lock it"), urllib.error.URLError)
+    # a worker of a DataLoader tells the class alone
+    assert pickle.loads(pickle.dumps(type(refused))) is type(refused)
     told = pickle.loads(pickle.dumps(refused))
 
     assert isinstance(told, UnlockedDownload)

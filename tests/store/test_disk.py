@@ -2,6 +2,8 @@ import errno
 import fcntl
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from hublock.errors import StoreError
 from hublock.store.disk import inherited_mode, make_folder, open_shared, publish, remove, write_whole, writing
+from tests.stories.conftest import without_privileges
 
 
 def name_it(temporary: Path, final: Path) -> None:
@@ -100,6 +103,17 @@ def test_removes_files_and_folders_and_forgives_their_absence(tmp_path: Path) ->
     for name in ("folder", "link", "absent"):
         remove(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_removes_what_lies_in_folders_that_nobody_may_write(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "folder" / "below" / "file").write_text("")
+    for folder in ("folder/below", "folder"):
+        (tmp_path / folder).chmod(0o555)
+    script = "import pathlib, sys; from hublock.store.disk import remove; remove(pathlib.Path(sys.argv[1]))"
+    words = [*without_privileges(), sys.executable, "-c", script, str(tmp_path / "folder")]
+    subprocess.run(words, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_making_shared_folders_leaves_the_umask_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,6 +264,8 @@ def test_a_tree_is_written_as_git_has_it(store: Store, tree: StoredTree) -> None
     assert (tree.root / "link.py").read_bytes() == b"x = 1\n"
     assert stat.S_IMODE((tree.root / "hubconf.py").stat().st_mode) == 0o444
     assert stat.S_IMODE((tree.root / "run.sh").stat().st_mode) == 0o555
+    folders = [tree.root, *(path for path in tree.root.rglob("*") if path.is_dir())]
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o555}
     assert tree.listing.digest == tree.digest
     assert store.tree(tree.digest) == tree
     for deep in (True, False):

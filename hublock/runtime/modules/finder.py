@@ -114,17 +114,21 @@ class Finder(OwnFinder):
         names = (f"{base}__{hashlib.sha256(seed.encode()).hexdigest()[:8]}" for seed in seeds)
         return next(name for name in names if name not in self._retired)
 
-    def begin(self, repository: Repository, call: str | None = None) -> Space:
+    def begin(self, repository: Repository, call: str | None = None, *, alone: bool = False) -> Space:
         """Serve ``repository`` to a new load, until :meth:`end`; raises as :meth:`register`.
 
-        Where functions of it put folders on ``sys.path``, each ``call`` has modules of its own, in any process.
+        Where functions of it put folders on ``sys.path``, each ``call`` has modules of its own, in any process; who is
+        to be ``alone`` has them anyway.
         """
         base = namespace(repository)
         with self._lock:
             space = self.register(repository)
             if space.may_add_folders:
                 self._adding.add(base)
-            if base in self._adding:
+            if alone:
+                space = self._register(repository, self._unused(base, None))
+                self._own.add(space.name)
+            elif base in self._adding:
                 name = self._calls.get((base, call)) or self._unused(base, call)
                 self._own.add(name)
                 if call is not None:

@@ -2,9 +2,8 @@
 
 import importlib.machinery
 import sys
-from pathlib import Path
 
-from hublock.runtime.strict.frames import here
+from hublock.runtime.strict.frames import is_others
 
 FREE = frozenset(
     {"chunk", "cmd", "code", "crypt", "pipes", "profile", "resource", "sched", "secrets", "statistics", "trace", "wave"}
@@ -18,10 +17,10 @@ RESERVED = (frozenset(sys.stdlib_module_names) | {"torch", "hublock", "__main__"
 def installed(name: str) -> bool:
     """Tell whether the top-level package or module ``name`` is installed; nothing is imported.
 
-    A folder without ``__init__.py``, and what lies in the working directory or beside the script, is not.
+    A folder without ``__init__.py``, and what the user wrote, wherever it is imported from, is not.
     """
     spec = find_top(name)
-    return spec is not None and spec.loader is not None and not _beside_the_script(spec)
+    return spec is not None and spec.loader is not None and not _is_users(spec)
 
 
 class OwnFinder:
@@ -38,9 +37,5 @@ def find_top(name: str) -> importlib.machinery.ModuleSpec | None:
     return None
 
 
-def _beside_the_script(spec: importlib.machinery.ModuleSpec) -> bool:
-    if not spec.has_location or spec.origin is None:
-        return False
-    place = Path(spec.origin).parents[1 if spec.submodule_search_locations else 0].resolve()
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    return place == here() or (isinstance(script, str) and place == Path(script).resolve().parent)
+def _is_users(spec: importlib.machinery.ModuleSpec) -> bool:
+    return spec.has_location and spec.origin is not None and not is_others(spec.origin)

@@ -62,6 +62,12 @@ def innermost_namespace() -> str | None:
 _STARTERS = ("multiprocessing.spawn", "multiprocessing.forkserver")
 
 
+def importing_package() -> str | None:
+    """Return the package of the repository's module that is being imported and calls; None if none is."""
+    modules = (frame for frame in _frames() if frame.f_code.co_name == "<module>")
+    return next((str(frame.f_globals[MARKER]) for frame in modules if MARKER in frame.f_globals), None)
+
+
 def calling_libraries() -> list[str]:
     """Return the installed packages that call on behalf of a repository, the innermost first."""
     found = []

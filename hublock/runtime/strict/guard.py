@@ -147,14 +147,15 @@ def _name(word: str) -> str:
     return "pip" if re.fullmatch(r"pip[\d.]+", name) else name
 
 
-def _chdir(scope: Scope, _arguments: tuple[Any, ...]) -> None:
+def _chdir(scope: Scope, arguments: tuple[Any, ...]) -> None:
     if scope.loading:
-        surroundings.before_chdir(scope)
+        surroundings.before_chdir(scope, arguments[0])
 
 
 def _environ(scope: Scope, arguments: tuple[Any, ...]) -> None:
     if scope.loading:
-        surroundings.before_putenv(scope, os.fsdecode(arguments[0]))
+        value = os.fsdecode(arguments[1]) if len(arguments) > 1 else None
+        surroundings.before_putenv(scope, os.fsdecode(arguments[0]), value)
 
 
 _CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {

@@ -4,10 +4,12 @@ import atexit
 import contextlib
 import filecmp
 import itertools
+import multiprocessing
 import os
 import shutil
 import tempfile
 import uuid
+from multiprocessing import util
 from pathlib import Path
 
 from hublock.core.reference import Reference
@@ -120,6 +122,9 @@ def passing_folder(prefix: str) -> Path:
     """Make a new folder, whose name begins with ``prefix``, that is removed when this process exits."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     atexit.register(_remove, folder, os.getpid())
+    if multiprocessing.parent_process() is not None:
+        # a worker that was forked ends without its exit handlers, but for these
+        util.Finalize(None, _remove, (folder, os.getpid()), exitpriority=0)
     return folder
 
 
@@ -160,7 +165,8 @@ def private_folder() -> Path:
     with _private_lock:
         process = os.getpid()
         root = _private.get(process)
-        if root is None:
+        # somebody may have cleaned up the folder for temporary files
+        if root is None or not root.is_dir():
             root = _private[process] = passing_folder("hublock-")
     folder = root / str(next(_counter))
     folder.mkdir()

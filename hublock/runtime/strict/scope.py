@@ -12,7 +12,6 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
@@ -77,8 +76,12 @@ class Scope:
     """What may be refused without a word."""
     packages: dict[tuple[str, str], str] = field(default_factory=dict)
     """Below which package this load finds the modules of a repository, by its namespace and the call of it."""
+    over: bool = False
+    """Whether the load has ended."""
     disturbed: bool = False
     """Code of modules that it shares was refused something for others, or put folders on their ``sys.path``."""
+    alone: bool = False
+    """Whether it shall share no modules with other loads."""
     as_locked: bool = True
     """Whether its arguments are those of a locked call; else what the locked calls could do without, it may need."""
 
@@ -110,6 +113,7 @@ class Scope:
         """Be the scope of a load that has not returned yet."""
         # what was refused before, as at forward time, is not its own
         self._listen()
+        self.over = False
         _under_way.append(self)
         try:
             yield
@@ -138,6 +142,7 @@ class Scope:
 
     def end(self, *, kept: bool) -> None:
         """Take note that the load has ended, and whether its models are kept: they are asked for by their frames."""
+        self.over = True
         for name in self.names:
             _namespaces[name].pop(str(self.folder), None)
             if kept or self.owner not in _namespaces[name]:
@@ -189,7 +194,8 @@ class Scope:
         if refusal.file or not self._tolerates(refusal):
             refusal = replace(refusal, owner=self.owner, libraries=responsible())
             keep(refusal)
-        self.refusals.append(refusal)
+        if not self.over:
+            self.refusals.append(refusal)
         if not self.loading:
             if refusal.file:
                 spoilt.setdefault(refusal.file, set()).update(self.packages.values())
@@ -277,10 +283,6 @@ class Scope:
         return found[0].error if found else None
 
 
-class _Outside(Enum):
-    OUTSIDE = "our own work on behalf of foreign code"
-
-
 @dataclass(frozen=True, slots=True)
 class _Following:
     """In a thread or job that a scope has started."""
@@ -304,7 +306,9 @@ class _Inherited:
     scope: Scope
 
 
-_current: ContextVar[Scope | _Following | _Inherited | _Outside | None] = ContextVar("hublock_scope", default=None)
+_OUTSIDE = object()
+"""Our own work on behalf of foreign code."""
+_current: ContextVar[Scope | _Following | _Inherited | object | None] = ContextVar("hublock_scope", default=None)
 _job = _Job()
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners."""
@@ -351,6 +355,9 @@ def current() -> Scope | None:
         return _of_frames(scope.scope)
     if scope is None:
         return _of_frames(None, is_users=True) if _namespaces else None
+    if isinstance(scope, Scope) and scope.over:
+        # a task that the load has begun lives on
+        return _of_frames(scope)
     return scope if isinstance(scope, Scope) else None
 
 
@@ -385,7 +392,7 @@ def is_adopted(repository: Repository) -> bool:
 @contextmanager
 def outside() -> Iterator[None]:
     """Step out of any scope: for our own work on behalf of foreign code."""
-    token = _current.set(_Outside.OUTSIDE)
+    token = _current.set(_OUTSIDE)
     try:
         yield
     finally:

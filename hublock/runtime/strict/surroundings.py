@@ -8,22 +8,28 @@ to end puts them back.
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from hublock.runtime import isolation
 from hublock.runtime.forksafe import ForkSafeLock
+from hublock.runtime.strict.frames import importing_package
 from hublock.runtime.strict.scope import Scope, loading
 from hublock.runtime.strict.swap import Function
 
 _lock = ForkSafeLock()
 _loads = 0
 _argv: list[str] = []
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"""Keeps every Python that a load starts from writing beside the files of a tree, as while it was traced."""
+_bytecode: str | None = None
 _hub: dict[str, Any] = {}
 _Before = list[tuple[Scope, str | None]]
 """Which loads changed one thing, in that order, and what it was before each of them did."""
 _environ: dict[str, _Before] = {}
 _cwd: _Before = []
+_made: dict[str, dict[str, str | None]] = {}
+"""What modules changed as they were imported, by their package: variables, and as an empty name the directory."""
 
 
 @contextmanager
@@ -42,16 +48,34 @@ def kept(scope: Scope) -> Iterator[None]:
             isolation.take_in(package, new)
 
 
-def before_chdir(scope: Scope) -> None:
-    """Remember the current directory, which foreign code is about to change."""
+def before_chdir(scope: Scope, folder: Any) -> None:
+    """Remember the current directory, which foreign code is about to leave for ``folder``."""
+    package = importing_package()
     with _lock:
         _note(_cwd, scope, os.getcwd())  # noqa: PTH109 - what os.chdir is given back
+        if package is not None:
+            _made.setdefault(package, {})[""] = os.path.abspath(os.fsdecode(folder))  # noqa: PTH100
 
 
-def before_putenv(scope: Scope, name: str) -> None:
-    """Remember an environment variable, which foreign code is about to change."""
+def before_putenv(scope: Scope, name: str, value: str | None) -> None:
+    """Remember an environment variable, to which foreign code is about to give ``value``."""
+    package = importing_package()
     with _lock:
         _note(_environ.setdefault(name, []), scope, os.environ.get(name))  # noqa: TID251 - only to be put back
+        if package is not None:
+            _made.setdefault(package, {})[name] = value
+
+
+def make_again(package: str) -> None:
+    """Do once more, for a load that uses modules that are imported already, what they did as they were imported."""
+    with _lock:
+        changes = dict(_made.get(package, {}))
+    folder = changes.pop("", None)
+    for name, value in changes.items():
+        _set(name, value)
+    if folder is not None:
+        with suppress(OSError):
+            os.chdir(folder)
 
 
 def _note(before: _Before, scope: Scope, value: str | None) -> None:
@@ -71,7 +95,7 @@ def _taken_back(before: _Before, scope: Scope) -> list[str | None]:
 
 
 def _begin() -> None:
-    global _loads, _argv  # noqa: PLW0603 - sys.argv is process-wide
+    global _loads, _argv, _bytecode  # noqa: PLW0603 - they are process-wide
     import torch.hub
 
     with _lock:
@@ -79,6 +103,8 @@ def _begin() -> None:
         if _loads == 1:
             _argv = sys.argv
             sys.argv = [""]
+            _bytecode = os.environ.get(_NO_BYTECODE)  # noqa: TID251 - only to be put back
+            _set(_NO_BYTECODE, "1")
             _hub.update(vars(torch.hub))
 
 
@@ -90,6 +116,8 @@ def _end() -> None:
         _loads -= 1
         if _loads == 0:
             sys.argv = _argv
+            if _bytecode is None:
+                _set(_NO_BYTECODE, None)
             _restore_hub(vars(torch.hub))
             _hub.clear()
 
@@ -135,12 +163,16 @@ def _restore(scope: Scope) -> None:
         values = {name: _taken_back(before, scope) for name, before in _environ.items()}
     for folder in filter(None, folders):
         os.chdir(folder)
-    environ = os.environ  # noqa: TID251 - not read: what foreign code changed is put back
     for name, value in [(name, value) for name, found in values.items() for value in found]:
-        if value is None:
-            environ.pop(name, None)
-        else:
-            environ[name] = value
+        _set(name, value)
+
+
+def _set(name: str, value: str | None) -> None:
+    environ = os.environ  # noqa: TID251 - not read: what foreign code changed is put back, or made again
+    if value is None:
+        environ.pop(name, None)
+    else:
+        environ[name] = value
 
 
 def _clean_path(scope: Scope, before: list[str]) -> None:

@@ -4,12 +4,14 @@ Exchanged at the narrowest place that every way into the library passes: ``Opene
 ``urlretrieve``, own openers), ``HTTPAdapter.send`` (sessions), ``PoolManager.urlopen``. Other libraries meet the guard.
 """
 
+import copyreg
 import io
 import json
 import os
 import urllib.request
 from dataclasses import dataclass
 from email.message import Message
+from functools import cache
 from http.client import responses
 from pathlib import Path
 from types import ModuleType
@@ -83,15 +85,33 @@ def _kind(body: bytes) -> str:
     return "application/json; charset=utf-8"
 
 
-def as_also(error: HublockError, kind: type[Exception]) -> HublockError:
-    """Return a refusal that is also what the library raises without a network, so that offline fallbacks work."""
+def as_also(error: HublockError, kind: Any) -> HublockError:
+    """Return a refusal that is also of ``kind``, which a library raises without a network: offline fallbacks work."""
     if not isinstance(error, UnlockedDownload):
         return error
-    # a process tells it to another one
-    again = as_also, (UnlockedDownload(error.message, hint=error.hint), kind)
-    named = {"__reduce__": lambda _error: again}
-    both: type[UnlockedDownload] = type("UnlockedDownload", (UnlockedDownload, kind), named)
-    return both(error.message, hint=error.hint)
+    refusal: UnlockedDownload = _both(kind)(error.message, hint=error.hint)
+    return refusal
+
+
+@cache
+def _both(kind: Any) -> Any:
+    """Return the class of refusals that are also of ``kind``, an exception."""
+
+    def again(error: UnlockedDownload) -> tuple[Any, ...]:
+        return as_also, (UnlockedDownload(error.message, hint=error.hint), kind)
+
+    return _Both("UnlockedDownload", (UnlockedDownload, kind), {"__reduce__": again})
+
+
+class _Both(type):
+    """What such classes are instances of: a process tells another one of them, as workers of a DataLoader do."""
+
+
+def _by_kind(both: Any) -> tuple[Any, ...]:
+    return _both, both.__bases__[1:]
+
+
+copyreg.pickle(_Both, _by_kind)
 
 
 class _Opened(addinfourl):
