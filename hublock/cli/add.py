@@ -1,12 +1,16 @@
 """``hublock add``."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from hublock.cli import tracing
 from hublock.cli.console import counted, size
 from hublock.cli.face import Face, given
 from hublock.cli.list import print_offer
 from hublock.errors import InputError
+
+if TYPE_CHECKING:
+    from hublock.actions.lock import Locking
 
 SUMMARY = "add models or weights, and lock them"
 EXAMPLES = """\
@@ -75,8 +79,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         face.console.hint(f"hublock add {arguments.reference} ENTRYPOINT")
     if added.locking:
         tracing.report(added.locking, face.console)
-        if not added.locking.changed:
-            face.console.say(f"{face.project.manifest.name} and {face.project.lock.name} have that already")
+        _say_if_unchanged(added.locking, face)
     return 0
 
 
@@ -98,8 +101,14 @@ def _add_weights(arguments: argparse.Namespace, face: Face) -> int:
     options = tracing.options(arguments, allow_pickle=arguments.allow_pickle)
     done = add_weights(arguments.name, arguments.url[0], face.new_project, face.context, options=options)
     tracing.report(done, face.console)
-    for item in done.lock.weights:
+    _say_if_unchanged(done, face)
+    for item in done.lock.weights if done.changed else ():
         if item.name == arguments.name:
             face.console.done("Locked", f"{item.name}: {item.url}")
             face.console.say(f"          {counted(1, 'file')}, {size(item.size)}; {item.digest}")
     return 0
+
+
+def _say_if_unchanged(done: "Locking", face: Face) -> None:
+    if not done.changed:
+        face.console.say(f"{face.project.manifest.name} and {face.project.lock.name} have that already")

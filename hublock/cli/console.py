@@ -170,7 +170,8 @@ class _Clock(Task):
 
         self._bar: Any = tqdm(desc=label, bar_format="{desc} {elapsed}", file=err, leave=False, delay=BAR_DELAY)
         self._ended = threading.Event()
-        threading.Thread(target=self._tick, name="hublock-clock", daemon=True).start()
+        self._thread = threading.Thread(target=self._tick, name="hublock-clock", daemon=True)
+        self._thread.start()
 
     def _tick(self) -> None:
         while not self._ended.wait(BAR_DELAY / 2):
@@ -178,6 +179,7 @@ class _Clock(Task):
 
     def close(self) -> None:
         self._ended.set()
+        self._thread.join()
         self._bar.close()
 
 

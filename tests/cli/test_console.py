@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import threading
+import time
 
 import pytest
 
@@ -97,6 +99,19 @@ def test_a_bar_appears_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> No
             task.grow(20)
             task.advance(20)
         assert ("fetching" in stream.getvalue()) == stream.isatty()
+
+
+def test_a_clock_runs_on_a_terminal_while_a_step_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hublock.cli.console.BAR_DELAY", 0.01)
+    terminal, file = Terminal(), io.StringIO()
+    with Console(io.StringIO(), file, {}).step("tracing"), Console(io.StringIO(), terminal, {}).step("tracing"):
+        end = time.monotonic() + 60
+        while "tracing 00:0" not in terminal.getvalue():
+            assert time.monotonic() < end
+    # and nothing stays of it
+    assert terminal.getvalue().endswith("\r")
+    assert file.getvalue() == ""
+    assert "hublock-clock" not in [thread.name for thread in threading.enumerate() if thread.is_alive()]
 
 
 @pytest.mark.parametrize(

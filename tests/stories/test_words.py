@@ -1,0 +1,159 @@
+"""The words of the command line: what it takes, what it refuses, and that its hints lead to what helps."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.forge import Forge
+from tests.stories.conftest import PLAIN, Done, Run
+
+
+def refused(done: Done, code: int, error: str, hint: str) -> None:
+    assert (done.code, done.out, done.err) == (code, "", f"error: {error}\n   hint: {hint}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (("ad", "a/b", "net"), "there is no command ad; did you mean add?", "hublock --help"),
+        (
+            ("sync", "--lock"),
+            "hublock sync: there is no place for --lock; did you mean --locked?",
+            "hublock sync --help",
+        ),
+        (("remove", "net", "big"), "hublock remove: there is no place for big", "hublock remove --help"),
+        (("list", "--format=xml"), None, "hublock list --help"),
+        (("remove",), "hublock remove: the following arguments are required: NAME", "hublock remove --help"),
+        (("remove", ""), "hublock remove: argument NAME: it is empty", "hublock remove --help"),
+        (("diff", ""), "hublock diff: argument GIT-REV|FILE: it is empty", "hublock diff --help"),
+        (("list", "--project", ""), "hublock list: argument --project: it is empty", "hublock list --help"),
+        (("cache", "purge"), None, "hublock cache --help"),
+        (
+            ("lock", "net"),
+            "lock locks all that the manifest wants, not net alone",
+            "hublock lock; --retrace net for a locked model, -- before a program to record",
+        ),
+        (
+            ("add", "--url", "https://example.org/x"),
+            "--url needs a name for the file",
+            "hublock add --url https://example.org/x --name NAME",
+        ),
+        (("help", "someone/net"), "which entry point of someone/net?", "hublock list someone/net"),
+        (("bundle", "-"), "a bundle is written to a file, not to the standard output", "hublock bundle OUT.tar"),
+    ],
+)
+def test_refuses_words_in_one_voice(
+    pinned: Forge, hub: Run, words: tuple[str, ...], error: str | None, hint: str
+) -> None:
+    done = hub(*words)
+    if error is None:
+        assert (done.code, done.err.endswith(f"   hint: {hint}\n")) == (2, True), done
+    else:
+        refused(done, 2, error, hint)
+
+
+def test_help_knows_commands_and_locked_models(pinned: Forge, hub: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hub("help", "update").out.startswith("usage: hublock update ")
+    assert hub("help").out.startswith("usage: hublock ")
+    assert hub("help", "net").out == hub("help", "a/tagged:v1", "net").out == "net(pretrained=False)\n"
+
+
+def test_a_hint_names_the_project_that_was_named(hub: Run, project: Path, tmp_path: Path) -> None:
+    (project / "hub.toml").write_text('[weights.x]\nurl = "https://example.org/x"\n')
+    refused(
+        hub("verify", "--project", str(project)),
+        4,
+        "<project>/hub.lock does not exist",
+        "hublock lock --project <project>",
+    )
+    bare = tmp_path / "not yet"
+    bare.mkdir()
+    hint = f"hublock init --project '{bare}'"
+    refused(hub("list", "--project", str(bare)), 4, f"neither hub.toml nor hub.lock in {bare}", hint)
+
+
+def test_the_same_add_twice_changes_nothing(pinned: Forge, project: Path, hub: Run) -> None:
+    before = {path.name: path.read_bytes() for path in project.iterdir()}
+    again = ("add", "b/branch", "big", "--no-trace", "--url", "https://example.org/big.pth")
+    for words in (again, ("add", "--url", "https://example.org/backbone.bin", "--name", "backbone")):
+        assert hub(*words) == Done("", "hub.toml and hub.lock have that already\n", 0)
+    assert {path.name: path.read_bytes() for path in project.iterdir()} == before
+    assert "is there twice" in hub("add", "a/tagged:v1", "other", "other").err
+
+
+def test_a_manifest_without_a_lock_leads_to_hublock_lock(pinned: Forge, project: Path, hub: Run) -> None:
+    (project / "hub.lock").unlink()
+    assert hub("list").err == "nothing is locked yet\n   hint: hublock lock\n"
+    for words in (("update", "net"), ("cache", "key"), ("outdated",)):
+        refused(hub(*words), 4, "<project>/hub.lock does not exist", "hublock lock")
+
+
+def test_a_lock_without_a_manifest_is_not_called_current(pinned: Forge, project: Path, hub: Run) -> None:
+    (project / "hub.toml").unlink()
+    assert hub("verify").err.startswith(
+        "warning: <project> holds no hub.toml: whether hub.lock answers it was not checked\n"
+    )
+    assert hub("sync").code == 0
+    done = hub("sync", "--locked")
+    assert (done.code, done.err.startswith("error: <project> holds no hub.toml beside its hub.lock\n")) == (4, True)
+
+
+def test_another_lock_that_is_not_there_is_no_reason_to_lock(pinned: Forge, project: Path, hub: Run) -> None:
+    refused(hub("verify", "--against", "nope.lock"), 4, "nope.lock does not exist", "check the path of --against")
+    refused(hub("cache", "prune", "--keep-lock", "nope"), 4, "nope does not exist", "check the path of --keep-lock")
+    refused(hub("verify", "--against", "."), 2, ". is a folder, not a lock", "name hub.lock")
+
+
+def test_diff_says_what_it_lacks(pinned: Forge, project: Path, hub: Run) -> None:
+    refused(hub("diff"), 2, "<project> is in no git repository", "hublock diff OTHER.lock")
+    subprocess.run(["git", "init", "--quiet", str(project)], check=True)
+    refused(hub("diff"), 2, "the git repository of <project> has no commit yet", "hublock diff OTHER.lock")
+
+
+def test_init_says_what_it_does_to_a_project_around(pinned: Forge, project: Path, hub: Run) -> None:
+    inner = project / "inner"
+    refused(
+        hub("init", "--project", str(inner)), 2, "the project folder <project>/inner does not exist",
+        "mkdir -p <project>/inner",
+    )  # fmt: skip
+    inner.mkdir()
+    assert (
+        "warning: <project> is a project too: below <project>/inner, commands use this one now\n"
+        in hub("init", "--project", str(inner)).err
+    )
+    subprocess.run(["git", "init", "--quiet", str(project)], check=True)
+    (project / "hub.toml").unlink()
+    assert hub("init", "--merge-driver").code == 0
+    assert not (project / "hub.toml").exists()
+
+
+def test_outdated_reads_the_manifest_before_it_says_that_all_is_well(pinned: Forge, project: Path, hub: Run) -> None:
+    (project / "hub.toml").write_text("[models\n")
+    done = hub("outdated", "--format", "json")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: <project>/hub.toml: ")
+
+
+def test_who_asked_for_no_weights_is_not_warned_that_there_are_none(served: Forge, run: Run, project: Path) -> None:
+    done = run("add", "someone/net", "net", "--kwarg", "pretrained=false")
+    assert (done.code, "fetched nothing" in done.err) == (0, False)
+
+
+def test_run_finds_the_project_of_its_script(added: Done, run: Run, project: Path, tmp_path: Path) -> None:
+    (project / "script.py").write_text(
+        "import torch.hub\nprint(type(torch.hub.load('someone/net:v1', 'net')).__name__)\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = run("run", str(project / "script.py"), cwd=elsewhere)
+    assert (done.code, done.out) == (0, "Net\n"), done
+
+
+def test_an_entry_point_of_an_update_is_told_with_its_commit(pinned: Forge, hub: Run) -> None:
+    tagged = pinned.find_repo("github.com", "b/branch")
+    assert tagged is not None
+    tagged.commit({"hubconf.py": None, "other.py": PLAIN})
+    assert "b/branch at <commit> has no hubconf.py" in hub("update", "big").err
+    assert json.loads(hub("outdated", "--format", "json").out)["repositories"]
