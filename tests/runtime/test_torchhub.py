@@ -54,7 +54,10 @@ class TestDoorsForHub:
             "def model(url):\n"
             "    torch.load(os.path.join(os.path.dirname(__file__), 'own.pth'))\n"
             "    return VALUE, torch.hub.load_state_dict_from_url(url)['w'].sum()\n"
+            "def later():\n    return __import__('late').VALUE\n"
+            "def lazy():\n    return later\n"
         )
+        (folder / "late.py").write_text("VALUE = 1\n")
         (folder / "part.py").write_text("VALUE = 1\n")
         (folder / "own.pth").write_bytes(ones(2))
         shelf.put(URL, ones(3))
@@ -64,6 +67,9 @@ class TestDoorsForHub:
         assert torchhub.watch_local(folder, "model", [URL], answers=shelf).result == (22, 3)
         with pytest.raises(UnlockedDownload):
             torchhub.watch_local(folder, "model", [OTHER], answers=shelf)
+        later = torchhub.watch_local(folder, "lazy", answers=shelf).result
+        (folder / "late.py").write_text("VALUE = 333\n")
+        assert later() == 333
         with pytest.raises(InputError, match=r"has no hubconf\.py"):
             torchhub.watch_local(tmp_path, "model", answers=shelf)
 

@@ -132,6 +132,8 @@ class Sources:
     def read(self, path: str) -> bytes:
         """Read a file of the tree once and return those bytes, proven to be the listed ones.
 
+        A folder of the user's own, which no lock names, is taken as it is by now.
+
         Raises:
             TreeMismatch: the file is not listed, cannot be read, or holds other bytes.
         """
@@ -143,7 +145,7 @@ class Sources:
         except OSError as error:
             raise self._mismatch(f"{path} of {self.repository.id} cannot be read: {error.strerror}") from error
         found = blob_id(data)
-        if found != entry.blob:
+        if found != entry.blob and not self.repository.is_users_own:
             raise self._mismatch(
                 f"{path} of {self.repository.id} is not the locked file: its blob id is {found}, not {entry.blob}"
             )
