@@ -16,7 +16,7 @@ import pytest
 from examples.loopback import RELEASE, Loopback, git, publish
 from hublock.core.hubconf import read_hubconf
 from hublock.core.lockreader import parse_lock
-from hublock.core.pickles import scan
+from hublock.core.pickles.scanning import scan
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"

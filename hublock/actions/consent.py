@@ -5,7 +5,8 @@ from collections.abc import Collection
 
 from hublock.core.lockfile import Pickle
 from hublock.core.manifest import WantedModel, WantedWeights
-from hublock.core.pickles import UNREADABLE, executes, judge
+from hublock.core.pickles.globals import UNREADABLE, executes
+from hublock.core.pickles.scanning import judge
 from hublock.errors import UnsafePickle
 
 

@@ -9,7 +9,7 @@ from hublock.core.digest import Digest
 from hublock.core.findings import Finding
 from hublock.core.inventory import address
 from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
-from hublock.core.pickles import scan
+from hublock.core.pickles.scanning import scan
 from hublock.core.tree import LINK
 from hublock.errors import HublockError
 from hublock.store.store import StoredTree

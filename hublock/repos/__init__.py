@@ -8,9 +8,10 @@ import os
 
 from hublock.errors import NotLocked
 from hublock.runtime import isolation
+from hublock.runtime.repository import Repository
 
 
-def _look_up(name: str) -> isolation.Repository:
+def _look_up(name: str) -> Repository:
     from hublock.actions import load, locate
     from hublock.actions.project import read_named_lock
 

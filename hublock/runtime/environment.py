@@ -8,10 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hublock.errors import EnvironmentMismatch, MissingDependency
-from hublock.runtime.distributions import distributions_of
 from hublock.runtime.modules.ownership import find_top
-
-__all__ = ["check", "distributions_of", "pip_line", "undeclared"]
 
 PIP_NAMES: Mapping[str, str] = {
     "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python", "git": "GitPython",

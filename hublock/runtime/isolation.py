@@ -17,13 +17,8 @@ from hublock.runtime.environment import undeclared
 from hublock.runtime.modules import finder
 from hublock.runtime.modules.aliases import aliased
 from hublock.runtime.modules.companions import missing_half
-from hublock.runtime.modules.finder import FINDER, Lookup, let_trace
-from hublock.runtime.repository import MARKER, PACKAGE, Repository, namespace, namespace_of
-
-__all__ = [
-    "MARKER", "PACKAGE", "Lookup", "Repository", "begin", "end", "explained", "find_class", "import_hubconf",
-    "install", "let_trace", "mixed", "namespace", "namespace_of", "retire", "serve", "served", "stock_names", "take_in",
-]  # fmt: skip
+from hublock.runtime.modules.finder import FINDER, Lookup
+from hublock.runtime.repository import PACKAGE, Repository, namespace
 
 
 def install(lookup: Lookup | None = None) -> None:

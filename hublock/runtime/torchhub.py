@@ -16,6 +16,7 @@ from hublock.runtime import isolation
 from hublock.runtime.answers import Answers, forget_checked
 from hublock.runtime.attempts import Watched, attempt
 from hublock.runtime.forksafe import ForkSafeLock
+from hublock.runtime.modules.finder import let_trace
 from hublock.runtime.nested import FUNCTIONS, check_dependencies
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, surroundings, transports
@@ -180,7 +181,7 @@ def install() -> None:
             for function, answer in _of_torch():
                 swap(function, dispatching(answer))
             when_imported("torch.package.package_importer", _swap_package)
-            when_imported("torch._dynamo.symbolic_convert", isolation.let_trace)
+            when_imported("torch._dynamo.symbolic_convert", let_trace)
             _install_beside_torch()
             _installed = True
 

@@ -38,7 +38,7 @@ from hublock.core.arguments import parse_keyword  # noqa: E402 - found only now
 from hublock.core.canonical import dump_lock  # noqa: E402
 from hublock.core.digest import Digest  # noqa: E402
 from hublock.core.lockfile import Lock, Model, Repo, Weights  # noqa: E402
-from hublock.core.pickles import scan  # noqa: E402
+from hublock.core.pickles.scanning import scan  # noqa: E402
 from hublock.core.tree import EXECUTABLE, FILE, SourceFile  # noqa: E402
 from hublock.store.store import Store  # noqa: E402
 

@@ -18,17 +18,8 @@ from collections.abc import Callable
 import pytest
 
 from hublock.core.lockfile import Pickle
-from hublock.core.pickles import (
-    EXECUTION_GLOBALS,
-    LEGACY_TAR,
-    OPCODES,
-    TENSOR_GLOBALS,
-    TORCH_PACKAGE,
-    UNREADABLE,
-    executes,
-    judge,
-    scan,
-)
+from hublock.core.pickles.globals import EXECUTION_GLOBALS, TENSOR_GLOBALS, UNREADABLE, executes
+from hublock.core.pickles.scanning import LEGACY_TAR, OPCODES, TORCH_PACKAGE, judge, scan
 
 MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
@@ -317,8 +308,8 @@ class TestWhatIsNot:
         assert verdict(legacy() + archive(("a.pth", EVIL))) == (UNREADABLE,)
 
     def test_refuses_endless_growth(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("hublock.core.pickles.MAX_UNPACKED", 1000)
-        monkeypatch.setattr("hublock.core.opcodes.MAX_OPCODES", 5000)
+        monkeypatch.setattr("hublock.core.pickles.scanning.MAX_UNPACKED", 1000)
+        monkeypatch.setattr("hublock.core.pickles.opcodes.MAX_OPCODES", 5000)
         assert UNREADABLE in verdict(gzip.compress(b"\x80\x02B" + struct.pack("<I", 9999) + bytes(9999) + b"."))
         assert UNREADABLE in verdict(b"\x80\x02" + b"N0" * 5000 + b"N.")
         assert UNREADABLE in verdict(b"\x80\x02N." * 3000)

@@ -11,7 +11,7 @@ from typing import Any
 
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Pickle
-from hublock.core.pickles import scan
+from hublock.core.pickles.scanning import scan
 from hublock.errors import UnlockedDownload
 from hublock.runtime import torchhub
 from hublock.runtime.answers import File, check_prefix

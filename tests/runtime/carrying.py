@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from hublock.runtime import isolation, torchhub
-from hublock.runtime.isolation import Repository, namespace
+from hublock.runtime.repository import Repository, namespace
 from tests.runtime.answering import Shelf
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from hublock.runtime.isolation import Repository, namespace
+from hublock.runtime.repository import Repository, namespace
 from tests.runtime.answering import Shelf, run
 from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.trees import make_repository

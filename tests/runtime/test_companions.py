@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hublock.errors import MissingDependency
-from hublock.runtime.isolation import explained, import_hubconf, namespace
+from hublock.runtime.isolation import explained, import_hubconf
+from hublock.runtime.repository import namespace
 from tests.runtime.trees import make_repository
 
 EXTENSION = """

@@ -11,7 +11,8 @@ import packaging
 import pytest
 
 from hublock.errors import EnvironmentMismatch, MissingDependency
-from hublock.runtime.environment import check, distributions_of, pip_line, undeclared
+from hublock.runtime.distributions import distributions_of
+from hublock.runtime.environment import check, pip_line, undeclared
 
 ROOT = Path(__file__).parents[2]
 

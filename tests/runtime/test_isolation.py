@@ -19,8 +19,9 @@ import pytest
 
 from hublock.errors import InputError, TreeMismatch
 from hublock.runtime import isolation
-from hublock.runtime.isolation import find_class, import_hubconf, namespace, stock_names
+from hublock.runtime.isolation import find_class, import_hubconf, stock_names
 from hublock.runtime.modules.finder import FINDER
+from hublock.runtime.repository import Repository, namespace
 from tests.runtime.carrying import in_a_fresh_process
 from tests.runtime.trees import make_repository, with_link
 
@@ -713,7 +714,7 @@ def test_a_namespace_never_seen_is_asked_of_the_lookup(tmp_path: Path) -> None:
     )
     before, asked = FINDER.lookup, []
 
-    def lookup(name: str) -> isolation.Repository | None:
+    def lookup(name: str) -> Repository | None:
         asked.append(name)
         return repository if name == namespace(repository) else None
 

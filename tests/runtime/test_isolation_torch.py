@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from hublock.runtime.isolation import find_class, import_hubconf, namespace, stock_names
-from hublock.runtime.repository import Repository
+from hublock.runtime.isolation import find_class, import_hubconf, stock_names
+from hublock.runtime.repository import Repository, namespace
 from tests.runtime.carrying import Carried
 from tests.runtime.trees import make_repository
 

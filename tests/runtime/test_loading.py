@@ -16,8 +16,8 @@ import pytest
 
 from hublock.core.tree import Listing
 from hublock.errors import TreeMismatch
-from hublock.runtime.isolation import import_hubconf, namespace, stock_names
-from hublock.runtime.repository import Repository
+from hublock.runtime.isolation import import_hubconf, stock_names
+from hublock.runtime.repository import Repository, namespace
 from tests.runtime.trees import make_repository
 
 EVIL = "raise SystemExit('a planted file ran')"

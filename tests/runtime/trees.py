@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hublock.core.tree import FILE, LINK, Entry, Listing, blob_id
-from hublock.runtime.isolation import Repository
+from hublock.runtime.repository import Repository
 
 _number = itertools.count()
 

@@ -271,7 +271,7 @@ def _members(path: Path, size: int) -> Iterator[bytes]:
 
 def _verdict_of_unpacked(scope: Scope, archive: File, data: bytes, name: str) -> Pickle:
     """Judge a file that came packed: what it runs must have been consented to with the archive."""
-    from hublock.core.pickles import scan
+    from hublock.core.pickles.scanning import scan
 
     verdict = scan(io.BytesIO(data))
     consented = archive.pickle if isinstance(archive.pickle, tuple) else ()

@@ -91,7 +91,8 @@ def _paths(words: list[str]) -> tuple[Path, ...]:
 
 
 def _run(job: Mapping[str, Any], repository: Repository, channel: Channel, before: set[str]) -> Message:
-    from hublock.runtime import environment, torchhub
+    from hublock.runtime import torchhub
+    from hublock.runtime.distributions import distributions_of
     from hublock.runtime.fingerprint import fingerprint
 
     torchhub.install()
@@ -102,7 +103,7 @@ def _run(job: Mapping[str, Any], repository: Repository, channel: Channel, befor
     state = fingerprint(ran.result)
     return {
         "state": None if state is None else str(state),
-        "traced_with": environment.distributions_of(imported),
+        "traced_with": distributions_of(imported),
         "entrypoints": list(map(write_entrypoint, ran.entrypoints)),
         "dependencies": ran.dependencies,
         "refusals": sorted(set(ran.refusals)),

@@ -1,4 +1,4 @@
-"""What a checkpoint would run when it is unpickled, told without unpickling it.
+"""The verdict on a checkpoint, whatever its format.
 
 A verdict is one of
 
@@ -26,11 +26,9 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
 from hublock.core.lockfile import Pickle
-from hublock.core.opcodes import Reader, Run, Truncated, Unclear, run
-from hublock.core.pickleglobals import EXECUTION_GLOBALS, TENSOR_GLOBALS, UNREADABLE, executes
-from hublock.core.zips import AmbiguousZip, read_directory
-
-__all__ = ["EXECUTION_GLOBALS", "TENSOR_GLOBALS", "UNREADABLE", "executes", "judge", "scan"]
+from hublock.core.pickles.globals import TENSOR_GLOBALS, UNREADABLE, executes
+from hublock.core.pickles.opcodes import Reader, Run, Truncated, Unclear, run
+from hublock.core.pickles.zips import AmbiguousZip, read_directory
 
 LEGACY_TAR = "<legacy tar>"
 TORCH_PACKAGE = "<torch.package>"

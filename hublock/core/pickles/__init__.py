@@ -1,0 +1,1 @@
+"""What a checkpoint would run when it is unpickled, told without unpickling it."""
