@@ -67,6 +67,7 @@ def build_parser() -> Parser:
 
     parser = Parser(
         prog="hublock",
+        parents=[common_options()],
         description="The reproducibility lockfile for PyTorch Hub.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -60,6 +60,14 @@ def test_help_knows_commands_and_locked_models(pinned: Forge, hub: Run, capsys: 
     assert hub("help", "net").out == hub("help", "a/tagged:v1", "net").out == "net(pretrained=False)\n"
 
 
+def test_options_of_every_command_stand_before_or_behind_it(pinned: Forge, hub: Run, project: Path) -> None:
+    told = hub("list", "--project", str(project))
+    assert told.out
+    assert hub("--project", str(project), "-q", "list") == hub("list", "-q") == told
+    assert hub("-q", "cache", "verify").err == hub("cache", "verify", "-q").err == ""
+    assert hub("cache", "verify").err
+
+
 def test_a_hint_names_the_project_that_was_named(hub: Run, project: Path, tmp_path: Path) -> None:
     (project / "hub.toml").write_text('[weights.x]\nurl = "https://example.org/x"\n')
     refused(
