@@ -188,7 +188,3 @@ def _configured_mirrors() -> dict[str, str]:
             f"{path}: mirrors is not a table of URLs", hint='write "https://from/" = "https://to/" below it'
         )
     return mirrors
-
-
-if __name__ == "__main__":
-    sys.exit(main())

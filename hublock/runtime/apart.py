@@ -2,10 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -44,7 +45,8 @@ def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
             target=_serve,
             args=(theirs, watched, inherited, Path(scratch), partial(_work, theirs, scratch, folder, job, args)),
         )
-        process.start()
+        with _unbothered():
+            process.start()
         theirs.close()
         watched.close()
         try:
@@ -55,6 +57,19 @@ def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
         finally:
             _end(process, watching)
     return answer
+
+
+@contextmanager
+def _unbothered() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended: a process that begins in it has not left our terminal yet."""
+    if os.name != "posix":
+        yield
+        return
+    known = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, known)
 
 
 def broken(name: str, what: str) -> LoadError:
@@ -95,6 +110,7 @@ def _serve(
     if os.name == "posix":
         # away from Ctrl-C, of which the parent tells
         os.setsid()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         for end in inherited:
             end.close()
         os.dup2(watched.fileno(), 0)
