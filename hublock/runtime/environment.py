@@ -6,6 +6,8 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
 from hublock.errors import EnvironmentMismatch, MissingDependency
 from hublock.runtime.modules.ownership import find_top
@@ -72,7 +74,7 @@ def check(
     if exact:
         _refuse_drift(drifted, problems)
     problems.raise_if_any(of)
-    return [_drift(name, traced, have) for name, traced, have in _that_matter(drifted, dependencies)]
+    return [_drift(name, traced, have) for name, traced, have in _that_matter(tuple(drifted), tuple(dependencies))]
 
 
 def undeclared(error: ModuleNotFoundError, of: str) -> MissingDependency | None:
@@ -155,9 +157,17 @@ def importable(name: str) -> bool:
 
 def _version(distribution: str) -> str | None:
     try:
-        return importlib.metadata.version(distribution)
+        found = importlib.metadata.distribution(distribution)
+        path = vars(found).get("_path")
+        return found.version if path is None else _version_at(path)
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return None
+
+
+@cache
+def _version_at(path: Path) -> str:
+    """Read the version in a folder of metadata, which is named after it: that takes as long as to check a tree."""
+    return importlib.metadata.Distribution.at(path).version
 
 
 def _public(version: str) -> str:
@@ -185,7 +195,9 @@ def _refuse_drift(drifted: Sequence[Drifted], problems: _Problems) -> None:
             problems.wrong.append(_drift(name, traced, have))
 
 
-def _that_matter(drifted: Sequence[Drifted], dependencies: Sequence[str]) -> list[Drifted]:
+@cache
+def _that_matter(drifted: tuple[Drifted, ...], dependencies: tuple[str, ...]) -> list[Drifted]:
+    """Return those that users are warned of; once for all loads, as it reads what every distribution holds."""
     if not drifted:
         return []
     from packaging.utils import canonicalize_name
