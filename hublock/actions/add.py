@@ -16,6 +16,7 @@ from hublock.actions.project import Project
 from hublock.actions.secrets import refuse_tokens
 from hublock.actions.trace import TraceOptions
 from hublock.core import fields
+from hublock.core.arguments import same
 from hublock.core.lockfile import Lock, Value
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
 from hublock.core.matching import same_arguments
@@ -89,10 +90,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         done = build(
             replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
         )
-        text = _text_by_now([model.name for model in wanted], project)
-        for model in wanted:
-            agreed = tuple(sorted({*model.allow_pickle, *done.consent.get(model.name, ())}))
-            text = edit_manifest(text, embedded=project.embedded, add=replace(model, allow_pickle=agreed))
+        text = _written(manifest, wanted, done, project)
         done = replace(done, changed=project.write_both(text, done.lock))
         return Added(locking=done, understood=understood)
 
@@ -121,7 +119,7 @@ def add_weights(
         wanted = WantedWeights(name=name, url=url)
         if wanted in [replace(item, allow_pickle=()) for item in manifest.weights]:
             done = build(manifest, lock, context, base=project.folder, options=options)
-            return replace(done, changed=project.write_lock(done.lock))
+            return replace(done, changed=project.write_both(_written(manifest, (), done, project), done.lock))
         _refuse_taken([name], manifest)
         _refuse_dropping(replace(manifest, weights=(wanted,)), lock, project)
         done = build(
@@ -131,16 +129,14 @@ def add_weights(
             base=project.folder,
             options=options,
         )
-        text = _text_by_now([name], project)
-        wanted = replace(wanted, allow_pickle=done.consent.get(name, ()))
-        text = edit_manifest(text, embedded=project.embedded, add=wanted)
+        text = _written(manifest, [wanted], done, project)
         return replace(done, changed=project.write_both(text, done.lock))
 
 
 def _new(wanted: Sequence[WantedModel], manifest: Manifest) -> tuple[WantedModel, ...]:
     """Return the models that the manifest does not have just so, each under a name that nobody has."""
     known = [replace(model, allow_pickle=(), requires=()) for model in manifest.models]
-    new = tuple(model for model in wanted if model not in known)
+    new = tuple(model for model in wanted if not any(_is_same(model, other) for other in known))
     _refuse_taken([model.name for model in new], manifest)
     return new
 
@@ -213,6 +209,22 @@ def _is_locked(wish: Wish, reference: Reference, lock: Lock) -> bool:
     return repo is not None and any(
         model.entrypoint in wish.entrypoints and same_arguments(wish.args, wish.kwargs, model) for model in repo.models
     )
+
+
+def _is_same(one: WantedModel, other: WantedModel) -> bool:
+    # True is no 1 here, which Python's own comparison takes it for
+    given = same([*one.args, dict(one.kwargs)], [*other.args, dict(other.kwargs)])
+    return given and replace(one, args=(), kwargs={}) == replace(other, args=(), kwargs={})
+
+
+def _written(manifest: Manifest, new: Sequence[WantedModel | WantedWeights], done: Locking, project: Project) -> str:
+    """Return the manifest with what is ``new``, and with what was consented to for anything in it."""
+    text = _text_by_now([item.name for item in new], project)
+    for item in (*manifest.models, *manifest.weights, *new):
+        agreed = tuple(sorted({*item.allow_pickle, *done.consent.get(item.name, ())}))
+        if item in new or agreed != tuple(sorted(item.allow_pickle)):
+            text = edit_manifest(text, embedded=project.embedded, add=replace(item, allow_pickle=agreed))
+    return text
 
 
 def _text_by_now(names: Sequence[str], project: Project) -> str:

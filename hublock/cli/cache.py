@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(
             name, parents=[common_options()], help=summary, description=f"{summary}.", allow_abbrev=False
         )
-        action.set_defaults(action=call)
+        action.set_defaults(action=call, parser=action)
         if name == "prune":
             _configure_prune(action)
 

@@ -18,7 +18,7 @@ from hublock.core.progress import Progress, Task
 from hublock.errors import HublockError, StoreError
 
 RED, GREEN, YELLOW, CYAN, BOLD = "31", "32", "33", "36", "1"
-_COMMAND = re.compile(r"hublock (?:add|diff|init|list|lock|outdated|remove|run|sync|update|verify)\b")
+_COMMAND = re.compile(r"hublock (?:add|bundle|diff|help|init|list|lock|outdated|remove|run|sync|update|verify)\b")
 """What works on a project, in a hint."""
 BAR_DELAY = 1.0
 """Seconds something must take before a bar appears."""
@@ -111,7 +111,7 @@ class Console(Progress):
 
     def _hint(self, message: str) -> None:
         if self._project:
-            message = _COMMAND.sub(rf"\g<0> --project {self._project}", message)
+            message = _COMMAND.sub(lambda command: f"{command[0]} --project {self._project}", message)
         self._line(message, lead=f"   {self._paint('hint:', CYAN)}")
 
     def _line(self, message: str, *, lead: str = "") -> None:

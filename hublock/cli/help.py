@@ -4,6 +4,7 @@ import argparse
 
 from hublock.cli.face import Face, given
 from hublock.cli.list import offer_of
+from hublock.core.nearest import nearest
 from hublock.errors import InputError
 
 SUMMARY = "print the signature and the docstring of an entry point"
@@ -33,9 +34,13 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 
     reference, entrypoint = arguments.reference, arguments.entrypoint
     if entrypoint is None:
-        found = face.new_project.read_lock().model(reference)
+        lock = face.new_project.read_lock()
+        found = lock.model(reference)
         if found is None:
-            raise InputError(f"which entry point of {reference}?", hint=f"hublock list {reference}")
+            near = nearest(reference, lock.names).removeprefix("; ")
+            raise InputError(
+                f"which entry point of {reference}?{near and f' {near}'}", hint=f"hublock list {reference}"
+            )
         reference, entrypoint = found[0].id, found[1].entrypoint
     entry = find_entrypoint(offer_of(reference, face), entrypoint)
     face.console.data(f"{entry.name}{entry.signature}")

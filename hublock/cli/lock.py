@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
             hint=f"hublock lock; --retrace {arguments.command[0]} for a locked model, -- before a program to record",
         )
     command = arguments.command[1:]
-    if arguments.command and (arguments.check or arguments.retrace):
+    if command and (arguments.check or arguments.retrace):
         option = "--check" if arguments.check else "--retrace"
         raise InputError(f"{option} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
     if command:

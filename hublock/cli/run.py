@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
     if arguments.module:
         words = ["-m", *arguments.module]
-    if not words:
+    if not words or not words[-1 if arguments.module else 0]:
         raise InputError("which script should run?", hint="hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…")
     project = _project_of(words[0], face)
     read_named_lock(project.lock)

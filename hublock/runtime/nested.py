@@ -54,9 +54,17 @@ def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleTyp
     if used not in scope.packages:
         scope.adopt(repository)
         scope.packages[used] = isolation.begin(repository, call, alone=scope.alone)
-        surroundings.make_again(scope.packages[used])
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
-    return isolation.import_hubconf(repository, scope.packages[used])
+    package = scope.packages[used]
+    surroundings.make_again(scope, package)
+    try:
+        hubconf = isolation.import_hubconf(repository, package)
+    except BaseException:
+        surroundings.forget_made(package)
+        raise
+    # another load may just have imported it
+    surroundings.make_again(scope, package)
+    return hubconf
 
 
 LOOK = "look"

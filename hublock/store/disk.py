@@ -8,9 +8,9 @@ import platform
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import cache
+from functools import cache, partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -303,7 +303,7 @@ def remove(path: Path) -> None:
     """
     with writing(path), suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, onerror=_try_writable)
+            shutil.rmtree(path, onerror=partial(_try_writable, path))
         else:
             if os.name != "posix":
                 path.chmod(0o600)
@@ -311,12 +311,19 @@ def remove(path: Path) -> None:
 
 
 def _try_writable(
-    function: Callable[..., object], path: str, failure: tuple[type[BaseException], BaseException, TracebackType]
+    top: Path, function: object, path: str, failure: tuple[type[BaseException], BaseException, TracebackType]
 ) -> None:
-    """Remove what is read-only, or lies in a folder that is."""
+    """Remove what is read-only below ``top``, or lies in a folder that is."""
     if isinstance(failure[1], FileNotFoundError):
         return
-    for place in (Path(path).parent, Path(path)):
-        if not place.is_symlink():
-            place.chmod(0o700)
-    function(path)
+    place = Path(path)
+    for closed in (place.parent, place):
+        if closed.is_relative_to(top) and not closed.is_symlink():
+            closed.chmod(0o700)
+    if place.is_dir() and not place.is_symlink() and function is not os.rmdir:
+        # it could not be looked into
+        shutil.rmtree(place, onerror=partial(_try_writable, top))
+    elif place.is_dir() and not place.is_symlink():
+        place.rmdir()
+    else:
+        place.unlink()

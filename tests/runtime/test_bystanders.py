@@ -115,49 +115,6 @@ class TestBystanders:
             assert end != "return 1"
         assert state() == before
 
-    def test_what_modules_changed_as_they_were_imported_holds_for_every_load_of_them(
-        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        repo = repository(
-            """
-                import os
-                os.environ["AT_TOP"] = "set"
-                def model():
-                    import late
-                    os.environ["IN_CALL"] = "set"
-                    return [os.environ.get(name) for name in ("AT_TOP", "LATE", "REMOVED")], os.getcwd()
-                def look():
-                    return os.environ.get("IN_CALL")
-            """,
-            {
-                "late.py": f"""
-                    import os
-                    os.environ.setdefault("LATE", "set")
-                    del os.environ["REMOVED"]
-                    os.chdir({os.fspath(tmp_path)!r})
-                """
-            },
-        )
-        monkeypatch.setenv("REMOVED", "before")
-        before = dict(os.environ), Path.cwd()
-        for _ in range(3):
-            assert run(repo, "model", answers=shelf) == (["set", "set", None], str(tmp_path))
-            assert run(repo, "look", answers=shelf) is None
-            assert (dict(os.environ), Path.cwd()) == before
-
-    def test_a_python_that_a_load_starts_writes_no_bytecode(
-        self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        repo = repository(
-            "import os, subprocess, sys\ndef model():\n"
-            "    subprocess.run([sys.executable, '-c', 'import beside'], cwd=os.path.dirname(__file__), check=True)\n",
-            {"beside.py": ""},
-        )
-        run(repo, "model", answers=shelf)
-        assert not (repo.root / "__pycache__").exists()
-        assert "PYTHONDONTWRITEBYTECODE" not in os.environ
-
     def test_what_a_task_of_a_load_calls_after_it_is_the_users_own(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
     ) -> None:
@@ -411,7 +368,7 @@ class TestBystanders:
         """)
         begun, go_on = threading.Event(), threading.Event()
         frames._elsewhere.cache_clear()
-        frames.is_others.cache_clear()
+        frames._is_others.cache_clear()
         loader = threading.Thread(target=run, args=[repo, "model", [begun, go_on]], kwargs={"answers": shelf})
         loader.start()
         try:

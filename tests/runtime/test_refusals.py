@@ -572,6 +572,41 @@ class TestWhatIsRefused:
             warnings.simplefilter("error")
             assert forward(OTHER).sum() == 0
 
+    def test_a_model_has_its_files_though_its_entry_point_was_loaded_anew_since(
+        self, tmp_path: Path, repository: MakeRepository
+    ) -> None:
+        repo = repository("""
+            import torch
+            def get(url):
+                return len(torch.hub.load_state_dict_from_url(url)["w"])
+            def first(): return get
+            def second(url, meet):
+                meet()
+                return get(url)
+        """)
+        first, second = Shelf(tmp_path / "first"), Shelf(tmp_path / "second")
+        first.put(URL, ones(2))
+        second.put(OTHER, ones(3))
+        with pytest.raises(UnlockedDownload):
+            run(repo, "second", ["https://example.org/x", lambda: None], answers=second)
+        get = run(repo, "first", answers=first)
+        begun, go = threading.Event(), threading.Event()
+
+        def meet() -> None:
+            begun.set()
+            assert go.wait(60)
+
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(run, repo, "second", [OTHER, meet], answers=second)
+            assert begun.wait(60)
+            # whose modules later loads do not use
+            with pytest.raises(UnlockedDownload):
+                run(repo, "second", ["https://example.org/x", lambda: None], answers=second)
+            assert run(repo, "first", answers=first) is not get
+            assert get(URL) == 2
+            go.set()
+            assert loading.result() == 3
+
     def test_what_is_refused_after_the_load_is_not_kept(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("""
             import torch

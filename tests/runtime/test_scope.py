@@ -227,6 +227,15 @@ def test_a_library_is_one_wherever_it_is_installed_and_the_program_that_is_one_t
     assert done.stdout.split() == ["True", "False", "False", "False", "True", "False"]
 
 
+def test_a_library_may_be_put_on_the_path_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not frames.is_others(str(tmp_path / "zoo.py"))
+    (tmp_path / "zoo-1.dist-info").mkdir()
+    (tmp_path / "zoo-1.dist-info" / "METADATA").write_text("Name: zoo\nVersion: 1\n")
+    (tmp_path / "zoo-1.dist-info" / "INSTALLER").write_text("pip\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert frames.is_others(str(tmp_path / "zoo.py"))
+
+
 def test_of_a_process_that_was_started_anew_what_stands_below_its_job_says_nothing() -> None:
     starter: dict[str, Any] = {"__name__": "multiprocessing.spawn"}
     exec("def spawn_main(job):\n    return job()", starter)

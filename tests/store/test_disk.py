@@ -108,12 +108,17 @@ def test_removes_files_and_folders_and_forgives_their_absence(tmp_path: Path) ->
 def test_removes_what_lies_in_folders_that_nobody_may_write(tmp_path: Path) -> None:
     (tmp_path / "folder" / "below").mkdir(parents=True)
     (tmp_path / "folder" / "below" / "file").write_text("")
-    for folder in ("folder/below", "folder"):
-        (tmp_path / folder).chmod(0o555)
+    (tmp_path / "folder" / "closed").mkdir()
+    (tmp_path / "folder" / "closed" / "file").write_text("")
+    tmp_path.chmod(0o755)
+    for folder, mode in (("folder/below", 0o555), ("folder/closed", 0), ("folder", 0)):
+        (tmp_path / folder).chmod(mode)
+    before = tmp_path.stat().st_mode
     script = "import pathlib, sys; from hublock.store.disk import remove; remove(pathlib.Path(sys.argv[1]))"
     words = [*without_privileges(), sys.executable, "-c", script, str(tmp_path / "folder")]
     subprocess.run(words, check=True)
     assert list(tmp_path.iterdir()) == []
+    assert tmp_path.stat().st_mode == before
 
 
 def test_making_shared_folders_leaves_the_umask_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,46 @@ def test_a_hint_names_the_project_that_was_named(hub: Run, project: Path, tmp_pa
     refused(hub("list", "--project", str(bare)), 4, f"neither hub.toml nor hub.lock in {bare}", hint)
 
 
+def test_a_hint_names_a_project_whatever_its_name(hub: Run, tmp_path: Path) -> None:
+    for name in (r"a\\dir", r"b\\1", r"\\U"):
+        (tmp_path / name).mkdir()
+        assert hub("list", "--project", str(tmp_path / name)).err.endswith(f"{name}'\n")
+
+
+def test_true_is_no_one(pinned: Forge, hub: Run) -> None:
+    again = (
+        "add",
+        "b/branch",
+        "big",
+        "--name",
+        "wide",
+        "--no-trace",
+        "--url",
+        "https://example.org/big.pth",
+        "--kwarg",
+    )
+    assert hub(*again, "k=1").code == 0
+    assert hub(*again, "k=1").err == "hub.toml and hub.lock have that already\n"
+    assert hub(*again, "k=true").err.startswith("error: the manifest already has another wide\n")
+
+
+def test_consent_to_what_the_manifest_has_already_is_written_there(forge: Forge, run: Run, project: Path) -> None:
+    odd = b"\x80\x02codd.module\nKind\n."
+    forge.serve("https://example.org/odd.pth", odd)
+    forge.repo("someone/odd", {"hubconf.py": PLAIN.replace("NAME", "odd")}).tag("v1")
+    (project / "hub.toml").write_text(
+        '[models.odd]  # mine\nrepo = "someone/odd:v1"\nurls = ["https://example.org/odd.pth"]\n\n'
+        '[weights.w]\nurl = "https://example.org/odd.pth"\n'
+    )
+    refused = run("lock")
+    assert (refused.code, "odd.module.Kind" in refused.err) == (6, True), refused
+    words = ("add", "someone/odd:v1", "odd", "--no-trace", "--url", "https://example.org/odd.pth", "--allow-pickle")
+    assert run(*words).code == 0
+    assert (project / "hub.toml").read_text().count('allow-pickle = ["odd.module.Kind"]') == 2
+    assert "[models.odd]  # mine" in (project / "hub.toml").read_text()
+    assert run("lock", "--check").code == run("verify").code == 0
+
+
 def test_the_same_add_twice_changes_nothing(pinned: Forge, project: Path, hub: Run) -> None:
     before = {path.name: path.read_bytes() for path in project.iterdir()}
     again = ("add", "b/branch", "big", "--no-trace", "--url", "https://example.org/big.pth")

@@ -15,9 +15,6 @@ from hublock.core.tree import LINK, blob_id
 from hublock.errors import TreeMismatch
 from hublock.runtime.repository import Repository
 
-"""How many symbolic links one path may go through, as Linux allows."""
-
-
 ROOT, FILE = "__root_", "__file_"
 
 

@@ -295,7 +295,9 @@ def _by_stock_names(scope: Scope, pickle_module: Any) -> Any:
     marker = innermost_namespace()
     asking = [repository for repository in scope.repositories if namespace(repository) == base_of(marker or "")]
     repository = (asking or scope.repositories)[0]
-    package = scope.package_of(repository)
+    # that of its last call of it
+    mine = (package for (name, _), package in reversed(scope.packages.items()) if name == namespace(repository))
+    package = next(mine, None)
 
     class StockNames(pickle.Unpickler):
         def find_class(self, module_name: str, name: str, /) -> Any:

@@ -6,7 +6,7 @@ import os
 import site
 import sys
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -110,11 +110,15 @@ def _is_users(frame: "FrameType") -> bool:
     return not is_others(file)
 
 
-@cache
 def is_others(file: str) -> bool:
     """Say whether a file is a library's or a repository's."""
-    # these are looked for last: that reads files of every distribution
-    return any(file.startswith(folders()) for folders in (libraries, _elsewhere))
+    return _is_others(file, tuple(sys.path))
+
+
+@cache
+def _is_others(file: str, path: tuple[str, ...]) -> bool:
+    # what else is on the path is looked at last: that reads files of every distribution
+    return any(file.startswith(folders()) for folders in (libraries, partial(_elsewhere, path)))
 
 
 def library_folders() -> list[str]:
@@ -135,8 +139,8 @@ def libraries() -> tuple[str, ...]:
 
 
 @cache
-def _elsewhere() -> tuple[str, ...]:
-    """Return where else libraries are, but for the folder of the program.
+def _elsewhere(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return where else on ``path`` libraries are, but for the folder of the program.
 
     Where an installer has put them, as ``pip install --target`` does (PEP 627: ``INSTALLER``), and where they are
     developed (PEP 610: ``direct_url.json``).
@@ -144,7 +148,7 @@ def _elsewhere() -> tuple[str, ...]:
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     own = [_STARTED_IN, *([_STARTED_IN / main] if main else [])]
     folders = set()
-    for distribution in importlib.metadata.distributions():
+    for distribution in importlib.metadata.distributions(path=list(path)):
         if distribution.read_text("INSTALLER") is not None:
             folders.add(str(distribution.locate_file("")))
         # what somebody has damaged tells nothing

@@ -76,6 +76,8 @@ class Scope:
     """What may be refused without a word."""
     packages: dict[tuple[str, str], str] = field(default_factory=dict)
     """Below which package this load finds the modules of a repository, by its namespace and the call of it."""
+    former: set[str] = field(default_factory=set)
+    """The packages of earlier loads of the same entry point, whose models it answers now."""
     over: bool = False
     """Whether the load has ended."""
     disturbed: bool = False
@@ -151,7 +153,8 @@ class Scope:
     def _answer_under(self, key: str, name: str) -> None:
         scopes = _namespaces.setdefault(name, {})
         # the newest last
-        scopes.pop(key, None)
+        if (last := scopes.pop(key, None)) is not None:
+            self.former |= {*last.packages.values(), *last.former}
         scopes[key] = self
 
     def ask(self, what: str, question: Callable[[Answers], T], *, file: str = "") -> T:
@@ -228,11 +231,6 @@ class Scope:
         """Return the other loads under way that share imported modules with this one."""
         mine = set(self.packages.values())
         return [other for other in list(_under_way) if other is not self and mine & set(other.packages.values())]
-
-    def package_of(self, repository: Repository) -> str | None:
-        """Return the package below which this load has imported ``repository`` last."""
-        mine = (package for (name, _), package in reversed(self.packages.items()) if name == namespace(repository))
-        return next(mine, None)
 
     @property
     def as_ancestor(self) -> Ancestor:
@@ -311,7 +309,7 @@ _OUTSIDE = object()
 _current: ContextVar[Scope | _Following | _Inherited | object | None] = ContextVar("hublock_scope", default=None)
 _job = _Job()
 _namespaces: dict[str, dict[str, Scope]] = {}
-"""The scopes of every repository, by their owners."""
+"""The scopes of every repository, by their owners; of loads under way, by their folders."""
 _under_way: list[Scope] = []
 spoilt: dict[str, set[str]] = {}
 """The packages whose code was refused a file after the load: later loads that fetch it need other modules."""
@@ -369,7 +367,7 @@ def _of_frames(otherwise: Scope | None, *, is_users: bool = False) -> Scope | No
     scopes = list(_namespaces.get(base_of(marker), {}).values())
     if is_users:
         # a model of a load that has ended, unless only one under way has these modules
-        scopes.sort(key=lambda scope: (marker in {*scope.names, *scope.packages.values()}, not scope.loading))
+        scopes.sort(key=lambda s: (marker in {*s.names, *s.packages.values(), *s.former}, not s.loading))
     return scopes[-1] if scopes else None
 
 

@@ -22,20 +22,25 @@ _loads = 0
 _argv: list[str] = []
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 """Keeps every Python that a load starts from writing beside the files of a tree, as while it was traced."""
-_bytecode: str | None = None
 _hub: dict[str, Any] = {}
 _Before = list[tuple[Scope, str | None]]
 """Which loads changed one thing, in that order, and what it was before each of them did."""
 _environ: dict[str, _Before] = {}
 _cwd: _Before = []
-_made: dict[str, dict[str, str | None]] = {}
-"""What modules changed as they were imported, by their package: variables, and as an empty name the directory."""
+_made: dict[str, dict[str, tuple[str | None, str | None]]] = {}
+"""What modules changed as they were imported, from what to what, by their package.
+
+Variables by their name, and the current directory as an empty one.
+"""
 
 
 @contextmanager
 def kept(scope: Scope) -> Iterator[None]:
     """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
     _begin()
+    with _lock:
+        _note(_environ.setdefault(_NO_BYTECODE, []), scope, os.environ.get(_NO_BYTECODE))  # noqa: TID251 - as above
+        _set(_NO_BYTECODE, "1")
     path, modules = list(sys.path), set(sys.modules)
     try:
         yield
@@ -50,32 +55,54 @@ def kept(scope: Scope) -> Iterator[None]:
 
 def before_chdir(scope: Scope, folder: Any) -> None:
     """Remember the current directory, which foreign code is about to leave for ``folder``."""
-    package = importing_package()
+    package, here = importing_package(), os.getcwd()  # noqa: PTH109 - what os.chdir is given back
     with _lock:
-        _note(_cwd, scope, os.getcwd())  # noqa: PTH109 - what os.chdir is given back
-        if package is not None:
-            _made.setdefault(package, {})[""] = os.path.abspath(os.fsdecode(folder))  # noqa: PTH100
+        _note(_cwd, scope, here)
+        # of an open folder only its number is known
+        if package is not None and not isinstance(folder, int):
+            _note_made(package, "", here, os.path.abspath(os.fsdecode(folder)))  # noqa: PTH100
 
 
 def before_putenv(scope: Scope, name: str, value: str | None) -> None:
     """Remember an environment variable, to which foreign code is about to give ``value``."""
-    package = importing_package()
+    package, old = importing_package(), os.environ.get(name)  # noqa: TID251 - only to be put back
     with _lock:
-        _note(_environ.setdefault(name, []), scope, os.environ.get(name))  # noqa: TID251 - only to be put back
+        _note(_environ.setdefault(name, []), scope, old)
         if package is not None:
-            _made.setdefault(package, {})[name] = value
+            _note_made(package, name, old, value)
 
 
-def make_again(package: str) -> None:
-    """Do once more, for a load that uses modules that are imported already, what they did as they were imported."""
+def _note_made(package: str, name: str, old: str | None, new: str | None) -> None:
+    changes = _made.setdefault(package, {})
+    before, _ = changes.get(name, (old, None))
+    changes[name] = before, new
+
+
+def make_again(scope: Scope, package: str) -> None:
+    """Do once more for a load what the modules of ``package`` did as they were imported for an earlier one.
+
+    What is not any more as they had found it, its user has set since, and it stays.
+    """
     with _lock:
-        changes = dict(_made.get(package, {}))
-    folder = changes.pop("", None)
-    for name, value in changes.items():
-        _set(name, value)
-    if folder is not None:
-        with suppress(OSError):
-            os.chdir(folder)
+        for name, (before, value) in list(_made.get(package, {}).items()):
+            now = os.environ.get(name) if name else os.getcwd()  # noqa: PTH109, TID251 - only to be put back
+            if now not in (before, value):
+                continue
+            # also where another load has done it: it stays when that ends
+            _note(_environ.setdefault(name, []) if name else _cwd, scope, now)
+            if now == value:
+                continue
+            if name:
+                _set(name, value)
+            else:
+                with suppress(OSError):
+                    os.chdir(value or "")
+
+
+def forget_made(package: str) -> None:
+    """Forget what modules did whose import has failed: it is done again when they are imported again."""
+    with _lock:
+        _made.pop(package, None)
 
 
 def _note(before: _Before, scope: Scope, value: str | None) -> None:
@@ -95,7 +122,7 @@ def _taken_back(before: _Before, scope: Scope) -> list[str | None]:
 
 
 def _begin() -> None:
-    global _loads, _argv, _bytecode  # noqa: PLW0603 - they are process-wide
+    global _loads, _argv  # noqa: PLW0603 - sys.argv is process-wide
     import torch.hub
 
     with _lock:
@@ -103,8 +130,6 @@ def _begin() -> None:
         if _loads == 1:
             _argv = sys.argv
             sys.argv = [""]
-            _bytecode = os.environ.get(_NO_BYTECODE)  # noqa: TID251 - only to be put back
-            _set(_NO_BYTECODE, "1")
             _hub.update(vars(torch.hub))
 
 
@@ -116,8 +141,6 @@ def _end() -> None:
         _loads -= 1
         if _loads == 0:
             sys.argv = _argv
-            if _bytecode is None:
-                _set(_NO_BYTECODE, None)
             _restore_hub(vars(torch.hub))
             _hub.clear()
 
@@ -158,13 +181,13 @@ def _restore_hub(now: dict[str, Any]) -> None:
 
 
 def _restore(scope: Scope) -> None:
+    # under the lock as well, or a load that begins takes what is about to go for what was before
     with _lock:
-        folders = _taken_back(_cwd, scope)
-        values = {name: _taken_back(before, scope) for name, before in _environ.items()}
-    for folder in filter(None, folders):
-        os.chdir(folder)
-    for name, value in [(name, value) for name, found in values.items() for value in found]:
-        _set(name, value)
+        for folder in filter(None, _taken_back(_cwd, scope)):
+            os.chdir(folder)
+        for name, before in list(_environ.items()):
+            for value in _taken_back(before, scope):
+                _set(name, value)
 
 
 def _set(name: str, value: str | None) -> None:

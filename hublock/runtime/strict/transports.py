@@ -104,7 +104,7 @@ def _both(kind: Any) -> Any:
 
 
 class _Both(type):
-    """What such classes are instances of: a process tells another one of them, as workers of a DataLoader do."""
+    """A class that is made while a program runs, and made again in a process that is told of it, as by a worker."""
 
 
 def _by_kind(both: Any) -> tuple[Any, ...]:
