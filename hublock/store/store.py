@@ -315,7 +315,9 @@ class Store:
             write_whole(layout.tag, TAG, scratch=layout.partial)
         for name in os.listdir(layout.partial):  # noqa: PTH208 - no globs: they compile a pattern each
             if name.startswith(("tree-", "small-", "copy-")) and left_behind(layout.partial / name):
-                remove(layout.partial / name)
+                # what another user has left is only space
+                with suppress(StoreError):
+                    remove(layout.partial / name)
         self._prepared = True
 
 

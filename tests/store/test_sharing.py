@@ -146,6 +146,15 @@ def test_one_user_repairs_and_prunes_what_another_has_written(shared: Path, forg
     assert [path for path in shared.glob("v1/*/*/*/*") if path.suffix != ".stamp"] == []
 
 
+def test_what_one_user_left_half_made_holds_no_other_up(shared: Path, forge: Forge) -> None:
+    # of a tree, whose folders are shared last
+    half = "import os; from pathlib import Path; made = cache / 'v1/partial/tree-x-00000000-1-0/tree/models'; "
+    leave = f"{half}made.mkdir(parents=True); (made / 'net.py').touch(); os.utime(made.parent.parent, (0, 0))"
+    run(ALICE, WORK, shared, forge)
+    run(ALICE, START + leave, shared, forge)
+    run(BOB, WORK, shared, forge)
+
+
 def test_two_users_at_once_fetch_each_file_once(shared: Path, forge: Forge) -> None:
     crowd = [start(who, WORK, shared, forge) for who in (ALICE, BOB, ALICE, BOB)]
     assert [process.communicate(timeout=60)[1] for process in crowd] == [""] * 4
