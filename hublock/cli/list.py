@@ -1,6 +1,7 @@
 """``hublock list``."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,11 +82,17 @@ def offer_of(text: str, face: Face) -> "Offer":
 
 def print_offer(offer: "Offer", console: Console) -> None:
     """Print entry points with the first line of what they say of themselves."""
-    console.table((_cut(f"{e.name}{e.signature}"), (e.doc or "").strip().partition("\n")[0]) for e in offer.entrypoints)
+    console.table((_cut(f"{e.name}{e.signature}"), _first_line(e.doc)) for e in offer.entrypoints)
     if not offer.entrypoints and not offer.estimated:
         console.say(f"{offer.name} offers no entry points")
     if offer.estimated:
         console.say(f"{offer.name} builds entry points at run time and was only read: some may be missing")
+        console.hint(f"hublock add {offer.name} ENTRYPOINT takes those as well")
+
+
+def _first_line(doc: str | None) -> str:
+    # what stands there of a partial is not its author's
+    return "" if doc is None or doc == partial.__doc__ else doc.strip().partition("\n")[0]
 
 
 def _cut(call: str) -> str:

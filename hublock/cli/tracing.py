@@ -60,14 +60,11 @@ def _report_model(locked: "LockedModel", console: Console) -> None:
     for nested in model.repos:
         console.say(f"          loads {nested}, locked with it")
     if not files and model.state is None:
-        words = [name for name in locked.parameters if any(word in name.lower() for word in WEIGHTS_WORDS)]
-        chooses = [name for name in words if name not in {*locked.parameters[: len(model.args)], *model.kwargs}]
-        if words and not chooses:
-            # it was asked for without
+        chooses = [name for name in locked.parameters if any(word in name.lower() for word in WEIGHTS_WORDS)]
+        if not {*locked.parameters[: len(model.args)], *model.kwargs}.isdisjoint(chooses):
+            # who gave one of them has chosen
             return
         advice = f"; {' and '.join(chooses)} may choose weights" if chooses else ""
         console.warn(f"{locked.call} fetched nothing{advice}")
         if chooses:
-            console.hint(
-                f"hublock remove {model.name}, then hublock add {repo.id} {model.entrypoint} --kwarg {chooses[0]}=…"
-            )
+            console.hint(f"hublock remove {model.name}, then the same hublock add with --kwarg {chooses[0]}=…")

@@ -144,7 +144,7 @@ def test_a_model_that_fetched_nothing_says_so_and_names_what_may_choose_weights(
         "   Locked net: net() of someone/net at <commit> of 2023-11-14\n"
         "          no files; traced within <isolation>, confirmed\n"
         "warning: net() fetched nothing; pretrained may choose weights\n"
-        "   hint: hublock remove net, then hublock add someone/net net --kwarg pretrained=…\n"
+        "   hint: hublock remove net, then the same hublock add with --kwarg pretrained=…\n"
     )
 
 

@@ -60,6 +60,7 @@ def test_a_nested_repository_and_names_made_at_run_time_are_locked(
     assert str(run("list", "someone/outer", HUBLOCK_CACHE_DIR=elsewhere)) == (
         "exit 0\n--- stdout\nouter\n--- stderr\n"
         "someone/outer builds entry points at run time and was only read: some may be missing\n"
+        "   hint: hublock add someone/outer ENTRYPOINT takes those as well\n"
     )
     assert run("help", "someone/outer", "outer", HUBLOCK_CACHE_DIR=elsewhere).out == "outer\n"
     script = """\

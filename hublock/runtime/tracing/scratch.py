@@ -27,10 +27,11 @@ KEPT = frozenset(
 """All that a child learns of our environment: what Python and torch need to start."""
 
 _FOLDERS = {
-    "HOME": "home", "USERPROFILE": "home", "TORCH_HOME": "torch", "HF_HOME": "hf", "XDG_CACHE_HOME": "cache",
-    "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_STATE_HOME": "state", "APPDATA": "data",
-    "LOCALAPPDATA": "cache", "MPLCONFIGDIR": "config", "TMPDIR": "tmp", "TEMP": "tmp", "TMP": "tmp",
+    "HOME": "home", "USERPROFILE": "home", "TORCH_HOME": "torch", "HF_HOME": "hf", "XDG_CACHE_HOME": "home/.cache",
+    "XDG_CONFIG_HOME": "home/.config", "XDG_DATA_HOME": "home/.local/share", "XDG_STATE_HOME": "home/.local/state",
+    "APPDATA": "data", "LOCALAPPDATA": "cache", "MPLCONFIGDIR": "config", "TMPDIR": "tmp", "TEMP": "tmp", "TMP": "tmp",
 }  # fmt: skip
+"""The child's own folders, by the variables that name them; code that looks into HOME itself finds what homes have."""
 
 _OWN = Path(__file__).parents[3]
 
@@ -49,7 +50,7 @@ class Scratch:
         self._copies: dict[str, Path] = {}
         try:
             for name in {*_FOLDERS.values(), "cwd", "trees", "files"}:
-                (self.root / name).mkdir()
+                (self.root / name).mkdir(parents=True, exist_ok=True)
             self.readable = readable_below(_home(), [*_python(), *_store_of(repository)])
             self.repository = self.copied(repository)
         except BaseException:
