@@ -2,7 +2,8 @@
 
 Only what foreign code itself changes is put back, so a thread that changes its environment meanwhile keeps its change.
 ``sys.argv`` and torch.hub's attributes raise no event when they are changed: of several loads at once the last one
-to end puts them back.
+to end puts them back. What modules change as they are imported, once per process, is made again for later loads of
+them.
 """
 
 import os
@@ -39,7 +40,7 @@ def kept(scope: Scope) -> Iterator[None]:
     """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
     _begin()
     with _lock:
-        _note(_environ.setdefault(_NO_BYTECODE, []), scope, os.environ.get(_NO_BYTECODE))  # noqa: TID251 - as above
+        _note(_environ.setdefault(_NO_BYTECODE, []), scope, os.environ.get(_NO_BYTECODE))  # noqa: TID251 - to put back
         _set(_NO_BYTECODE, "1")
     path, modules = list(sys.path), set(sys.modules)
     try:
