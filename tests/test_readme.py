@@ -51,7 +51,7 @@ def test_a_shown_command_is_one(words: list[str]) -> None:
 
 
 def test_the_readme_shows_the_commands_of_everyday() -> None:
-    existing = {module.__name__.rpartition(".")[2] for module in COMMANDS}
+    existing = {module.__name__.rpartition(".")[2] for module in COMMANDS.values()}
 
     assert {words[0] for words in hublock_commands()} <= existing
     assert {"add", "sync", "verify", "lock", "list", "help", "remove"} <= {words[0] for words in hublock_commands()}

@@ -16,9 +16,8 @@ from hublock.actions.project import Project
 from hublock.actions.secrets import refuse_tokens
 from hublock.actions.trace import TraceOptions
 from hublock.core import fields
-from hublock.core.arguments import same
 from hublock.core.lockfile import Lock, Value
-from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest
+from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest, is_same
 from hublock.core.matching import same_arguments
 from hublock.core.nearest import nearest
 from hublock.core.plan import plan
@@ -116,27 +115,20 @@ def add_weights(
             if any(item.url == url for item in lock.weights):
                 return Locking(lock=lock, changed=False)
             name = _free(name, manifest)
-        wanted = WantedWeights(name=name, url=url)
-        if wanted in [replace(item, allow_pickle=()) for item in manifest.weights]:
-            done = build(manifest, lock, context, base=project.folder, options=options)
-            return replace(done, changed=project.write_both(_written(manifest, (), done, project), done.lock))
-        _refuse_taken([name], manifest)
-        _refuse_dropping(replace(manifest, weights=(wanted,)), lock, project)
+        known = [replace(item, allow_pickle=()) for item in manifest.weights]
+        wanted = tuple(item for item in [WantedWeights(name=name, url=url)] if item not in known)
+        _refuse_taken([item.name for item in wanted], manifest)
+        _refuse_dropping(replace(manifest, weights=wanted), lock, project)
         done = build(
-            replace(manifest, weights=(*manifest.weights, wanted)),
-            lock,
-            context,
-            base=project.folder,
-            options=options,
+            replace(manifest, weights=(*manifest.weights, *wanted)), lock, context, base=project.folder, options=options
         )
-        text = _written(manifest, [wanted], done, project)
-        return replace(done, changed=project.write_both(text, done.lock))
+        return replace(done, changed=project.write_both(_written(manifest, wanted, done, project), done.lock))
 
 
 def _new(wanted: Sequence[WantedModel], manifest: Manifest) -> tuple[WantedModel, ...]:
     """Return the models that the manifest does not have just so, each under a name that nobody has."""
     known = [replace(model, allow_pickle=(), requires=()) for model in manifest.models]
-    new = tuple(model for model in wanted if not any(_is_same(model, other) for other in known))
+    new = tuple(model for model in wanted if not any(is_same(model, other) for other in known))
     _refuse_taken([model.name for model in new], manifest)
     return new
 
@@ -209,12 +201,6 @@ def _is_locked(wish: Wish, reference: Reference, lock: Lock) -> bool:
     return repo is not None and any(
         model.entrypoint in wish.entrypoints and same_arguments(wish.args, wish.kwargs, model) for model in repo.models
     )
-
-
-def _is_same(one: WantedModel, other: WantedModel) -> bool:
-    # True is no 1 here, which Python's own comparison takes it for
-    given = same([*one.args, dict(one.kwargs)], [*other.args, dict(other.kwargs)])
-    return given and replace(one, args=(), kwargs={}) == replace(other, args=(), kwargs={})
 
 
 def _written(manifest: Manifest, new: Sequence[WantedModel | WantedWeights], done: Locking, project: Project) -> str:

@@ -114,7 +114,8 @@ def build(
         reference, allow = Reference.parse(wanted.repo), wanted.allow_unreachable
         if wanted.name in models and reference.key not in pool:
             known = renamed(pool[key_of(models[wanted.name][0])], reference, context, base=base)
-            pool |= {reference.key: known} if known is not None else {}
+            if known is not None:
+                pool[reference.key] = known
         so_far = _so_far(pool, models, old.weights)
         pinned = pin_once(reference, so_far, context, base=base, allow_unreachable=allow)
         found = _find_out(wanted, pinned, so_far, context, base=base, options=options)

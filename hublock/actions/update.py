@@ -222,7 +222,7 @@ def _replaced(
     differ = _differing(files, context, look=request.dry_run)
     commits = moves.at_once(lambda row: revision_commit(row, context), hosted.values(), context)
     return (
-        *(file.url for file in files if file in differ),
+        *(file.url for file in differ),
         *(url for (url, row), commit in zip(hosted.items(), moves.sure(commits), strict=True) if commit != row.commit),
     )
 

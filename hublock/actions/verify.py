@@ -201,7 +201,7 @@ def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:
             findings += [found] if found else []
             size += 0 if found else file.size
             task.advance(file.size)
-    models = sum(len(repo.models) for repo in lock.repos)
+    models = len(lock.models)
     trees = len({repo.digest for repo in lock.repos})
     return Verified(findings=tuple(findings), models=models, trees=trees, files=len(files), size=size)
 

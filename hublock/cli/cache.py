@@ -31,10 +31,9 @@ IN_USE = "1h"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    common = common_options()
     for name, (call, summary) in ACTIONS.items():
-        action = actions.add_parser(
-            name, parents=[common_options()], help=summary, description=f"{summary}.", allow_abbrev=False
-        )
+        action = actions.add_parser(name, parents=[common], help=summary, description=f"{summary}.", allow_abbrev=False)
         action.set_defaults(action=call, parser=action)
         if name == "prune":
             _configure_prune(action)

@@ -29,7 +29,7 @@ from hublock.core.nearest import nearest
 from hublock.errors import HublockError, InputError, StoreError
 from hublock.settings import Settings, home
 
-COMMANDS = (
+_MODULES = (
     hublock.cli.init,
     hublock.cli.add,
     hublock.cli.remove,
@@ -46,6 +46,7 @@ COMMANDS = (
     hublock.cli.bundle,
     hublock.cli.cache,
 )
+COMMANDS = {module.__name__.rpartition(".")[2].replace("_", "-"): module for module in _MODULES}
 INTERRUPTED, OWN_BUG = 130, 70
 
 EPILOG = """\
@@ -78,11 +79,12 @@ def build_parser() -> Parser:
     )
     parser.set_defaults(run=None, parser=parser, verbosity=0, project=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in COMMANDS:
-        name = module.__name__.rpartition(".")[2].replace("_", "-")
+    # not those of the parser above, which its defaults have changed
+    common = common_options()
+    for name, module in COMMANDS.items():
         command = commands.add_parser(
             name,
-            parents=[common_options()],
+            parents=[common],
             help=module.SUMMARY,
             description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}.",
             epilog=f"examples:\n{module.EXAMPLES}",
@@ -100,10 +102,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         InputError: it is none of hublock's.
     """
-    names = [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMMANDS]
-    if argv and not argv[0].startswith("-") and argv[0] not in names:
-        raise InputError(f"there is no command {argv[0]}{nearest(argv[0], names)}", hint="hublock --help")
-    if argv[:1] == ["help"] and (len(argv) == 1 or (len(argv) == 2 and argv[1] in names)):
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise InputError(f"there is no command {argv[0]}{nearest(argv[0], COMMANDS)}", hint="hublock --help")
+    if argv[:1] == ["help"] and (len(argv) == 1 or (len(argv) == 2 and argv[1] in COMMANDS)):
         argv = [*argv[1:], "--help"]
     arguments, rest = build_parser().parse_known_args(argv)
     if rest:

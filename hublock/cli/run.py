@@ -31,14 +31,13 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     from hublock.actions.project import read_named_lock
     from hublock.actions.run import run_program
 
-    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
-    if arguments.module:
-        words = ["-m", *arguments.module]
-    if not words or not words[-1 if arguments.module else 0]:
+    words = arguments.module or (arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words)
+    if not words or not words[0]:
         raise InputError("which script should run?", hint="hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…")
-    project = _project_of(words[0], face)
+    project = _project_of("" if arguments.module else words[0], face)
     read_named_lock(project.lock)
-    return run_program([sys.executable, *words], project, face.environ, allow_local=arguments.allow_local)
+    program = [sys.executable, *(["-m"] if arguments.module else []), *words]
+    return run_program(program, project, face.environ, allow_local=arguments.allow_local)
 
 
 def _project_of(script: str, face: Face) -> "Project":
@@ -48,7 +47,7 @@ def _project_of(script: str, face: Face) -> "Project":
     try:
         return face.project
     except NotLocked:
-        found = find_project((face.cwd / script).parent, face.home)
+        found = find_project((face.cwd / script).parent, face.home) if script else None
         if found is None:
             raise
         return found

@@ -168,8 +168,13 @@ def _agree(left: Manifest, right: Manifest) -> bool:
     """Tell whether two manifests want the same, whatever the order of their tables."""
     if _sorted(left) != _sorted(right):
         return False
-    rows = zip(_sorted(left).models, _sorted(right).models, strict=True)
-    return all(arguments.same([*a.args, dict(a.kwargs)], [*b.args, dict(b.kwargs)]) for a, b in rows)
+    return all(map(is_same, _sorted(left).models, _sorted(right).models))
+
+
+def is_same(left: WantedModel, right: WantedModel) -> bool:
+    """Tell whether two models are wanted alike: True is no 1, which Python's own comparison takes it for."""
+    given = ([*model.args, dict(model.kwargs)] for model in (left, right))
+    return left == right and arguments.same(*given)
 
 
 def _sorted(manifest: Manifest) -> Manifest:

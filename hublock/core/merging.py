@@ -238,10 +238,10 @@ def both_traces(old: Model, new: Model) -> Model:
     return replace(
         new,
         state=new.state if proven else None,
-        repos=tuple(sorted({*old.repos, *new.repos})),
+        repos=tuple({*old.repos, *new.repos}),
         weights=tuple({item.url: item for item in (*old.weights, *new.weights)}.values()),
         hf=tuple({(item.repo, item.type, item.revision, item.file): item for item in (*old.hf, *new.hf)}.values()),
         replies=tuple({(item.method, item.url): item for item in (*old.replies, *new.replies)}.values()),
-        tolerated=tuple(sorted({*old.tolerated, *new.tolerated})),
+        tolerated=tuple({*old.tolerated, *new.tolerated}),
         writes_tree=old.writes_tree or new.writes_tree,
     )

@@ -137,18 +137,10 @@ def assemble(
         spelled[key].add(wish.repo)
         unreachable[key] |= wish.allow_unreachable
     ids = {key: min(names) for key, names in spelled.items()}
-    via = _loaders((ids[key], members) for key, members in by_key.items())
-    kept = [
-        replace(
-            repo,
-            id=ids.get(key_of(repo.id), repo.id),
-            via=tuple(sorted(via[key_of(repo.id)])),
-            allow_unreachable=unreachable[key_of(repo.id)],
-            models=tuple(by_key[key_of(repo.id)]),
-        )
-        for repo in {key_of(repo.id): repo for repo in repos}.values()
-        if by_key[key_of(repo.id)] or via[key_of(repo.id)]
-    ]
+    kept = reachable(
+        replace(repo, id=ids.get(key, repo.id), allow_unreachable=unreachable[key], models=tuple(by_key[key]))
+        for key, repo in {key_of(repo.id): repo for repo in repos}.items()
+    )
     names = {item.name for item in manifest.weights}
     return Lock(
         environment=manifest.environment,

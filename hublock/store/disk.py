@@ -320,10 +320,10 @@ def _try_writable(
     for closed in (place.parent, place):
         if closed.is_relative_to(top) and not closed.is_symlink():
             closed.chmod(0o700)
-    if place.is_dir() and not place.is_symlink() and function is not os.rmdir:
-        # it could not be looked into
-        shutil.rmtree(place, onerror=partial(_try_writable, top))
-    elif place.is_dir() and not place.is_symlink():
+    if place.is_symlink() or not place.is_dir():
+        place.unlink()
+    elif function is os.rmdir:
         place.rmdir()
     else:
-        place.unlink()
+        # it could not be looked into
+        shutil.rmtree(place, onerror=partial(_try_writable, top))

@@ -129,6 +129,13 @@ def test_private_folders_are_new_and_only_the_owners() -> None:
         assert one.parent.stat().st_mode & 0o777 == 0o700
 
 
+def in_a_process(script: str, temporary: Path) -> str:
+    """Run a script that makes its temporary folders in ``temporary``, and return what it prints."""
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    words = [sys.executable, "-c", script]
+    return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+
+
 def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
@@ -143,9 +150,8 @@ def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> N
         "assert folder.is_dir()\n"
         "print(folder)\n"
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
-    assert len(done.stdout.splitlines()) == 2
+    said = in_a_process(script, tmp_path)
+    assert len(said.splitlines()) == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,9 +169,8 @@ def test_private_folders_of_forked_workers_go_with_them(tmp_path: Path) -> None:
         "worker.start()\n"
         "worker.join()\n"
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
-    assert Path(done.stdout.strip()).is_relative_to(tmp_path)
+    said = in_a_process(script, tmp_path)
+    assert Path(said.strip()).is_relative_to(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

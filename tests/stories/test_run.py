@@ -84,6 +84,7 @@ sys.exit(1)
     (project / "package").mkdir()
     (project / "package" / "__main__.py").write_text("import sys\nprint(sys.argv[1:])\n")
     assert run("run", "-m", "package", "-x").out == "['-x']\n"
+    assert run("run", "-m", "package", "").out == "['']\n"
     assert run("run").err.startswith("error: which script should run?\n")
 
 

@@ -26,13 +26,11 @@ _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 _hub: dict[str, Any] = {}
 _Before = list[tuple[Scope, str | None]]
 """Which loads changed one thing, in that order, and what it was before each of them did."""
-_environ: dict[str, _Before] = {}
-_cwd: _Before = []
+_CWD = ""
+"""The current directory, among the names of variables: none of them is empty."""
+_changed: dict[str, _Before] = {}
 _made: dict[str, dict[str, tuple[str | None, str | None]]] = {}
-"""What modules changed as they were imported, from what to what, by their package.
-
-Variables by their name, and the current directory as an empty one.
-"""
+"""What modules changed as they were imported, from what to what, by their package."""
 
 
 @contextmanager
@@ -40,7 +38,7 @@ def kept(scope: Scope) -> Iterator[None]:
     """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
     _begin()
     with _lock:
-        _note(_environ.setdefault(_NO_BYTECODE, []), scope, os.environ.get(_NO_BYTECODE))  # noqa: TID251 - to put back
+        _note(scope, _NO_BYTECODE)
         _set(_NO_BYTECODE, "1")
     path, modules = list(sys.path), set(sys.modules)
     try:
@@ -56,27 +54,25 @@ def kept(scope: Scope) -> Iterator[None]:
 
 def before_chdir(scope: Scope, folder: Any) -> None:
     """Remember the current directory, which foreign code is about to leave for ``folder``."""
-    package, here = importing_package(), os.getcwd()  # noqa: PTH109 - what os.chdir is given back
     with _lock:
-        _note(_cwd, scope, here)
+        here = _note(scope, _CWD)
         # of an open folder only its number is known
-        if package is not None and not isinstance(folder, int):
-            _note_made(package, "", here, os.path.abspath(os.fsdecode(folder)))  # noqa: PTH100
+        if not isinstance(folder, int):
+            _note_made(_CWD, here, os.path.abspath(os.fsdecode(folder)))  # noqa: PTH100
 
 
 def before_putenv(scope: Scope, name: str, value: str | None) -> None:
     """Remember an environment variable, to which foreign code is about to give ``value``."""
-    package, old = importing_package(), os.environ.get(name)  # noqa: TID251 - only to be put back
     with _lock:
-        _note(_environ.setdefault(name, []), scope, old)
-        if package is not None:
-            _note_made(package, name, old, value)
+        _note_made(name, _note(scope, name), value)
 
 
-def _note_made(package: str, name: str, old: str | None, new: str | None) -> None:
-    changes = _made.setdefault(package, {})
-    before, _ = changes.get(name, (old, None))
-    changes[name] = before, new
+def _note_made(name: str, old: str | None, new: str | None) -> None:
+    package = importing_package()
+    if package is not None:
+        changes = _made.setdefault(package, {})
+        before, _ = changes.get(name, (old, None))
+        changes[name] = before, new
 
 
 def make_again(scope: Scope, package: str) -> None:
@@ -86,18 +82,13 @@ def make_again(scope: Scope, package: str) -> None:
     """
     with _lock:
         for name, (before, value) in list(_made.get(package, {}).items()):
-            now = os.environ.get(name) if name else os.getcwd()  # noqa: PTH109, TID251 - only to be put back
-            if now not in (before, value):
-                continue
-            # also where another load has done it: it stays when that ends
-            _note(_environ.setdefault(name, []) if name else _cwd, scope, now)
-            if now == value:
-                continue
-            if name:
-                _set(name, value)
-            else:
+            now = _now(name)
+            if now in (before, value):
+                # also where another load has done it: it stays when that ends
+                _note(scope, name)
+            if now == before != value:
                 with suppress(OSError):
-                    os.chdir(value or "")
+                    _set(name, value)
 
 
 def forget_made(package: str) -> None:
@@ -106,9 +97,26 @@ def forget_made(package: str) -> None:
         _made.pop(package, None)
 
 
-def _note(before: _Before, scope: Scope, value: str | None) -> None:
+def _now(name: str) -> str | None:
+    return os.getcwd() if name == _CWD else os.environ.get(name)  # noqa: PTH109, TID251 - only to be put back
+
+
+def _set(name: str, value: str | None) -> None:
+    environ = os.environ  # noqa: TID251 - not read: what foreign code changed is put back, or made again
+    if value is None:
+        environ.pop(name, None)
+    elif name == _CWD:
+        os.chdir(value)
+    else:
+        environ[name] = value
+
+
+def _note(scope: Scope, name: str) -> str | None:
+    """Return what ``name`` is, and remember it if ``scope`` has not changed it yet."""
+    now, before = _now(name), _changed.setdefault(name, [])
     if all(other is not scope for other, _ in before):
-        before.append((scope, value))
+        before.append((scope, now))
+    return now
 
 
 def _taken_back(before: _Before, scope: Scope) -> list[str | None]:
@@ -184,19 +192,9 @@ def _restore_hub(now: dict[str, Any]) -> None:
 def _restore(scope: Scope) -> None:
     # under the lock as well, or a load that begins takes what is about to go for what was before
     with _lock:
-        for folder in filter(None, _taken_back(_cwd, scope)):
-            os.chdir(folder)
-        for name, before in list(_environ.items()):
+        for name, before in sorted(_changed.items(), key=lambda item: item[0]):
             for value in _taken_back(before, scope):
                 _set(name, value)
-
-
-def _set(name: str, value: str | None) -> None:
-    environ = os.environ  # noqa: TID251 - not read: what foreign code changed is put back, or made again
-    if value is None:
-        environ.pop(name, None)
-    else:
-        environ[name] = value
 
 
 def _clean_path(scope: Scope, before: list[str]) -> None:
