@@ -259,11 +259,12 @@ _told: dict[str, tuple[str | None, str]] = {}
 def _tell_children(*, allow_local: bool) -> None:
     """Have Pythons that this process starts answer from the lock too, until the last who asked for it has ended."""
     global _tellers  # noqa: PLW0603 - the environment is process-wide
-    from hublock.actions.run import STARTUP, answering
+    from hublock.actions.run import answering
+    from hublock.runtime import startup
 
     with _telling:
         _tellers += 1
-        if str(STARTUP) in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        if startup.FOLDER in os.environ.get("PYTHONPATH", "").split(os.pathsep):
             # `hublock run` has told them, or another block
             return
         try:

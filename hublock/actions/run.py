@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hublock.actions.project import Project
+from hublock.runtime import startup
 from hublock.settings import Settings
 
-STARTUP = Path(__file__).parent.parent / "startup"
-"""The folder whose sitecustomize every Python finds first that is to answer."""
 OFFSET = 120
 """Added to hublock's own exit code, so that a program's status is told from it."""
 
@@ -56,7 +55,7 @@ def answering(environ: Mapping[str, str], lock: Path | None, *, allow_local: boo
     """Return the variables under which every Python answers torch.hub from ``lock``; None to look for one."""
     inherited = environ.get("PYTHONPATH", "")
     return {
-        "PYTHONPATH": os.pathsep.join([str(STARTUP), *([inherited] if inherited else [])]),
+        "PYTHONPATH": startup.put_first(startup.FOLDER, inherited),
         # a program may change the current folder
         "HUBLOCK_CACHE_DIR": str(Settings.from_mapping(environ).cache),
         **({"HUBLOCK_PROJECT": str(lock)} if lock is not None else {}),

@@ -5,9 +5,11 @@ by scope: in the user's own code the original runs.
 """
 
 import importlib.util
+import sys
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import current_process
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,12 +21,23 @@ from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.modules.finder import let_trace
 from hublock.runtime.nested import FUNCTIONS, check_dependencies
 from hublock.runtime.repository import Repository
-from hublock.runtime.strict import checkpoints, downloads, guard, huggingface, local, placing, surroundings, transports
+from hublock.runtime.strict import (
+    checkpoints,
+    downloads,
+    guard,
+    huggingface,
+    local,
+    placing,
+    programs,
+    surroundings,
+    transports,
+)
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.dispatching import Answering, dispatching
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.scope import Scope, answers_of, inherit, is_adopted
+from hublock.runtime.strict.refusals import ANCESTORS, Ancestor
+from hublock.runtime.strict.scope import Scope, answers_of, be_program_of, inherit, is_adopted
 from hublock.runtime.strict.started import call_when_done, hand_over, make_pool, start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 
@@ -190,20 +203,32 @@ def _install_beside_torch() -> None:
     for function, answer in _of_the_standard_library():
         swap(function, dispatching(answer))
     when_imported("multiprocessing.pool", _swap_pool)
+    programs.install(arrive)
     transports.install()
     huggingface.install()
     guard.install()
 
 
-def arrive(inherited: Mapping[str, Any], repositories: Iterable[Repository]) -> None:
-    """Take this process, which a load in another one has started, inside that load: most never import torch."""
+def arrive(
+    inherited: Mapping[str, Any], repositories: Iterable[Repository], lineage: tuple[Ancestor, ...] = ()
+) -> None:
+    """Take this process, which a load in another one has started, inside that load: most never import torch.
+
+    ``lineage`` are that load and those it descends from, where this is a program and no worker of ``multiprocessing``.
+    """
+    # as its parent does: plain imports from a tree must not write there
+    sys.dont_write_bytecode = True
     _install_beside_torch()
     when_imported("torch", lambda _module: install())
     scope = Scope(**{"answers": _LookedUp(inherited["names"][0]), **inherited})
     for repository in repositories:
         isolation.serve(repository)
         scope.adopt(repository)
-    inherit(scope)
+    if lineage:
+        vars(current_process())["_config"][ANCESTORS] = lineage
+        be_program_of(scope)
+    else:
+        inherit(scope)
 
 
 class _LookedUp:

@@ -8,8 +8,10 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import pickle
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ALLOW_LOCAL = "HUBLOCK_RUN_ALLOW_LOCAL"
+ARRIVAL = "HUBLOCK_ARRIVAL"
+"""Names the file that takes a Python, started by a load, into that load."""
 RECORD = "HUBLOCK_RUN_RECORD"
 STATUS = "HUBLOCK_RUN_STATUS"
 """The file in which the script that `hublock run` started leaves hublock's own exit code."""
@@ -31,10 +35,25 @@ LOCKS = (*LOADS, "dulwich", "platformdirs", "requests", "tomlkit", "tqdm")
 
 def begin() -> None:
     """Prepare this process; torch is not imported before the program imports it."""
+    if ARRIVAL in os.environ and sys.version_info >= (3, 11):
+        _arrive(Path(os.environ[ARRIVAL]))
+    if ALLOW_LOCAL not in os.environ:
+        # nobody but a load has asked for us
+        return
     sys.meta_path.insert(0, _AfterTorch())
     if os.environ.get(PARENT) == str(os.getppid()):
         # not sys.excepthook, in whose place programs put their own
         atexit.register(_tell, Path(os.environ[STATUS]))
+
+
+def _arrive(file: Path) -> None:
+    """Take this process into the load that has started it, if that still is there to be told of anything."""
+    try:
+        with suppress(FileNotFoundError):
+            pickle.loads(file.read_bytes())  # noqa: S301 - the load has written it
+    except Exception as error:  # noqa: BLE001 - site would print it, and let the program run outside the load
+        os.write(2, f"hublock: {sys.executable} cannot be held to the lock: {error!r}\n".encode())
+        os._exit(1)
 
 
 class _AfterTorch(importlib.abc.MetaPathFinder):

@@ -1,6 +1,9 @@
 """The line between a trace child and its parent, with both ends in one process."""
 
+import multiprocessing
 import os
+import pickle
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from hublock.core.digest import Digest
-from hublock.errors import HublockError, LoadError, TransferError, UnlockedDownload
+from hublock.errors import HublockError, IncompleteTrace, LoadError, TransferError, UnlockedDownload
 from hublock.runtime.tracing.asking import AskedAnswers
 from hublock.runtime.tracing.questions import answer
+from hublock.runtime.tracing.relay import Afar
 from hublock.runtime.tracing.scratch import Scratch
 from hublock.runtime.tracing.wire import BadMessage, Channel, read_entrypoint, read_error, texts, write_error
 from tests.runtime.answering import Shelf
@@ -90,6 +94,36 @@ def test_refusals_keep_class_message_and_hint(asked: AskedAnswers) -> None:
         asked.fetch("https://files.example/other")
     assert caught.value.message == "nobody locked https://files.example/other"
     assert caught.value.hint == "hublock add OWNER/REPO ENTRYPOINT"
+
+
+def test_another_process_asks_over_a_line_of_its_own(asked: AskedAnswers, shelf: Shelf) -> None:
+    file = shelf.put("https://example.org/a", b"a", pickle="none")
+    afar: AskedAnswers = pickle.loads(pickle.dumps(asked))
+    farther: AskedAnswers = pickle.loads(pickle.dumps(afar))
+
+    for answers in (asked, afar, farther):
+        assert answers.fetch("https://example.org/a").digest == file.digest
+        with pytest.raises(UnlockedDownload, match="nobody locked"):
+            answers.fetch("https://example.org/b")
+
+
+def test_a_trace_says_so_where_no_program_could_be_answered(
+    asked: AskedAnswers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setitem(vars(multiprocessing.current_process())["_config"], "tempdir", None)
+    afar: AskedAnswers = pickle.loads(pickle.dumps(asked))
+
+    with pytest.raises(IncompleteTrace, match="a program that the entry point starts asks for a file") as caught:
+        afar.fetch("https://example.org/a")
+    assert caught.value.hint == "set TMPDIR to a folder with a shorter name"
+
+
+def test_a_program_that_nobody_answers_any_more_sees_the_end() -> None:
+    with pytest.raises(EOFError, match="the trace was ended"):
+        AskedAnswers(Afar("nobody-listens")).fetch("https://example.org/a")
 
 
 def test_an_input_that_is_no_file_is_not_opened(asked: AskedAnswers, scratch: Scratch) -> None:

@@ -267,6 +267,36 @@ class TestATrace:
         assert "\x1b" not in "".join(heard)
         assert max(map(len, heard)) <= 4096
 
+    def test_answers_programs(self, repository: MakeRepository, shelf: Shelf) -> None:
+        hubconf = """
+            import os, subprocess, sys
+            HERE = os.path.dirname(__file__)
+            def model():
+                words = [sys.executable, os.path.join(HERE, "get.py")]
+                programs = [subprocess.Popen([*words, str(number)], stdout=subprocess.PIPE) for number in range(3)]
+                said = [program.communicate()[0] for program in programs]
+                subprocess.run(["sh", os.path.join(HERE, "get.sh")])
+                return dict(enumerate(said))
+        """
+        get = f"""
+            import os, sys, urllib.request
+            found = urllib.request.urlopen("{WEIGHTS}").read()
+            if not os.fork():
+                os.execv(sys.executable, [sys.executable, "-c", "import socket; socket.gethostbyname('other.example')"])
+            os.wait()
+            try:
+                urllib.request.urlopen("https://mirror.example/" + sys.argv[1])
+            except OSError:
+                print(len(found))
+        """
+        shelf.put(WEIGHTS, b"weights", pickle="none")
+        files = {"get.py": textwrap.dedent(get), "get.sh": "wget https://mirror.example/x || true\n"}
+
+        outcome = trace(Job(repository=repository(hubconf, files), entrypoint="model"), shelf)
+
+        assert outcome.refusals == ("https://mirror.example", "https://other.example", "subprocess:wget")
+        assert sorted(shelf.asked) == sorted([WEIGHTS] * 3 + [f"https://mirror.example/{n}" for n in range(3)])
+
     def test_only_tells_entry_points_where_asked_for_none(self, repository: MakeRepository, shelf: Shelf) -> None:
         tree = repository("def a(n=1):\n    raise ValueError\n_hidden = print\n", name="owner/quiet")
         outcome = trace(Job(repository=tree, entrypoint=None), shelf)

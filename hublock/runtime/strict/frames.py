@@ -5,6 +5,7 @@ import json
 import os
 import site
 import sys
+import threading
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -66,6 +67,21 @@ def importing_package() -> str | None:
     """Return the package of the repository's module that is being imported and calls; None if none is."""
     modules = (frame for frame in _frames() if frame.f_code.co_name == "<module>")
     return next((str(frame.f_globals[MARKER]) for frame in modules if MARKER in frame.f_globals), None)
+
+
+class _Job(threading.local):
+    """What this thread works at; beside the context, which a library may copy for a job before it hands it on."""
+
+    libraries: tuple[str, ...] = ()
+    """Those that have handed it on."""
+
+
+job = _Job()
+
+
+def responsible() -> tuple[str, ...]:
+    """Return the installed libraries that ask on behalf of a repository, those that handed on this job among them."""
+    return (*calling_libraries(), *job.libraries)
 
 
 def calling_libraries() -> list[str]:

@@ -95,11 +95,11 @@ def _is_loopback(host: str) -> bool:
 
 def _popen(scope: Scope, arguments: tuple[Any, ...]) -> None:
     executable, words = arguments[0], arguments[1]
-    _program(scope, [words] if isinstance(words, str | bytes | os.PathLike) else list(words), executable)
+    check_program(scope, [words] if isinstance(words, str | bytes | os.PathLike) else list(words), executable)
 
 
 def _spawn(scope: Scope, arguments: tuple[Any, ...]) -> None:
-    _program(scope, list(arguments[1]), arguments[0])
+    check_program(scope, list(arguments[1]), arguments[0])
 
 
 def _spawn_mode(scope: Scope, arguments: tuple[Any, ...]) -> None:
@@ -107,10 +107,15 @@ def _spawn_mode(scope: Scope, arguments: tuple[Any, ...]) -> None:
 
 
 def _system(scope: Scope, arguments: tuple[Any, ...]) -> None:
-    _program(scope, ["sh", "-c", arguments[0]], None)
+    check_program(scope, ["sh", "-c", arguments[0]])
 
 
-def _program(scope: Scope, words: Sequence[Any], executable: Any) -> None:
+def check_program(scope: Scope, words: Sequence[Any], executable: Any = None) -> None:
+    """Refuse to run a program that fetches.
+
+    Raises:
+        UnlockedDownload: it is one.
+    """
     texts = [os.fsdecode(word) for word in words]
     name = fetching_program(texts, os.fsdecode(executable) if executable else None)
     if name is not None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from hublock import errors
 from hublock.core.digest import Digest
-from hublock.errors import HublockError
+from hublock.errors import HublockError, UnlockedDownload
 
 ANCESTORS = "hublock_ancestors"
 """What tells a process of ``multiprocessing``, by whatever method it was started, of the loads it descends from."""
@@ -30,6 +30,14 @@ class Refusal:
     """The installed libraries that asked for it, by their names: one may keep what it took instead."""
 
 
+class Tolerable:
+    """Every refusal that a lock may tolerate."""
+
+    def __contains__(self, what: object) -> bool:
+        """Say whether ``what`` is no file, which a model that asks for it needs."""
+        return str(what).startswith(("https://", "http://", "subprocess:"))
+
+
 def origin(url: str) -> str:
     """Return ``scheme://host[:port]``, the form in which a lock tolerates a refusal; user names are left out."""
     parts = urlsplit(url)
@@ -44,6 +52,11 @@ def to_tolerate(what: str, owner: str) -> str:
     # nothing is added twice, and a locked model is only traced again when told to be
     line = f'if it is in the manifest, add "{what}" to its tolerate'
     return f"{add}; {line}, then hublock lock, with --retrace NAME where it is locked"
+
+
+def unlocked(what: str, message: str, owner: str) -> Refusal:
+    """Return the refusal of something that ``owner``, as ``message`` goes on, asks for and no lock lists."""
+    return Refusal(what=what, error=UnlockedDownload(f"{owner} {message}", hint=to_tolerate(what, owner)), owner=owner)
 
 
 by_library: dict[str, dict[str, set[str]]] = {}
@@ -90,11 +103,15 @@ left_behind: dict[str, list[str]] = {}
 
 def write_down(refusal: Refusal, ancestor: Ancestor) -> None:
     """Append a refusal to the notes of ``ancestor``; nobody waits for it where their folder is gone."""
+    with suppress(FileNotFoundError), ancestor.notes.open("a", encoding="ascii") as file:
+        file.write(f"{as_line(refusal, ancestor)}\n")
+
+
+def as_line(refusal: Refusal, ancestor: Ancestor) -> str:
+    """Return a refusal as it is written down for ``ancestor``."""
     error = refusal.error
     told = (refusal.what, refusal.file, refusal.owner, refusal.libraries)
-    row = [ancestor.load, ancestor.names, told, type(error).__name__, error.message, error.hint]
-    with suppress(FileNotFoundError), ancestor.notes.open("a", encoding="ascii") as file:
-        file.write(f"{json.dumps(row)}\n")
+    return json.dumps([ancestor.load, ancestor.names, told, type(error).__name__, error.message, error.hint])
 
 
 def written_down(notes: Path, start: int) -> list[Note]:

@@ -6,7 +6,6 @@ user's own code are outside.
 """
 
 import os
-import threading
 import warnings
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import Repository, base_of, namespace
-from hublock.runtime.strict.frames import calling_libraries, innermost_namespace, level_of_caller, remember_tree
+from hublock.runtime.strict.frames import innermost_namespace, job, level_of_caller, remember_tree, responsible
 from hublock.runtime.strict.refusals import (
     Ancestor,
     Refusal,
@@ -28,7 +27,7 @@ from hublock.runtime.strict.refusals import (
     keep,
     left_behind,
     origin,
-    to_tolerate,
+    unlocked,
     write_down,
     written_down,
 )
@@ -102,12 +101,12 @@ class Scope:
 
         ``libraries`` have handed it on, and are refused what it is; ``in_library`` if they started the thread.
         """
-        token, before = _current.set(_Following(self, in_library)), _job.libraries
-        _job.libraries = libraries
+        token, before = _current.set(_Following(self, in_library)), job.libraries
+        job.libraries = libraries
         try:
             yield
         finally:
-            _job.libraries = before
+            job.libraries = before
             _current.reset(token)
 
     @contextmanager
@@ -254,11 +253,11 @@ class Scope:
                 found.append(note.refusal)
         return found
 
-    def refuse(self, what: str, message: str) -> UnlockedDownload:
+    def refuse(self, what: str, message: str) -> HublockError:
         """Remember a refusal of our own and return it, to be raised."""
-        error = UnlockedDownload(f"{self.owner} {message}", hint=to_tolerate(what, self.owner))
-        self.remember(Refusal(what=what, error=error))
-        return error
+        refusal = unlocked(what, message, self.owner)
+        self.remember(refusal)
+        return refusal.error
 
     def fetch(self, url: str, hash_prefix: str | None = None) -> File:
         """Return the file at ``url``; raises as ``Answers.fetch`` does."""
@@ -290,13 +289,6 @@ class _Following:
     """Whether a library has, which may keep the thread, and give it jobs of others later."""
 
 
-class _Job(threading.local):
-    """What this thread works at; beside the context, which a library may copy for a job before it hands it on."""
-
-    libraries: tuple[str, ...] = ()
-    """Those that have handed it on."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Inherited:
     """In a process that a load has started anew: its frames say less, as all that runs there is a job of the load."""
@@ -307,7 +299,6 @@ class _Inherited:
 _OUTSIDE = object()
 """Our own work on behalf of foreign code."""
 _current: ContextVar[Scope | _Following | _Inherited | object | None] = ContextVar("hublock_scope", default=None)
-_job = _Job()
 _namespaces: dict[str, dict[str, Scope]] = {}
 """The scopes of every repository, by their owners; of loads under way, by their folders."""
 _under_way: list[Scope] = []
@@ -315,11 +306,6 @@ spoilt: dict[str, set[str]] = {}
 """The packages whose code was refused a file after the load: later loads that fetch it need other modules."""
 _ended: dict[str, int] = {}
 """Up to where the notes of processes were known to a load as it ended."""
-
-
-def responsible() -> tuple[str, ...]:
-    """Return the installed libraries that ask on behalf of a repository, those that handed on this job among them."""
-    return (*calling_libraries(), *_job.libraries)
 
 
 def loading() -> Scope | None:
@@ -342,6 +328,10 @@ if hasattr(os, "register_at_fork"):
 def current() -> Scope | None:
     """Return the scope of whoever calls, or None for the user's own code."""
     scope = _current.get()
+    return None if scope is _OUTSIDE else _told_by(scope) or _of_this_program
+
+
+def _told_by(scope: object) -> Scope | None:
     if isinstance(scope, _Following):
         if scope.scope.loading:
             return scope.scope
@@ -357,6 +347,15 @@ def current() -> Scope | None:
         # a task that the load has begun lives on
         return _of_frames(scope)
     return scope if isinstance(scope, Scope) else None
+
+
+_of_this_program: Scope | None = None
+
+
+def be_program_of(scope: Scope) -> None:
+    """Make all that runs in this process, a program that a load has started, part of ``scope``."""
+    global _of_this_program  # noqa: PLW0603 - a process is started once
+    _of_this_program = scope
 
 
 def _of_frames(otherwise: Scope | None, *, is_users: bool = False) -> Scope | None:

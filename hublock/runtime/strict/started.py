@@ -1,12 +1,14 @@
 """Threads, jobs of pools and processes that a load starts: what they are refused, the load is refused."""
 
+import pickle
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from hublock.runtime.strict.refusals import ANCESTORS
-from hublock.runtime.strict.scope import Scope, outside, responsible
+from hublock.runtime.strict.frames import responsible
+from hublock.runtime.strict.refusals import ANCESTORS, ancestors
+from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
 
 
@@ -69,7 +71,7 @@ def starting(arrive: Callable[..., None]) -> Function:
 
     def start_process(scope: Scope, original: Function, process: Any) -> None:
         process._config[ANCESTORS] = (*process._config.get(ANCESTORS, ()), scope.as_ancestor)
-        process._config[_ARRIVAL] = _Arrival(arrive, scope)
+        process._config[_ARRIVAL] = Arrival(arrive, scope)
         original(process)
 
     return start_process
@@ -87,19 +89,23 @@ _INHERITED = (
     "own_folder",
     "tolerated",
     "as_locked",
+    "saved",
 )
 
 
-class _Arrival:
-    """Something that a new process unpickles together with its job."""
+class Arrival:
+    """Something that a new process unpickles, together with its job if it has one, to be in ``scope`` from then on."""
 
-    def __init__(self, arrive: Callable[..., None], scope: Scope) -> None:
-        self._arrive, self._scope = arrive, scope
+    def __init__(self, arrive: Callable[..., None], scope: Scope, *, is_program: bool = False) -> None:
+        """Let it call ``arrive``; a program looks for no lock, and all of it is in ``scope``."""
+        self._arrive, self._scope, self._is_program = arrive, scope, is_program
 
     def __reduce__(self) -> Any:
         scope = self._scope
         inherited = {name: getattr(scope, name) for name in _INHERITED}
-        if any(repository.is_users_own for repository in scope.repositories):
+        if self._is_program:
+            inherited["answers"] = _Later(pickle.dumps(scope.answers))
+        elif any(repository.is_users_own for repository in scope.repositories):
             inherited["answers"] = scope.answers
         roots = {repository.root for repository in scope.repositories}
         # folders of the user's own and folders inside a tree
@@ -108,4 +114,18 @@ class _Arrival:
             for repository in scope.repositories
             if repository.is_users_own or not roots.isdisjoint(repository.root.parents)
         ]
-        return self._arrive, (inherited, not_in_any_lock)
+        lineage = (*ancestors(), scope.as_ancestor) if self._is_program else ()
+        return self._arrive, (inherited, not_in_any_lock, lineage)
+
+
+class _Later:
+    """Answers that are unpickled when they are first asked: most programs never do."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled
+
+    def __reduce__(self) -> Any:
+        return _Later, (self._pickled,)
+
+    def __getattr__(self, question: str) -> Any:
+        return getattr(pickle.loads(self._pickled), question)  # noqa: S301 - the load has written it

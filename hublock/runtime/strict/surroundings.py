@@ -21,8 +21,6 @@ from hublock.runtime.strict.swap import Function
 _lock = ForkSafeLock()
 _loads = 0
 _argv: list[str] = []
-_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
-"""Keeps every Python that a load starts from writing beside the files of a tree, as while it was traced."""
 _hub: dict[str, Any] = {}
 _Before = list[tuple[Scope, str | None]]
 """Which loads changed one thing, in that order, and what it was before each of them did."""
@@ -37,9 +35,6 @@ _made: dict[str, dict[str, tuple[str | None, str | None]]] = {}
 def kept(scope: Scope) -> Iterator[None]:
     """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
     _begin()
-    with _lock:
-        _note(scope, _NO_BYTECODE)
-        _set(_NO_BYTECODE, "1")
     path, modules = list(sys.path), set(sys.modules)
     try:
         yield

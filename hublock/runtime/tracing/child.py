@@ -14,6 +14,7 @@ from hublock.core.arguments import evaluate
 from hublock.core.hubconf import EntryPoint
 from hublock.errors import HublockError
 from hublock.runtime.repository import Repository, namespace
+from hublock.runtime.strict.refusals import Tolerable
 from hublock.runtime.tracing import keeper
 from hublock.runtime.tracing.asking import AskedAnswers
 from hublock.runtime.tracing.confinement import Policy, confine
@@ -21,8 +22,6 @@ from hublock.runtime.tracing.wire import Channel, Message, read_repository, writ
 
 TOLD = 4
 """Lines of an error that are told: the first of torch's own often only say that there are some."""
-_TOLERABLE = ("https://", "http://", "subprocess:")
-"""How refusals begin that a lock may tolerate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +131,7 @@ def _call(job: Mapping[str, Any], repository: Repository, answers: AskedAnswers)
         args,
         kwargs,
         answers=answers,
-        tolerated=_Tolerable(),
+        tolerated=Tolerable(),
         cpu_only=not torch.cuda.is_available(),
     )
     listed = vars(seen.hubconf).get("dependencies")
@@ -142,13 +141,6 @@ def _call(job: Mapping[str, Any], repository: Repository, answers: AskedAnswers)
         dependencies=[name for name in listed if isinstance(name, str)] if isinstance(listed, list | tuple) else [],
         refusals=tuple(refusal.what for refusal in seen.refusals),
     )
-
-
-class _Tolerable:
-    """Every refusal that a lock may tolerate."""
-
-    def __contains__(self, what: object) -> bool:
-        return str(what).startswith(_TOLERABLE)
 
 
 def _arguments(job: Mapping[str, Any], repository: Repository) -> tuple[list[Any], dict[str, Any]]:

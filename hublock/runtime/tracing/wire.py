@@ -65,21 +65,16 @@ class Channel:
             raise BadMessage("no message")
         return message
 
-    def ask(self, message: Message) -> Any:
-        """Say ``message`` and return the answer; questions of several threads wait for each other.
+    def exchange(self, message: Message) -> Message | None:
+        """Say ``message`` and return the answer, or None when the other side is gone; threads wait for each other.
 
         Raises:
-            HublockError: the question was refused.
-            EOFError: nobody answers any more.
+            OSError: nobody listens any more.
+            BadMessage: the answer is no message.
         """
         with self._mutex:
             self.send(message)
-            reply = self.receive()
-        if reply is None:
-            raise EOFError("the trace was ended")
-        if "error" in reply:
-            raise read_error(reply["error"])
-        return reply["answer"]
+            return self.receive()
 
     def close(self) -> None:
         """Stop speaking and listening."""

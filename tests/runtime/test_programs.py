@@ -1,0 +1,249 @@
+"""Programs that a load starts are part of it; those that others start are not."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from hublock.errors import UnlockedDownload
+from tests.runtime.answering import Shelf, ones, run
+from tests.runtime.conftest import MakeRepository
+
+URL = "https://example.org/weights.pth"
+WAYS = {
+    "run": "subprocess.run([sys.executable, TOOL])",
+    "environment": "subprocess.run([sys.executable, TOOL], env={'PATH': os.environ['PATH']})",
+    "bytes": "subprocess.run([sys.executable, TOOL], env=dict(os.environb))",
+    "shell": "subprocess.run(f'{sys.executable} {TOOL}', shell=True)",
+    "script": "subprocess.run(['sh', os.path.join(HERE, 'start.sh')], env={**os.environ, 'PY': sys.executable})",
+    "system": "os.system(f'{sys.executable} {TOOL}')",
+    "popen": "os.popen(f'{sys.executable} {TOOL}').close()",
+    "spawnv": "os.spawnv(os.P_WAIT, sys.executable, [sys.executable, TOOL])",
+    "spawnlpe": "os.spawnlpe(os.P_WAIT, sys.executable, sys.executable, TOOL, dict(os.environ))",
+    "posix_spawn": "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, TOOL], os.environ), 0)",
+    "exec": "os.waitpid(os.fork() or os.execv(sys.executable, [sys.executable, TOOL]), 0)",
+    "asyncio": "asyncio.run(wait(sys.executable, TOOL))",
+    "grandchild": "subprocess.run([sys.executable, '-c', 'import subprocess, sys;"
+    " subprocess.run([sys.executable, sys.argv[1]], env={})', TOOL])",
+}
+HUBCONF = """
+import asyncio, multiprocessing, os, subprocess, sys
+HERE = os.path.dirname(__file__)
+TOOL = os.path.join(HERE, "tool.py")
+async def wait(*words):
+    await (await asyncio.create_subprocess_exec(*words)).wait()
+def model():
+    {}
+    return "random"
+"""
+FETCHES = {
+    "urllib": "urllib.request.urlopen('https://example.org/x')",
+    "socket": "socket.create_connection(('example.org', 443))",
+    "torch.hub": "__import__('torch').hub.load_state_dict_from_url('https://example.org/x')",
+    "curl": "subprocess.run(['curl', 'https://example.org/x'])",
+    "thread": "[(t := threading.Thread(target=urllib.request.urlopen, args=('https://example.org/x',))).start(),"
+    " t.join()]",
+    "raw thread": "(_thread.start_new_thread(swallow, ()), time.sleep(60 if not done.wait(60) else 0))",
+}
+TOOL = """
+import _thread, os, socket, subprocess, sys, threading, time, urllib.request
+done = threading.Event()
+def swallow():
+    try:
+        urllib.request.urlopen("https://example.org/x")
+    except OSError:
+        done.set()
+try:
+    {}
+except OSError:
+    pass
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_a_python_is_refused_the_load_is_refused(shelf: Shelf, repository: MakeRepository, way: str) -> None:
+    files = {"tool.py": TOOL.format(FETCHES["urllib"]), "start.sh": 'exec "$PY" "$(dirname "$0")/tool.py"\n'}
+    repo = repository(HUBCONF.format(WAYS[way]), files)
+
+    with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
+        run(repo, "model", answers=shelf)
+
+
+@pytest.mark.parametrize("fetch", FETCHES)
+def test_whatever_it_fetches_with(shelf: Shelf, repository: MakeRepository, fetch: str) -> None:
+    repo = repository(HUBCONF.format(WAYS["run"]), {"tool.py": TOOL.format(FETCHES[fetch])})
+
+    with pytest.raises(
+        UnlockedDownload, match=r"nobody locked https://example\.org/x|tries to (reach example|run curl)"
+    ):
+        run(repo, "model", answers=shelf)
+
+
+def test_a_python_gets_what_is_locked(shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
+    shelf.put(URL, ones(2))
+    hubconf = """
+        import os, subprocess, sys, torch
+        def model(folder):
+            tool = os.path.join(os.path.dirname(__file__), "tool.py")
+            subprocess.run([sys.executable, tool, folder], check=True)
+            return torch.load(os.path.join(folder, "weights.pth"))["w"].tolist()
+    """
+    tool = f"""
+        import os, sys, torch, urllib.request
+        by_urllib = urllib.request.urlopen("{URL}").read()
+        target = os.path.join(sys.argv[1], "weights.pth")
+        torch.hub.download_url_to_file("{URL}", target)
+        assert open(target, "rb").read() == by_urllib
+        assert torch.load(target)["w"].tolist() == [1.0, 1.0]
+    """
+    repo = repository(hubconf, {"tool.py": textwrap.dedent(tool)})
+
+    assert run(repo, "model", [str(tmp_path)], answers=shelf) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("program", ["curl", "git", "wget"])
+def test_a_shell_script_finds_no_program_that_fetches(
+    shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], program: str
+) -> None:
+    way = "subprocess.run(['sh', os.path.join(HERE, 'get.sh')])"
+    repo = repository(HUBCONF.format(way), {"get.sh": f"{program} https://example.org/x || echo fell back\n"})
+    what = f"subprocess:{program}"
+
+    with pytest.raises(UnlockedDownload, match=f"{repo.id} model tries to run {program}") as caught:
+        run(repo, "model", answers=shelf)
+    assert f"--tolerate {what}" in str(caught.value.hint)
+    told = capfd.readouterr()
+    assert told.out == "fell back\n"
+    assert told.err == f"hublock: {repo.id} model tries to run {program}\n"
+    assert run(repo, "model", answers=shelf, tolerated=[what]) == "random"
+
+
+def test_programs_run_as_they_were_asked_to(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import os, subprocess, sys
+        def model():
+            given = {"A": "b c", "PATH": os.environ["PATH"]}
+            said = [
+                subprocess.check_output("echo $A", shell=True, env=given, text=True),
+                subprocess.check_output([sys.executable, "-c", "print(__import__('os').environ['A'])"], env=given),
+                os.popen("exit 4").close(),
+                os.waitstatus_to_exitcode(os.system("exit 3")),
+                os.system(b"true"),
+                os.system("  # nothing"),
+            ]
+            for wrong in ([("A", "b")], {"A": 1}):
+                try:
+                    subprocess.run(["true"], env=wrong)
+                except (AttributeError, TypeError):
+                    said.append("refused")
+            assert given == {"A": "b c", "PATH": os.environ["PATH"]}
+            return said
+    """)
+    before = dict(os.environ)
+
+    assert run(repo, "model", answers=shelf) == ["b c\n", b"b c\n", 4 << 8, 3, 0, 0, "refused", "refused"]
+    assert dict(os.environ) == before
+    assert (os.system.__name__, os.system.__module__) == ("system", "os")
+
+
+def test_no_python_of_a_load_writes_into_its_tree(shelf: Shelf, repository: MakeRepository) -> None:
+    code = "import os, sys; sys.path.insert(0, os.getcwd()); import beside; print(len(os.listdir()))"
+    way = f'return subprocess.check_output([sys.executable, "-c", {code!r}], cwd=HERE, text=True)'
+    repo = repository(HUBCONF.format(way), {"beside.py": ""})
+
+    assert run(repo, "model", answers=shelf) == "2\n"
+
+
+def test_a_sitecustomize_of_the_users_still_runs(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("print('customized')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    code = "import sys; print(sorted(name for name in sys.modules if name == 'torch'), sys.path[1] == sys.argv[1])"
+    command = f"[sys.executable, '-c', {code!r}, {str(tmp_path / 'site')!r}]"
+    repo = repository(HUBCONF.format(f"return subprocess.check_output({command}, text=True)"))
+
+    assert run(repo, "model", answers=shelf) == "customized\n[] True\n"
+
+
+def test_programs_of_others_are_none_of_the_loads(shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
+    code = "import os; print('HUBLOCK_ARRIVAL' in os.environ, 'hublock-' in os.environ['PATH'])"
+    command = [sys.executable, "-c", code]
+    inside, leave = threading.Event(), threading.Event()
+    repo = repository(f"""
+        import subprocess
+        def model(wait):
+            wait()
+            return subprocess.check_output({command!r}, text=True)
+    """)
+    said: list[str] = []
+
+    def wait() -> None:
+        inside.set()
+        leave.wait(60)
+
+    load = threading.Thread(target=lambda: said.append(run(repo, "model", [wait], answers=shelf)))
+    load.start()
+    assert inside.wait(60)
+    beside = subprocess.check_output(command, text=True)
+    leave.set()
+    load.join()
+
+    assert (beside, said) == ("False False\n", ["True True\n"])
+    assert subprocess.check_output(command, text=True) == "False False\n"
+
+
+def test_a_python_that_outlives_its_load_goes_on(shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
+    repo = repository("""
+        import subprocess
+        def model():
+            return subprocess.check_output("echo $HUBLOCK_ARRIVAL", shell=True, text=True)
+    """)
+    arrival = run(repo, "model", answers=shelf).strip()
+    assert Path(arrival).is_file()
+
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "hublock" / "startup")}
+    environment["HUBLOCK_ARRIVAL"] = f"{arrival}.gone"
+    done = subprocess.run(
+        [sys.executable, "-c", "print('on')"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("on\n", "")
+
+
+def test_a_python_that_cannot_be_taken_into_the_load_does_not_run(shelf: Shelf, repository: MakeRepository) -> None:
+    way = """
+    arrival = subprocess.check_output("echo $HUBLOCK_ARRIVAL", shell=True, text=True).strip()
+    before = pathlib.Path(arrival).read_bytes()
+    with unittest.mock.patch("pickle.dump", lambda _, file: file.write(before[:-9])):
+        return subprocess.run([sys.executable, "-c", "print(1)"], capture_output=True)
+    """
+    repo = repository("import pathlib, unittest.mock\n" + HUBCONF.format(way))
+
+    done = run(repo, "model", answers=shelf)
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(f"hublock: {sys.executable} cannot be held to the lock: ".encode())
+
+
+def test_programs_that_the_code_starts_after_the_load(shelf: Shelf, repository: MakeRepository) -> None:
+    hubconf = """
+        import os, subprocess, sys
+        class Model:
+            def __call__(self):
+                tool = os.path.join(os.path.dirname(__file__), "tool.py")
+                return subprocess.run([sys.executable, tool], capture_output=True, text=True).stderr
+        def model():
+            return Model()
+    """
+    repo = repository(hubconf, {"tool.py": TOOL.format(FETCHES["urllib"])})
+
+    assert (
+        "nobody locked https://example.org/x; what the model returns now may be wrong"
+        in run(repo, "model", answers=shelf)()
+    )
