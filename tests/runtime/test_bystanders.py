@@ -1,3 +1,4 @@
+import argparse
 import asyncio
 import importlib
 import inspect
@@ -175,6 +176,58 @@ class TestBystanders:
         assert os.environ["THEIRS"] == "changed"
         assert torch.hub.get_dir() == "/theirs"
 
+    def test_a_bystander_has_its_arguments(
+        self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        arguments = ["train.py", "--rate=3"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        repo = repository("""
+            import argparse, sys
+            def parsed():
+                parser = argparse.ArgumentParser()
+                parser.add_argument("--rate", default="1")
+                return parser.parse_args().rate, sys.argv[0], len(sys.argv), sys.argv == [""]
+            def model(wait):
+                before = parsed()
+                wait()
+                sys.argv.append("--rate=4")
+                return before, parsed()
+        """)
+
+        def parse() -> str:
+            parser = argparse.ArgumentParser()
+            parser.add_argument("--rate", default="1")
+            return str(parser.parse_args().rate)
+
+        def wait() -> None:
+            with ThreadPoolExecutor(1) as pool:
+                # a thread of the load's has none either
+                assert pool.submit(parse).result(30) == "1"
+            go.set()
+            assert done.wait(30)
+
+        seen: list[object] = []
+
+        def beside() -> None:
+            go.wait(30)
+            seen.extend([parse(), sys.argv, sys.argv[1:], isinstance(sys.argv, list), repr(sys.argv)])
+            seen.append(pickle.loads(pickle.dumps(sys.argv)))
+            sys.argv.append("--more")
+            done.set()
+
+        go, done = threading.Event(), threading.Event()
+        thread = threading.Thread(target=beside)
+        thread.start()
+        loaded = run(repo, "model", [wait], answers=shelf)
+        thread.join()
+
+        words = ["train.py", "--rate=3"]
+        assert loaded == (("1", "", 1, True), ("4", "", 2, False))
+        assert seen == ["3", [*words, "--more"], words[1:], True, repr(words), words]
+        assert type(seen[-1]) is list
+        assert sys.argv is arguments
+        assert arguments == [*words, "--more"]
+
     def test_loads_that_overlap_give_back_what_was_before_the_first(
         self, shelf: Shelf, repository: MakeRepository
     ) -> None:
@@ -195,7 +248,7 @@ class TestBystanders:
             def model(wait):
                 torch.hub.changed_by_a_load = wait
                 wait()
-                return sys.argv
+                return list(sys.argv)
         """)
 
         def run_first() -> None:
@@ -349,7 +402,7 @@ class TestBystanders:
                 os.environ["SET_BY"] = "outer"
                 before = torch.hub.get_dir()
                 size, folder = callback()
-                return size, folder != before == torch.hub.get_dir(), os.environ["SET_BY"], sys.argv
+                return size, folder != before == torch.hub.get_dir(), os.environ["SET_BY"], list(sys.argv)
         """)
 
         def callback() -> Any:
@@ -390,7 +443,7 @@ def test_a_process_that_is_forked_beside_a_load_has_its_arguments(shelf: Shelf, 
             if begun:
                 begun.set()
                 go.wait(60)
-            return sys.argv
+            return list(sys.argv)
     """)
     arguments, begun, go = list(sys.argv), threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hublock.runtime import isolation
 from hublock.runtime.forksafe import ForkSafeLock
+from hublock.runtime.strict.arguments import Arguments
 from hublock.runtime.strict.frames import importing_package
 from hublock.runtime.strict.scope import Scope, loading
 from hublock.runtime.strict.swap import Function
@@ -33,7 +34,7 @@ _made: dict[str, dict[str, tuple[str | None, str | None]]] = {}
 
 @contextmanager
 def kept(scope: Scope) -> Iterator[None]:
-    """Run a load with an empty ``sys.argv``, and put back what it changes, however it ends."""
+    """Run a load, for which ``sys.argv`` is empty, and put back what it changes, however it ends."""
     _begin()
     path, modules = list(sys.path), set(sys.modules)
     try:
@@ -133,7 +134,7 @@ def _begin() -> None:
         _loads += 1
         if _loads == 1:
             _argv = sys.argv
-            sys.argv = [""]
+            sys.argv = Arguments(_argv)
             _hub.update(vars(torch.hub))
 
 

@@ -1,0 +1,37 @@
+"""``sys.argv`` while loads are under way: empty for them, and for everybody else what it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hublock.runtime.strict.scope import current
+
+
+class Arguments(list[str]):
+    """Two lists in one: whoever asks for anything gets it of theirs."""
+
+    def __init__(self, users: list[str]) -> None:
+        """Show ``users`` to all code but that of loads."""
+        # what C code looks into
+        super().__init__(users)
+        self._users, self._loads = users, [""]
+
+    def asked(self) -> list[str]:
+        """Return the list of whoever calls."""
+        return self._users if current() is None else self._loads
+
+    def __reduce__(self) -> tuple[type, tuple[list[str]]]:
+        """Be a plain list to a process that is told of it."""
+        return list, ([*self.asked()],)
+
+
+def _of_theirs(name: str) -> Callable[..., Any]:
+    def method(arguments: Arguments, *args: Any, **options: Any) -> Any:
+        return getattr(arguments.asked(), name)(*args, **options)
+
+    return method
+
+
+for _name in {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__", *vars(list)} - {
+    "__class_getitem__", "__doc__", "__getattribute__", "__hash__", "__init__", "__new__",
+}:  # fmt: skip
+    setattr(Arguments, _name, _of_theirs(_name))
