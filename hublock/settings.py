@@ -59,7 +59,10 @@ class Settings:
 def _default_cache() -> Path:
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("hublock", appauthor=False))
+    try:
+        return Path(platformdirs.user_cache_dir("hublock", appauthor=False))
+    except RuntimeError as error:
+        raise InputError(f"there is no folder for the store: {error}", hint="export HUBLOCK_CACHE_DIR=FOLDER") from None
 
 
 def _mirrors(text: str) -> dict[str, str]:
@@ -122,13 +125,14 @@ def _torch_home(environ: Mapping[str, str]) -> Path:
 
 def _expanded(path: str, environ: Mapping[str, str]) -> Path:
     """Return a path as a shell would have it: what sets variables for a container expands no ``~``."""
-    return home(environ) / path[2:] if path.startswith("~/") else Path(path)
+    return home(environ) / path[2:] if path == "~" or path.startswith("~/") else Path(path)
 
 
 def _tokens(environ: Mapping[str, str]) -> dict[str, str]:
     github = environ.get("GITHUB_TOKEN") or environ.get("GH_TOKEN")
     hosts = {"github.com": github, "codeload.github.com": github, "huggingface.co": environ.get("HF_TOKEN")}
-    return {host: token for host, token in hosts.items() if token}
+    # a secret that was read from a file ends in the end of a line
+    return {host: token.strip() for host, token in hosts.items() if token and token.strip()}
 
 
 def home(environ: Mapping[str, str]) -> Path:

@@ -50,6 +50,17 @@ def test_what_a_variable_cannot_hold_is_refused(name: str, value: str, message: 
     assert caught.value.hint
 
 
+def test_a_token_read_from_a_file_ends_without_its_line() -> None:
+    given = {"GITHUB_TOKEN": "secret\n", "HF_TOKEN": "\n", "HUBLOCK_CACHE_DIR": "/c"}
+    assert Settings.from_mapping(given).tokens == {"github.com": "secret", "codeload.github.com": "secret"}
+
+
+@pytest.mark.parametrize(("named", "meant"), [("~", "/home/me"), ("~/c", "/home/me/c"), ("~c", "~c")])
+def test_the_home_folder_is_meant_as_a_shell_would(named: str, meant: str) -> None:
+    cache = Settings.from_mapping({"HUBLOCK_CACHE_DIR": named, "HOME": "/home/me"}).cache
+    assert cache == Path(meant).absolute()
+
+
 def test_an_empty_number_of_jobs_is_none() -> None:
     assert Settings.from_mapping({"HUBLOCK_JOBS": ""}).jobs == Settings.from_mapping({}).jobs == 8
     assert Settings.from_mapping({"HUBLOCK_JOBS": "016"}).jobs == 16

@@ -19,7 +19,7 @@ from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Re
 from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
 from hublock.core.validators import claims
-from hublock.errors import HublockError, InputError, RefNotFound, RepositoryNotFound, TransferError
+from hublock.errors import HublockError, InputError, IntegrityError, RefNotFound, RepositoryNotFound, TransferError
 from hublock.net.git.refs import short
 from hublock.net.releases import HOST, is_asset
 from hublock.net.retry import MIRROR_TRIES, ask, patiently
@@ -53,10 +53,12 @@ def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = Fal
     fetched and hashed, and not kept. With ``deep``, the locked commits are fetched as well.
     """
     looks = at_once(lambda repo: look(repo, context, base=base), lock.repos, context)
-    trees = at_once(lambda repo: _tree(repo, context, base), lock.repos, context) if deep else []
+    # where a repository could not be asked for its refs, that is told already
+    shown = [repo for repo, seen in zip(lock.repos, looks, strict=True) if not isinstance(seen, HublockError)]
+    trees = at_once(lambda repo: _tree(repo, context, base), shown, context) if deep else []
     return [
         *(finding for repo, seen in zip(lock.repos, looks, strict=True) for finding in _of_repo(repo, seen)),
-        *(finding for finding in trees if isinstance(finding, Finding)),
+        *(finding for repo, seen in zip(shown, trees, strict=deep) for finding in _of_tree(repo, seen)),
         *check_files(lock, context, deep=deep),
     ]
 
@@ -131,7 +133,7 @@ def _check_route(file: RemoteFile, context: Context, route: int, *, deep: bool) 
                 f"{file.url} serves nothing any more (HTTP {answer.status})",
                 _KEEP if context.settings.tokens.get(HOST) or not is_asset(file.url) else f"{_KEEP}; {_PRIVATE}",
             )
-        if answer.status >= 400:
+        if answer.status != 200:
             raise TransferError(f"{file.url} is refused (HTTP {answer.status})", hint="try later")
         refuse_encoded(file.url, answer)
         suspect = _size(answer) not in (None, file.size) or _claims_other(file, answer, context)
@@ -156,7 +158,7 @@ def proven_same(file: RemoteFile, context: Context) -> bool:
 
 def _head(url: str, context: Context, route: int | None = None) -> Response:
     answer = context.transport.open("HEAD", url, route=route)
-    if answer.status < 400 and not (answer.encoding or answer.unknown_coding):
+    if answer.status == 200 and not (answer.encoding or answer.unknown_coding):
         return answer
     answer.close()
     # some hosts answer GET alone, or HEAD otherwise; the body is left on the line
@@ -270,7 +272,7 @@ def of_name(repo: Repo, seen: Move) -> Iterator[Finding]:
 
 
 def _tree(repo: Repo, context: Context, base: Path) -> Finding | None:
-    """Fetch the locked commit and compare it with the locked tree; a commit that is gone was told of by its ref."""
+    """Fetch the locked commit and compare it with the locked tree."""
     snapshot = remote_of(Reference.parse(repo.id), context, base).fetch(repo.commit, progress=context.progress)
     found = (snapshot.tree, digest_of(snapshot.files))
     if found == (repo.tree, repo.digest):
@@ -280,6 +282,17 @@ def _tree(repo: Repo, context: Context, base: Path) -> Finding | None:
         f" ({repo.digest})"
     )
     return _finding("upstream-commit-differs", repo.id, message, "git restore hub.lock: somebody edited it")
+
+
+def _of_tree(repo: Repo, seen: Finding | HublockError | None) -> Iterator[Finding]:
+    if isinstance(seen, Finding):
+        yield seen
+    elif isinstance(seen, IntegrityError):
+        message = f"commit {repo.commit} of {repo.id} cannot be proven: {seen.message}"
+        yield _finding("upstream-commit-differs", repo.id, message, _KEEP)
+    # a commit that is gone was told of by its ref
+    elif seen is not None and not isinstance(seen, RefNotFound):
+        yield _unreachable(f"commit {repo.commit[:12]} of {repo.id}", seen)
 
 
 def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:

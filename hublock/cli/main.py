@@ -172,7 +172,11 @@ def _configured_mirrors() -> dict[str, str]:
 
     import platformdirs
 
-    path = Path(platformdirs.user_config_dir("hublock", appauthor=False)) / "config.toml"
+    try:
+        path = Path(platformdirs.user_config_dir("hublock", appauthor=False)) / "config.toml"
+    except RuntimeError:
+        # who has no home has no file there
+        return {}
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -31,7 +31,8 @@ def parse_lock(text: str, *, file: str) -> Lock:
         UnsupportedLockVersion: a newer hublock wrote it.
         InvalidLock: anything in it is not as the schema says, or two entries contradict each other.
     """
-    root = read_toml(text, file=file, refusal=InvalidLock, hint=HINT)
+    # an editor's mark at its front makes it one that nobody would write, and no other lock
+    root = read_toml(text.removeprefix("\ufeff"), file=file, refusal=InvalidLock, hint=HINT)
     _check_version(root)
     lock = _LOCK(root)
     _check_names(root)

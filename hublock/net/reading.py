@@ -47,8 +47,8 @@ class Body:
         self.answer = answer
         self._pace, self._limits = pace, limits
 
-    def read(self, most: int) -> bytes:
-        """Return the next bytes, at most ``most``, not decoded; none at the end.
+    def read(self, most: int, *, at_once: bool = False) -> bytes:
+        """Return the next bytes, at most ``most``, not decoded; none at the end. ``at_once`` is content with any.
 
         Raises:
             TimeoutError: they drip.
@@ -56,7 +56,8 @@ class Body:
         asked, began = min(self._pace.size, most), time.monotonic()
         try:
             with self._limits.watch(vars(self.answer)["line"]):
-                data = self.answer.read(asked, decode_content=False)
+                read: Callable[..., bytes] = self.answer.read1 if at_once else self.answer.read
+                data = read(asked, decode_content=False)
         except BaseException as error:
             self._pace.slow_down()
             if isinstance(error, TimeoutError):

@@ -116,6 +116,8 @@ def _new_session(limits: Limits) -> "requests.Session":
 
 def _pools(limits: Limits) -> Any:
     """Return urllib3's pools, whose connections wait for the head of an answer no longer than ``limits`` says."""
+    from http.client import HTTPResponse
+
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -124,12 +126,24 @@ def _pools(limits: Limits) -> Any:
         answer.line = line
         return answer
 
+    class Answer(HTTPResponse):
+        def _read_next_chunk_size(self) -> int:
+            size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+            if size < 0:
+                # or all that ever comes would be read at once
+                raise ValueError("a chunk of negative size")
+            return size
+
     class Plain(HTTPConnection):
+        response_class = Answer
+
         def getresponse(self) -> Any:
             with limits.watch(self.sock):
                 return keep(self.sock, super().getresponse())
 
     class Secure(HTTPSConnection):
+        response_class = Answer
+
         def getresponse(self) -> Any:
             with limits.watch(self.sock):
                 return keep(self.sock, super().getresponse())
@@ -152,4 +166,8 @@ def _proxies(url: str) -> dict[str, str]:
 def _netrc(url: str) -> tuple[str, str] | None:
     import requests.utils
 
-    return requests.utils.get_netrc_auth(url)
+    try:
+        return requests.utils.get_netrc_auth(url)
+    except UnicodeDecodeError:
+        # passed over, as any other that cannot be read
+        return None

@@ -81,6 +81,9 @@ class Source:
             last = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if last is None or answer.start != start or (stop is not None and int(last[2]) + 1 != stop):
                 raise Changed("the host sends other bytes than it was asked for")
+            if stop is None and answer.total is None:
+                # it may be less than was asked for, and then looks like the end
+                raise Changed("the host does not say where the file ends")
             if validator and answer.validator != validator and (answer.validator or self.by_validator):
                 raise Changed("the host has another version than before")
         return answer

@@ -3,7 +3,7 @@
 import base64
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from itertools import pairwise
 from types import MappingProxyType, TracebackType
@@ -61,15 +61,17 @@ class Response:
         codings = {coding.lower() for coding in self._answer.headers.getlist("Transfer-Encoding")}
         return None if codings in (set(), {"identity"}, {"chunked"}) else ", ".join(sorted(codings))
 
-    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
+    def chunks(self, size: int = CHUNK, *, at_once: bool = False) -> Iterator[bytes]:
         """Give the body as it comes over the line, not decoded, in pieces of at most ``size`` bytes.
+
+        ``at_once`` gives whatever has come: a host that works for long may send a few bytes to say so.
 
         Raises:
             TransferError: the line broke, fell silent, crawled, or ended before the announced length.
         """
         with told(self.url, "broke off"):
             try:
-                while piece := self._body.read(size):
+                while piece := self._body.read(size, at_once=at_once):
                     yield piece
             except TimeoutError as error:
                 raise TransferError(f"{redact(self.url)} crawls: {error}") from None
@@ -264,6 +266,9 @@ class HttpTransport:
             raise TransferError(f"{redact(here.origin)} redirects ({status}) to nowhere", lasting=True)
         if method not in ("GET", "HEAD") and status not in (307, 308):
             raise TransferError(f"{redact(here.origin)} redirects ({status}) a {method} request", lasting=True)
+        with suppress(UnicodeError):
+            # http.client takes every header for latin-1
+            location = location.encode("latin-1").decode("utf-8")
         try:
             target = join(here.url, location)
         except ValueError:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -40,10 +41,36 @@ def writing(path: Path) -> Iterator[None]:
         raise _store_error(path, error) from error
 
 
+@contextmanager
+def passing_folder() -> Iterator[Path]:
+    """Give a folder for files that nobody needs after the block, outside the store.
+
+    Raises:
+        StoreError: the disk that it is on is full, or may not be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise not_put_aside(error) from error
+
+
+def not_put_aside(error: OSError) -> StoreError:
+    """Return the error for a file of a :func:`passing_folder` that cannot be written."""
+    # where there is none, to ask for it fails as well
+    where = tempfile.tempdir or "TMPDIR"
+    return StoreError(
+        f"nothing can be put aside in {where}: {error.strerror or error}",
+        hint="free some space there, or set TMPDIR to another folder",
+    )
+
+
 def _store_error(path: Path, error: OSError) -> StoreError:
     reason = error.strerror or type(error).__name__
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         hint = "free some space (`hublock cache prune`), or set HUBLOCK_CACHE_DIR to a larger disk"
+    elif error.errno == errno.ENOENT:
+        hint = "if somebody has removed the store meanwhile, run the same command again"
     else:
         hint = "set HUBLOCK_CACHE_DIR to a folder you can write"
     return StoreError(f"{error.filename or path} cannot be written: {reason}", hint=hint)

@@ -1,8 +1,12 @@
 """The files of a commit are proven, or there are none."""
 
+import os
+import random
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,10 +18,15 @@ from hublock.core.reference import Reference
 from hublock.core.tree import tree_id
 from hublock.errors import IntegrityError, RefNotFound, TransferError, TreeMismatch, UnsafeArchive
 from hublock.net.git.hosts import fetch_archive
+from hublock.net.git.remote import open_remote
 from hublock.net.transport import HttpTransport
+from hublock.settings import Settings
 from tests.forge import Executable, Forge, ForgeRepo, Gitlink, Link, git
 from tests.net import packs
 from tests.net.remotes import contents, digest, fetch, remote
+from tests.net.wire import Wire, ok
+
+ROOT = Path(__file__).parents[2]
 
 FILES = {"hubconf.py": "dependencies = []\n", "net/layers.py": "x = 1\n", "run.sh": Executable("#!/bin/sh\n")}
 
@@ -114,6 +123,88 @@ def test_the_url_of_a_submodule_is_recorded_without_secrets(
 def test_a_broken_gitmodules_does_not_stop_a_fetch(forge: Forge, repo: ForgeRepo, modules: str) -> None:
     repo.commit({".gitmodules": modules, "sub": Gitlink("1" * 40)})
     assert [sub.path for sub in fetch(forge, "someone/model").submodules] == ["sub"]
+
+
+def test_gitmodules_names_no_file_of_this_machine(forge: Forge, repo: ForgeRepo, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.write_text('[submodule "x"]\n\tpath = sub\n\turl = https://intern.example/secret.git\n')
+    os.mkfifo(tmp_path / "endless")
+    included = f"[include]\n\tpath = {private}\n[include]\n\tpath = {tmp_path / 'endless'}\n"
+    repo.commit({".gitmodules": included, "sub": Gitlink("1" * 40)})
+    assert [sub.url for sub in fetch(forge, "someone/model").submodules] == ["?"]
+
+
+def test_a_tree_of_an_old_tool_is_read_as_git_reads_it(forge: Forge, repo: ForgeRepo) -> None:
+    folder = bytes.fromhex(repo.git("rev-parse", "HEAD:net"))
+    tree = repo.object("tree", b"040000 net\0" + folder)
+    repo.git("update-ref", "refs/heads/main", repo.commit_tree(tree))
+    found = fetch(forge, "someone/model")
+    assert contents(found.files) == {"net/layers.py": b"x = 1\n"}
+    assert found.tree == Digest("git-sha1", tree)
+
+
+def test_a_host_that_says_it_still_works_is_waited_for(forge: Forge, repo: ForgeRepo) -> None:
+    packs: list[bytes] = []
+
+    def keep(_: bytes, body: bytes) -> bytes:
+        packs.append(body)
+        return body
+
+    repo.tamper = keep
+    commit = fetch(forge, "someone/model").commit
+    address = f"{forge.url}github.com/someone/model.git/info/refs?service=git-upload-pack"
+    asked = urllib.request.Request(address, headers={"Git-Protocol": "version=2"})
+    greeting = urllib.request.urlopen(asked).read()
+    start = packs[-1].index(b"packfile\n") + len(b"packfile\n")
+
+    def reply(head: bytes) -> Iterator[bytes]:
+        if head.startswith(b"GET"):
+            yield ok(greeting, "Content-Type: application/x-git-upload-pack-advertisement")
+            return
+        kind = "Content-Type: application/x-git-upload-pack-result"
+        if sum(head.startswith(b"POST") for head in wire.heads) == 1:
+            yield ok(packs[-2], kind)
+            return
+        yield ok(b"", kind, "Transfer-Encoding: chunked", length=None)
+        # git-upload-pack's keepalive, as of uploadpack.keepAlive (git-config)
+        for piece in (packs[-1][:start], *[b"0005\x01"] * 20, packs[-1][start:], b""):
+            yield f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
+            time.sleep(0.05)
+
+    with Wire(reply) as wire:
+        settings = Settings(cache=Path("unused"), mirrors=(("https://github.com/", wire.url),))
+        transport = HttpTransport(settings, idle_timeout=0.2)
+        slow = open_remote(Reference.parse("someone/model"), transport, base=Path())
+        assert slow.fetch(commit).commit == commit
+
+
+def test_a_full_disk_for_temporary_files_is_named(forge: Forge, repo: ForgeRepo, tmp_path: Path) -> None:
+    code = f"""
+import os, sys, tempfile
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from hublock.core.reference import Reference
+from hublock.errors import StoreError
+from hublock.net.git.remote import open_remote
+from hublock.net.transport import HttpTransport
+from hublock.settings import Settings
+tempfile.tempdir = {str(tmp_path)!r}
+settings = Settings(cache=Path("unused"), mirrors=(("https://", {forge.url!r}),))
+there = open_remote(Reference.parse("someone/model"), HttpTransport(settings), base=Path())
+try:
+    there.fetch(there.resolve(None).commit)
+except StoreError as error:
+    print(error.message, error.hint, sep="\\n")
+"""
+    for size in (200_000, 20_000):
+        repo.commit({"weights.bin": random.Random(0).randbytes(size)})
+        wrap = f'mount -t tmpfs -o size=16k none {tmp_path} && "$@"'
+        words = ["unshare", "--mount", "--map-root-user", "sh", "-c", wrap, "sh", sys.executable, "-c", code]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines() == [
+            f"nothing can be put aside in {tmp_path}: No space left on device",
+            "free some space there, or set TMPDIR to another folder",
+        ]
 
 
 def test_a_commit_that_is_gone_is_told_with_what_to_do(forge: Forge, repo: ForgeRepo) -> None:
@@ -266,7 +357,7 @@ class TestNames:
         with pytest.raises(UnsafeArchive, match=r"one|twice"):
             remote(forge, "someone/model").fetch(commit)
 
-    @pytest.mark.parametrize("mode", ["100600", "040000", "777", "", "60000"])
+    @pytest.mark.parametrize("mode", ["100600", "0140000", "777", "", "60000"])
     def test_an_unknown_mode_is_refused(self, forge: Forge, repo: ForgeRepo, mode: str) -> None:
         with pytest.raises(UnsafeArchive, match="mode"):
             remote(forge, "someone/model").fetch(self.sends(repo, self.tree((mode, b"a"))))

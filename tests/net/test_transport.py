@@ -139,6 +139,18 @@ def test_refuses_a_redirect_to_nowhere(forge: Forge, location: str) -> None:
         get(HttpTransport(forge.settings()), "https://a.org/x")
 
 
+@pytest.mark.parametrize("location", ["/modèle.bin", "/mod%C3%A8le.bin"])
+def test_a_redirect_may_lead_to_more_than_ascii(location: str) -> None:
+    def reply(head: bytes) -> list[bytes]:
+        if head.startswith(b"GET /mod"):
+            return [ok(head.split()[1])]
+        found = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        return [found.encode()]
+
+    with Wire(reply) as wire, direct().open("GET", wire.url) as response:
+        assert response.read(100) == b"/mod%C3%A8le.bin"
+
+
 def test_the_body_of_a_redirect_is_not_read() -> None:
     def endless(head: bytes) -> Iterator[bytes]:
         yield ok(b"", "Location: http://127.0.0.1:9/", length=1 << 40, status="302 Found")
@@ -219,6 +231,15 @@ def test_netrc_is_read_for_its_host(forge: Forge, clean_environment: Path) -> No
         get(HttpTransport(forge.settings()), f"https://{host}/x")
     assert authorization(forge, "a.org") == ["Basic bWU6bWluZQ=="]
     assert authorization(forge, "b.org") == [None]
+
+
+def test_a_netrc_that_is_no_text_is_passed_over(forge: Forge, clean_environment: Path) -> None:
+    netrc = clean_environment / ".netrc"
+    netrc.write_bytes("# Müller\nmachine a.org login me password mine\n".encode("latin-1"))
+    netrc.chmod(0o600)
+    forge.serve("https://a.org/x", b"")
+    get(HttpTransport(forge.settings()), "https://a.org/x")
+    assert authorization(forge, "a.org") == [None]
 
 
 def test_no_credential_travels_over_plain_http_to_another_machine(clean_environment: Path) -> None:

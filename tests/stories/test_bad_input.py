@@ -444,6 +444,33 @@ def test_what_cannot_be_said_is_no_failure(added: Done, project: Path, store: Pa
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), (line, done)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_who_has_no_home_names_a_folder_for_the_store(project: Path, tmp_path: Path, *, named: bool) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("HUBLOCK_", "XDG_", "HOME"))}
+    if named:
+        environ["HUBLOCK_CACHE_DIR"] = str(tmp_path / "store")
+    # as in a container, whose user is a number that no file of users has
+    words = ["unshare", "--map-user=12345", sys.executable, "-m", "hublock", "cache", "dir"]
+    done = subprocess.run(words, cwd=project, env=environ, capture_output=True, text=True)
+    if named:
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'store'}\n", "")
+    else:
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: there is no folder for the store: ")
+        assert done.stderr.endswith("\n   hint: export HUBLOCK_CACHE_DIR=FOLDER\n")
+
+
+def test_a_mark_of_an_editor_makes_no_other_lock(added: Done, run: Run, project: Path) -> None:
+    lock = project / "hub.lock"
+    lock.write_bytes(b"\xef\xbb\xbf" + lock.read_bytes())
+
+    assert run("sync").code == 0
+    assert "was edited by hand" in run("verify").err
+    assert run("lock").code == 0
+    assert lock.read_bytes().startswith(b"# @generated")
+    assert run("verify").code == 0
+
+
 def test_outside_a_project_the_first_command_is_named(run: Run) -> None:
     for words in (("lock",), ("sync",), ("verify",), ("list",), ("remove", "net")):
         refused(run(*words), 4, "neither hub.toml nor hub.lock in <project> or above it", "hublock init")

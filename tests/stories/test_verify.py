@@ -22,6 +22,7 @@ from hublock.core.lockfile import HuggingFaceFile, Lock
 from hublock.core.lockreader import parse_lock
 from hublock.store.layout import Layout
 from tests.forge import Forge
+from tests.net.packs import BLOB, entry, pack
 from tests.stories.conftest import PLAIN, Run, state_dict, without_privileges
 from tests.stories.test_bad_input import snapshot
 
@@ -82,10 +83,21 @@ class Scene:
         assert found is not None
         return found.commit({"hubconf.py": PLAIN.replace("NAME", "big") + "# moved\n"}, orphan=orphan, branch=branch)
 
+    def send(self, repo: str, pack: Callable[[bytes], bytes]) -> None:
+        """Let the host send something else than the packs that git makes."""
+        found = self.forge.find_repo("github.com", repo)
+        assert found is not None
+        found.tamper = lambda asked, answer: pack(answer) if b"command=fetch" in asked else answer
+
     def git(self, repo: str, *words: str) -> None:
         found = self.forge.find_repo("github.com", repo)
         assert found is not None
         found.git(*words)
+
+
+def sideband(data: bytes) -> bytes:
+    """Return a short pack as git-upload-pack sends it (gitprotocol-v2, side-band-64k)."""
+    return f"{len(data) + 5:04x}\1".encode() + data + b"0000"
 
 
 def write(path: Path, data: bytes) -> None:
@@ -503,6 +515,30 @@ TABLE = [
         f"{BACKBONE} serves bytes of",
         "hublock update backbone",
         ALL,
+    ),
+    Tampering(
+        "upstream: commit is other bytes",
+        lambda s: s.send("a/tagged", lambda answer: b"000dpackfile\n" + sideband(pack([entry((BLOB, b"other"))]))),
+        3,
+        "of a/tagged:v1 cannot be proven: the host did not send the commit",
+        "keep the store, or name a mirror",
+        ALL,
+    ),
+    Tampering(
+        "upstream: commit breaks off",
+        lambda s: s.send("a/tagged", lambda answer: answer[: len(answer) // 2]),
+        5,
+        "of a/tagged:v1 could not be asked for: a/tagged: git was refused or broke off",
+        "try again later",
+        ALL,
+    ),
+    Tampering(
+        "upstream: file answered with a page to wait",
+        lambda s: s.forge.serve(NET, status=202),
+        5,
+        "202",
+        "try later",
+        UP,
     ),
     Tampering("upstream: file refused", lambda s: s.forge.serve(NET, status=503), 5, "HTTP 503", "try later", UP),
     Tampering(

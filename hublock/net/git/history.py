@@ -5,17 +5,16 @@ commit can be fetched proves nothing. What proves it is a chain of parents from 
 is told that we have the commit, so it sends only what lies above it.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from hublock.errors import RemoteError, TransferError, UnsafeArchive
 from hublock.net.git.objects import Commit, parse_commit
 from hublock.net.git.pack import read_objects
 from hublock.net.git.refs import own, ranked
 from hublock.net.git.wire import Advertised, Extent, Wire
+from hublock.store.disk import passing_folder
 
 MAX_HISTORY = 64 << 20
 """Bytes of commits: about 220,000 of them; the longest history of a hub repository takes 2 MB."""
@@ -103,8 +102,8 @@ def history(wire: Wire, commit: str, since: str) -> History:
 
 def _made(wire: Wire, commit: str) -> datetime | None:
     """Return when a commit was made; None if the server has lost it."""
-    with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
-        pack = Path(folder) / "pack"
+    with passing_folder() as folder:
+        pack = folder / "pack"
         try:
             wire.fetch([commit], pack, Extent(depth=1, filter=COMMITS_ONLY))
             objects = list(read_objects(pack, _algorithm(commit)))
@@ -121,8 +120,8 @@ def _algorithm(commit: str) -> str:
 def _commits_above(wire: Wire, tips: Sequence[str], commit: str) -> Mapping[str, Commit]:
     """Return every commit that leads to ``tips`` and not to ``commit``."""
     wants = list(dict.fromkeys(tips))
-    with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
-        pack = Path(folder) / "pack"
+    with passing_folder() as folder:
+        pack = folder / "pack"
         try:
             wire.fetch(wants, pack, Extent(haves=[commit], filter=COMMITS_ONLY, limit=MAX_HISTORY))
         except UnsafeArchive:

@@ -1,6 +1,5 @@
 """Where hosts keep what a reference names: the address git clones from, and the address of an archive."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -9,6 +8,7 @@ from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
 from hublock.net.transport import Transport
+from hublock.store.disk import passing_folder
 from hublock.store.unpack import MAX_ARCHIVE, read_archive
 
 GITHUB = "github.com"
@@ -79,8 +79,8 @@ def fetch_archive(
     url = archive_url(reference, commit)
     if url is None:
         raise TransferError(f"the host of {reference} offers no archives", lasting=True)
-    with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
-        path = Path(folder) / "archive.zip"
+    with passing_folder() as folder:
+        path = folder / "archive.zip"
         _download(url, path, transport, route)
         try:
             return read_archive(path)

@@ -114,18 +114,22 @@ def _entries(tree: str, data: bytes) -> Iterator[tuple[str, bytes, str]]:
         end = head + 1 + size
         if head < 0 or not space or end > len(data):
             raise TreeMismatch(f"tree {tree} is malformed")
-        yield mode.decode("latin-1"), name, data[head + 1 : end].hex()
+        # some old tools have written 040000
+        yield mode.decode("latin-1").lstrip("0"), name, data[head + 1 : end].hex()
         position = end
 
 
 def _submodule_urls(modules: bytes) -> dict[str, str]:
-    """Return path -> URL of a ``.gitmodules`` file, without passwords; what cannot be read is left out."""
+    """Return path -> URL of a ``.gitmodules`` file, without passwords; what cannot be read is left out.
+
+    As in git, nothing is included: what a stranger has written must not name files of this machine.
+    """
     from io import BytesIO
 
     from dulwich.config import ConfigFile
 
     try:
-        config = ConfigFile.from_file(BytesIO(modules))
+        config = ConfigFile.from_file(BytesIO(modules), expand_includes=False)
         return {
             decode(bytes(config.get(section, b"path"))): _public(decode(bytes(config.get(section, b"url"))))
             for section in config.sections()

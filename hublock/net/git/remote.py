@@ -4,7 +4,6 @@ Nothing a host says is believed that can be computed: every object is known by t
 down to each file. What a host says of its refs is believed, for a ref is nothing else.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +29,7 @@ from hublock.net.git.wire import Advertised, Extent, Wire
 from hublock.net.git.worktree import find_repository, is_dirty
 from hublock.net.routes import Route, passed_over
 from hublock.net.transport import Transport
+from hublock.store.disk import passing_folder
 
 T = TypeVar("T")
 _SILENT = Progress()
@@ -209,9 +209,9 @@ class _GitRemote:
 
     def _stranger(self, commit: str) -> RefNotFound:
         """Say why no branch or tag leads to ``commit``."""
-        with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
+        with passing_folder() as folder:
             try:
-                self._wire.fetch([commit], Path(folder) / "pack", Extent(depth=1, filter=COMMITS_ONLY))
+                self._wire.fetch([commit], folder / "pack", Extent(depth=1, filter=COMMITS_ONLY))
             except TransferError:
                 return RefNotFound(f"{self._name} has no commit {commit}", hint="check the commit id")
         return RefNotFound(
@@ -223,10 +223,10 @@ class _GitRemote:
     def fetch(self, commit: str, *, progress: Progress = _SILENT) -> Snapshot:
         algorithm = "sha1" if len(commit) == 40 else "sha256"
         with (
-            tempfile.TemporaryDirectory(prefix="hublock-") as folder,
+            passing_folder() as folder,
             progress.task(f"fetching {self._name}") as task,
         ):
-            pack = Path(folder) / "pack"
+            pack = folder / "pack"
             try:
                 self._wire.fetch([commit], pack, Extent(depth=1, task=task))
             except TransferError as error:

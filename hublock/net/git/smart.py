@@ -125,7 +125,7 @@ class _Body(RawIOBase):
     """The body of an answer as a file."""
 
     def __init__(self, response: Response) -> None:
-        self._response, self._chunks, self._left = response, response.chunks(), MAX_REFS + MAX_PACK
+        self._response, self._chunks, self._left = response, response.chunks(at_once=True), MAX_REFS + MAX_PACK
         self._ahead = memoryview(b"")
 
     def readable(self) -> bool:

@@ -15,6 +15,7 @@ from hublock.core.progress import Task
 from hublock.errors import HublockError, TransferError, UnsafeArchive
 from hublock.net.failures import printable
 from hublock.net.git.pack import MAX_PACK
+from hublock.store.disk import not_put_aside
 
 if TYPE_CHECKING:
     from dulwich.client import GitClient
@@ -179,7 +180,10 @@ def _spool(write: Callable[[bytes], int], extent: Extent) -> Callable[[bytes], i
         if arrived > extent.limit:
             raise UnsafeArchive(f"the host sends a pack of more than {extent.limit} bytes")
         extent.task.advance(len(data))
-        return write(data)
+        try:
+            return write(data)
+        except OSError as error:
+            raise not_put_aside(error) from error
 
     return take
 

@@ -76,14 +76,10 @@ class _Starting:
     def with_environment(self, scope: Scope, original: Function, path: Any, argv: Any, env: Any, **options: Any) -> Any:
         return original(path, argv, self._environment(scope, env), **options)
 
-    def _environment(self, scope: Scope, given: Mapping[Any, Any] | None) -> Any:
+    def _environment(self, scope: Scope, given: Mapping[Any, Any] | None) -> dict[str, str]:
         """Return the environment of a program: as ``given``, else ours, and what takes it into ``scope``."""
         environ = os.environ if given is None else given  # noqa: TID251 - only handed on
-        try:
-            found = {os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()}
-        except (AttributeError, TypeError):
-            # no environment, as whoever gets it will say
-            return given
+        found = {os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()}
         with outside():
             folder = _folder(scope, Arrival(self._arrive, scope, is_program=True))
         found[ARRIVAL] = str(folder / "arrival")
