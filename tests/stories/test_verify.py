@@ -534,7 +534,7 @@ TABLE = [
     ),
     Tampering(
         "upstream: file answered with a page to wait",
-        lambda s: s.forge.serve(NET, status=202),
+        lambda s: s.forge.serve(NET, b"the weights of net", status=202),
         5,
         "202",
         "try later",
