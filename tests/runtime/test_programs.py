@@ -151,9 +151,11 @@ def test_programs_run_as_they_were_asked_to(shelf: Shelf, repository: MakeReposi
     assert (os.system.__name__, os.system.__module__) == ("system", "os")
 
 
-def test_no_python_of_a_load_writes_into_its_tree(shelf: Shelf, repository: MakeRepository) -> None:
+@pytest.mark.parametrize("option", ["-u", "-S"])
+def test_no_python_of_a_load_writes_into_its_tree(shelf: Shelf, repository: MakeRepository, option: str) -> None:
     code = "import os, sys; sys.path.insert(0, os.getcwd()); import beside; print(len(os.listdir()))"
-    way = f'return subprocess.check_output([sys.executable, "-c", {code!r}], cwd=HERE, text=True)'
+    # one of them imports no sitecustomize
+    way = f'return subprocess.check_output([sys.executable, "{option}", "-c", {code!r}], cwd=HERE, text=True)'
     repo = repository(HUBCONF.format(way), {"beside.py": ""})
 
     assert run(repo, "model", answers=shelf) == "2\n"
