@@ -225,7 +225,8 @@ def _relative(reference: Reference, project: Project) -> Reference:
     if reference.kind != "local":
         return reference
     path = _from(Path(reference.location), project)
-    return replace(reference, location=path if path.startswith(".") else f"./{path}")
+    # read again: a folder between the project and here may have a name that no lock can hold
+    return Reference.parse(path if path in (".", "..") or path.startswith("../") else f"./{path}")
 
 
 def _beside(given: str, project: Project) -> str:

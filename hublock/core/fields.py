@@ -104,8 +104,6 @@ def reference(cell: Cell) -> str:
         parsed = Reference.parse(value)
     except InvalidReference as error:
         raise cell.refuse(error.message, hint=error.hint) from None
-    if parsed.kind == "local" and re.search(r"[\x00-\x1f\x7f]", value):
-        raise cell.refuse(f"{quote(value)} holds a control character")
     if parsed.kind == "local" and _ABSOLUTE.match(value):
         raise cell.refuse(
             f"{quote(value)} is an absolute path, which other machines do not have",

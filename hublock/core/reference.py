@@ -30,12 +30,12 @@ class Reference:
         """Read a reference.
 
         Raises:
-            InvalidReference: ``text`` follows none of the three spellings.
+            InvalidReference: ``text`` follows none of the three spellings, or no lock can hold it.
         """
         if text.startswith(tuple(f"{scheme}://" for scheme in _SCHEMES)):
             return cls._parse_url(text)
         if _PATH.match(text):
-            return cls(kind="local", location=text)
+            return cls(kind="local", location=_checked_path(text))
         match = _GITHUB.fullmatch(text)
         if match is None:
             raise _nameless(text)
@@ -99,6 +99,13 @@ def _secretive(host: str | None) -> InvalidReference:
         f"the reference to {host} holds a user name or password",
         hint="put credentials into ~/.netrc or a token variable, never into a reference",
     )
+
+
+def _checked_path(text: str) -> str:
+    """Refuse a path that no lock can hold."""
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise InvalidReference(f"{text!r} holds a control character", hint="rename the folder")
+    return text
 
 
 def _checked_ref(text: str, ref: str | None) -> str | None:

@@ -214,6 +214,22 @@ def test_a_missing_folder_is_named(project: Path, add: Run) -> None:
     assert list(project.iterdir()) == []
 
 
+@pytest.mark.parametrize(("folder", "typed", "meant"), [(".", "./a\nb", "./a\nb"), ("../a\nb", "./c", "../a\nb/c")])
+def test_a_folder_whose_name_no_lock_can_hold_is_refused_before_it_is_read(
+    repo: ForgeRepo, project: Path, add: Run, monkeypatch: pytest.MonkeyPatch, folder: str, typed: str, meant: str
+) -> None:
+    (project / folder).mkdir(exist_ok=True)
+    monkeypatch.chdir(project / folder)
+    monkeypatch.setenv("HUBLOCK_PROJECT", str(project))
+    refused(add(typed), project, 2, f"{meant!r} holds a control character", "rename the folder")
+
+
+def test_a_folder_whose_name_begins_with_a_dot_is_a_folder_like_any(repo: ForgeRepo, project: Path, add: Run) -> None:
+    git("clone", "--quiet", repo.path, project / ".work")
+    assert add("./.work").code == 0
+    assert locked(project).id == "./.work"
+
+
 def test_an_unknown_ref_is_answered_with_the_nearest(repo: ForgeRepo, project: Path, add: Run) -> None:
     repo.tag("v1.0")
     refused(add("someone/model:v1.O"), project, 2, "someone/model has no branch or tag v1.O", "did you mean v1.0?")
