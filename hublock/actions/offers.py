@@ -9,7 +9,7 @@ from pathlib import Path
 from hublock.core.hubconf import HUBCONF, EntryPoint, Hubconf, find_definition, read_hubconf, without_modules
 from hublock.core.lockfile import Model, Repo
 from hublock.core.nearest import nearest
-from hublock.core.tree import EXECUTABLE, FILE
+from hublock.core.tree import EXECUTABLE, FILE, LINK
 from hublock.errors import EntrypointNotFound, InputError, OfflineError
 from hublock.runtime.environment import importable
 from hublock.store.store import Store, StoredTree
@@ -118,8 +118,11 @@ def read_tree_hubconf(tree: StoredTree, name: str) -> Hubconf:
     """Read the hubconf.py of a stored tree, without running it.
 
     Raises:
-        InputError: there is none, or it cannot be parsed.
+        InputError: there is none, it is a link to no file, or it cannot be parsed.
     """
-    if HUBCONF not in tree.listing.by_path:
+    entry, path = tree.listing.by_path.get(HUBCONF), tree.root / HUBCONF
+    if entry is None:
         raise InputError(f"{name} has no {HUBCONF}, so it is not a hub repository", hint="check the name and the ref")
-    return read_hubconf((tree.root / HUBCONF).read_bytes(), file=f"{name}: {HUBCONF}")
+    if entry.mode == LINK and not path.is_file():
+        raise InputError(f"{HUBCONF} of {name} is a link that leads to no file", hint="check the ref")
+    return read_hubconf(path.read_bytes(), file=f"{name}: {HUBCONF}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forge import Forge
+from tests.forge import Forge, Link
 from tests.stories.conftest import HUBCONF, NET, Done, Run, state_dict, told, without_privileges
 
 CONFLICT = """\
@@ -134,6 +134,24 @@ def test_refuses_what_the_host_does_not_have(served: Forge, run: Run, project: P
     for done in (nowhere, branch, broken, exits):
         assert "Traceback" not in done.err
         assert done.err.splitlines()[-1].startswith("   hint: ")
+
+
+@pytest.mark.parametrize("target", ["nowhere.py", "folder"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "someone/linked", "net"),
+        ("list", "someone/linked"),
+        ("list", "someone/linked", "--weights"),
+        ("help", "someone/linked", "net"),
+    ],
+)
+def test_refuses_a_hubconf_that_leads_to_no_file(
+    forge: Forge, run: Run, project: Path, target: str, words: tuple[str, ...]
+) -> None:
+    forge.repo("someone/linked", {"hubconf.py": Link(target), "folder/net.py": NET})
+    refused(run(*words), 2, "hubconf.py of someone/linked is a link that leads to no file", "check the ref")
+    assert list(project.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [("add", "someone/net", "net"), ("add", "--url", "https://example.org/net.pth")])
