@@ -56,7 +56,9 @@ def sources_of(reference: Reference, lock: Lock, context: Context, *, base: Path
     """
     folder = Path(reference.location).expanduser() if reference.kind == "local" else None
     if folder is not None and (folder / HUBCONF).is_file():
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
+        # a work tree may hold what is no file, and a pipe would be waited for
+        files = filter(Path.is_file, folder.rglob("*.py"))
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
     return _read(pin_once(reference, lock, context, base=base).tree)
 
 

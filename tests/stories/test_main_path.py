@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.forge import Forge
-from tests.stories.conftest import Done, Run, state_dict
+from tests.stories.conftest import HUBCONF, Done, Run, hublock, state_dict
 
 LOAD = """\
 import hublock
@@ -223,6 +224,17 @@ def test_an_estimate_of_the_files_needs_no_run(served: Forge, run: Run) -> None:
         "exit 0\n--- stdout\nhttps://example.org/net.pth\n--- stderr\n"
         "an estimate from reading the code: `hublock add` runs it and knows\n"
     )
+
+
+def test_an_estimate_of_the_files_reads_files_only(project: Path) -> None:
+    (project / "hubconf.py").write_text(HUBCONF)
+    (project / "gone.py").symlink_to("nowhere.py")
+    (project / "folder.py").mkdir()
+    (project / "device.py").symlink_to("/dev/zero")
+    # a process of its own: one that waits at the pipe does so for good
+    os.mkfifo(project / "pipe.py")
+    done = hublock("list", ".", "--weights", cwd=project, environ=os.environ)
+    assert (done.code, done.out) == (0, "https://example.org/net.pth\n"), done
 
 
 def test_a_machine_that_only_verifies_imports_neither_torch_nor_the_network(added: Done, python: Run) -> None:
