@@ -13,7 +13,7 @@ from hublock.core.contract import ContractChange
 from hublock.core.lockfile import Lock, Repo
 from hublock.core.lockreader import parse_lock
 from hublock.core.reference import key_of
-from hublock.errors import EnvironmentMismatch, InputError
+from hublock.errors import EnvironmentMismatch, InputError, TransferError
 from hublock.net.git.child import child_environment
 
 
@@ -27,7 +27,7 @@ class Difference:
 
 
 def diff(project: Project, context: Context, *, against: str | None = None) -> Difference:
-    """Compare the lock with another one; no network, and nothing runs.
+    """Compare the lock with another one; nothing runs, and only what a partial clone lacks is fetched, by git.
 
     Args:
         project: whose lock is compared.
@@ -37,7 +37,8 @@ def diff(project: Project, context: Context, *, against: str | None = None) -> D
     Raises:
         NotLocked: there is no lock.
         InvalidLock: one of the two cannot be read.
-        InputError: ``against`` is neither a file nor a commit, or there is no commit.
+        InputError: ``against`` is neither a file nor a commit, there is no commit, or its lock is no file.
+        TransferError: the lock of the commit is not in this clone, and cannot be fetched.
         EnvironmentMismatch: git is not installed.
     """
     new = read_named_lock(project.lock)
@@ -58,24 +59,44 @@ def _other(project: Project, against: str | None) -> Lock:
         raise InputError(
             f"{rev} is neither a lock file nor a commit", hint="hublock diff OTHER.lock, or a commit's name"
         )
-    text = _git(project, "cat-file", "blob", f"{commit.strip()}:./{LOCK}")
-    # before the lock was first committed, everything is new
-    return Lock() if text is None else parse_lock(text, file=f"{rev}:{LOCK}")
+    return _committed(project, commit.decode("ascii").strip(), rev)
 
 
-def _git(project: Project, *words: str) -> str | None:
-    """Return what git says in the project's folder; None where it fails."""
+def _committed(project: Project, commit: str, rev: str) -> Lock:
+    """Read the lock of a commit, wherever in it a link leads; before it was first committed, everything is new."""
+    found = _git(project, "ls-tree", commit, "--", f"./{LOCK}")
+    if found == b"":
+        return Lock()
+    said = found and _git(project, "cat-file", "--batch", "--follow-symlinks", asked=f"{commit}:./{LOCK}")
+    facts, _, data = (said or b"").partition(b"\n")
+    if not said or facts.endswith(b" missing"):
+        raise TransferError(
+            f"git can neither read nor fetch {rev}:{LOCK}", hint=f"check that `git show {rev}:./{LOCK}` works"
+        )
+    if b" blob " not in facts:
+        raise InputError(f"{rev}:{LOCK} is no file, and no link to one in that commit", hint="hublock diff OTHER.lock")
+    try:
+        return parse_lock(data.decode("utf-8").removesuffix("\n"), file=f"{rev}:{LOCK}")
+    except UnicodeDecodeError:
+        raise InputError(f"{rev}:{LOCK} is not UTF-8 text", hint="hublock diff OTHER.lock") from None
+
+
+def _git(project: Project, *words: str, asked: str = "") -> bytes | None:
+    """Return what git says in the project's folder when it is ``asked``; None where it fails."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(project.folder), *words], env=child_environment(), capture_output=True, check=False
+            ["git", "-C", str(project.folder), *words],
+            input=asked.encode(),
+            # the user's own repository: what a partial clone left at its remote may be fetched
+            env={**child_environment(), "GIT_NO_LAZY_FETCH": "0"},
+            capture_output=True,
+            check=False,
         )
-        return done.stdout.decode("utf-8") if done.returncode == 0 else None
     except FileNotFoundError:
         raise EnvironmentMismatch(
             f"{LOCK} of a commit cannot be read without git, which is not installed", hint="hublock diff OTHER.lock"
         ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{LOCK} of that commit is not UTF-8 text", hint="hublock diff OTHER.lock") from None
+    return done.stdout if done.returncode == 0 else None
 
 
 def _contracts(old: Lock, new: Lock, context: Context) -> list[tuple[str, ContractChange]]:

@@ -124,3 +124,60 @@ def test_a_lock_of_a_commit_that_cannot_be_read_is_named(committed: Forge, proje
     done = hub("diff")
 
     assert (done.code, "error: HEAD:hub.lock: bad: unknown key" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("left_out", ["blob:none", "tree:0"])
+def test_a_partial_clone_fetches_the_lock_that_it_lacks(
+    committed: Forge, project: Path, hub: Run, left_out: str
+) -> None:
+    move(committed, hub)
+    git("commit", "--quiet", "--all", "--message", "moved", cwd=project)
+    clone, away = project.parent / "clone", project.parent / "away"
+    git("config", "uploadpack.allowFilter", "true", cwd=project)
+    git("clone", "--quiet", f"--filter={left_out}", f"file://{project}", clone)
+    project.rename(away)
+
+    unreachable = hub("diff", "--project", str(clone), "HEAD~1")
+    away.rename(project)
+    done = hub("diff", "--project", str(clone), "HEAD~1")
+
+    assert str(unreachable) == (
+        "exit 5\n--- stdout\n--- stderr\nerror: git can neither read nor fetch HEAD~1:hub.lock\n"
+        "   hint: check that `git show HEAD~1:./hub.lock` works\n"
+    )
+    assert (done.code, done.out) == (0, hub("diff", "HEAD~1").out)
+    assert "+ model" not in done.out
+
+
+def test_a_lock_that_is_a_link_is_followed_in_its_commit(committed: Forge, project: Path, hub: Run) -> None:
+    (project / "shared").mkdir()
+    (project / "hub.lock").rename(project / "shared" / "real.lock")
+    (project / "hub.lock").symlink_to("shared/real.lock")
+    git("add", ".", cwd=project)
+    git("commit", "--quiet", "--message", "linked", cwd=project)
+
+    assert hub("diff", "--exit-code").code == 0
+    move(committed, hub)
+    assert "~ model net\n" in hub("diff").out
+
+
+@pytest.mark.parametrize("target", ["nowhere", "/etc/hostname", "folder", "hub.lock", None])
+def test_a_lock_that_is_no_file_of_its_commit_is_named(
+    committed: Forge, project: Path, hub: Run, target: str | None
+) -> None:
+    lock, good = project / "hub.lock", (project / "hub.lock").read_text()
+    (project / "folder").mkdir()
+    (project / "folder" / "file").touch()
+    lock.unlink()
+    (project / "folder").rename(lock) if target is None else lock.symlink_to(target)
+    git("add", ".", cwd=project)
+    git("commit", "--quiet", "--message", "no file", cwd=project)
+    lock.rename(project / "aside")
+    lock.write_text(good)
+
+    done = hub("diff")
+
+    assert str(done) == (
+        "exit 2\n--- stdout\n--- stderr\nerror: HEAD:hub.lock is no file, and no link to one in that commit\n"
+        "   hint: hublock diff OTHER.lock\n"
+    )
