@@ -1,15 +1,20 @@
 """Fetch what the lock names into the store; never resolve, trace or write a lock."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hublock.actions.context import Context
 from hublock.actions.pin import fetch_pinned
 from hublock.core.inventory import locked_addresses, locked_files
-from hublock.core.lockfile import Lock
-from hublock.errors import DigestMismatch, OfflineError
+from hublock.core.lockfile import Lock, Repo
+from hublock.errors import DigestMismatch, OfflineError, RemoteError
 from hublock.net.download import Wanted
+
+if TYPE_CHECKING:
+    from hublock.core.digest import Digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,20 +47,22 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
     """
     _take_inputs(lock, context, base)
     files = [Wanted(url=file.url, digest=file.digest, size=file.size) for file in locked_addresses(lock)]
-    trees = {repo.digest: repo for repo in lock.repos}
-    absent = [repo for repo in trees.values() if not context.store.has_tree(repo.digest)]
+    trees: dict[Digest, list[Repo]] = {}
+    for repo in lock.repos:
+        trees.setdefault(repo.digest, []).append(repo)
+    absent = [repos[0] for digest, repos in trees.items() if not context.store.has_tree(digest)]
     if offline:
         once = list(locked_files(lock))
         missing = [file.url for file in once if context.store.blob(file.digest) is None]
         if absent or missing:
             raise _offline([*(f"the tree of {repo.id}" for repo in absent), *missing])
-        for repo in trees.values():
-            context.store.check_tree(repo.digest, deep=False)
+        for digest in trees:
+            context.store.check_tree(digest, deep=False)
         for file in once:
             context.store.check_blob(file.digest, size=file.size, deep=False)
         return Synced(trees=len(trees), files=len(once))
-    for repo in trees.values():
-        fetch_pinned(repo, context, base=base)
+    for repos in trees.values():
+        _fetch_tree(repos, context, base)
     got = {item.digest: item for item in context.downloader().fetch_all(files)}.values()
     return Synced(
         trees=len(trees),
@@ -65,6 +72,18 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
         fetched_bytes=sum(item.size for item in got if item.came_from == "network"),
         adopted_bytes=sum(item.size for item in got if item.came_from == "cache"),
     )
+
+
+def _fetch_tree(repos: Sequence[Repo], context: Context, base: Path) -> None:
+    """Fetch the one tree that all of ``repos`` pin from the first that has it."""
+    for repo, other in itertools.pairwise(repos):
+        try:
+            fetch_pinned(repo, context, base=base)
+        except RemoteError as error:
+            context.progress.warn(f"{repo.id} failed, asking {other.id}: {error.message}")
+        else:
+            return
+    fetch_pinned(repos[-1], context, base=base)
 
 
 def _take_inputs(lock: Lock, context: Context, base: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hublock.net import retry
 from tests.forge import Forge
 from tests.net.wire import Wire, ok
-from tests.stories.conftest import Run
+from tests.stories.conftest import PLAIN, Run
 
 URLS = [f"https://example.org/{number}.bin" for number in range(8)]
 MANIFEST = "".join(f'[weights.w{number}]\nurl = "{url}"\n' for number, url in enumerate(URLS))
@@ -42,6 +42,31 @@ def test_a_file_that_is_gone_at_one_address_is_fetched_from_another(
     assert done.code == 0, done
     assert f"warning: {urls[0]} failed, asking {urls[1]}: " in done.err
     assert done.err.endswith("  Fetched 0 trees and 1 file, 4 B\n   Synced 0 trees and 1 file of hub.lock\n")
+
+
+def test_a_tree_that_is_gone_from_one_repository_is_fetched_from_another(
+    forge: Forge, run: Run, project: Path, tmp_path: Path
+) -> None:
+    repos = [forge.repo(f"{owner}/same", {"hubconf.py": PLAIN}) for owner in ("a", "b")]
+    forge.serve(URL, b"weights")
+    for repo in repos:
+        words = ("add", repo.name, "NAME", "--name", repo.name[0], "--no-trace", "--url", URL)
+        assert run(*words).code == 0
+    there = {"HUBLOCK_CACHE_DIR": str(tmp_path / "elsewhere")}
+
+    for repo in repos:
+        repo.token = "private"
+    neither = run("sync", **there)
+    repos[1].token = None
+    one = run("sync", **there)
+
+    assert (neither.code, neither.err.count("error: github.com does not show b/same")) == (2, 1), neither
+    assert one.code == 0, one
+    assert one.err.startswith("warning: a/same failed, asking b/same: github.com does not show a/same")
+    assert one.err.endswith("  Fetched 1 tree and 1 file, 7 B\n   Synced 1 tree and 1 file of hub.lock\n")
+    repos[0].token, repos[1].token = None, "private"
+    other = run("sync", HUBLOCK_CACHE_DIR=str(tmp_path / "other"))
+    assert (other.code, "warning" in other.err) == (0, False), other
 
 
 class Counting:
