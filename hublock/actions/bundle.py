@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +14,7 @@ from hublock.core.digest import Digest
 from hublock.core.inventory import LockedFile, locked_content
 from hublock.core.lockfile import Lock, Repo
 from hublock.core.names import MAX_FILE
-from hublock.core.tree import Listing, SourceFile, blob_id, check_files, encode
+from hublock.core.tree import LINK, Entry, Listing, SourceFile, blob_id, check_files, encode
 from hublock.errors import (
     DigestMismatch,
     InputError,
@@ -63,7 +64,7 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
     missing = [item.url for item in files if context.store.blob(item.digest) is None]
     if missing or None in trees.values():
         absent = [f"the tree of {repo.id}" for repo in lock.repos if trees[repo.digest] is None]
-        raise OfflineError(f"not in the store: {', '.join([*absent, *missing])}", hint="hublock sync")
+        raise _absent(*absent, *missing)
     try:
         with replacing(path) as file:
             _add(file, bundle.VERSION_NAME, len(bundle.VERSION), [bundle.VERSION])
@@ -109,6 +110,10 @@ def _stored_trees(lock: Lock, context: Context) -> dict[Digest, StoredTree | Non
     return {digest: context.store.tree(digest) for digest in sorted({repo.digest for repo in lock.repos})}
 
 
+def _absent(*names: str) -> OfflineError:
+    return OfflineError(f"not in the store: {', '.join(names)}", hint="hublock sync")
+
+
 def _named_files(lock: Lock) -> list[LockedFile]:
     return sorted(locked_content(lock), key=lambda file: file.digest)
 
@@ -131,34 +136,41 @@ def _add_trees(file: BinaryIO, trees: list[StoredTree]) -> int:
             raise TreeMismatch(f"the listing of {tree.digest} in the store was changed", hint="hublock sync")
         data = tree.listing.to_bytes()
         _add(file, bundle.tree_name(tree.digest), len(data), [data])
-    places = {entry.blob: (tree.root / entry.path, entry.mode) for tree in trees for entry in tree.listing.entries}
-    for blob, (place, mode) in sorted(places.items()):
-        data = _tree_file(place, mode)
+    places = {entry.blob: (tree, entry) for tree in trees for entry in tree.listing.entries}
+    for blob, (tree, entry) in sorted(places.items(), key=itemgetter(0)):
+        data = _tree_file(tree, entry)
         if blob_id(data) != blob:
-            raise TreeMismatch(f"{place} was changed", hint="hublock sync")
+            raise TreeMismatch(f"{tree.root / entry.path} was changed", hint="hublock sync")
         _add(file, bundle.object_name(blob), len(data), [data])
     return sum(tree.listing.size for tree in trees)
 
 
-def _tree_file(path: Path, mode: str) -> bytes:
+def _tree_file(tree: StoredTree, entry: Entry) -> bytes:
+    path = tree.root / entry.path
     try:
-        return encode(os.readlink(path)) if mode == "120000" else path.read_bytes()  # noqa: PTH115
+        return encode(os.readlink(path)) if entry.mode == LINK else path.read_bytes()  # noqa: PTH115
     except OSError as error:
+        if not tree.root.exists():
+            # pruned meanwhile
+            raise _absent(f"the tree {tree.digest}") from None
         raise TreeMismatch(f"{path} cannot be read: {error.strerror}", hint="hublock sync") from error
 
 
 def _add_file(file: BinaryIO, item: LockedFile, context: Context) -> int:
-    path = context.store.blob(item.digest)
-    assert path is not None
-    _add(file, bundle.blob_name(item.digest), item.size, _hashed(_pieces(path), item, str(path), hint="hublock sync"))
+    path = context.store.place(item.digest)
+    pieces = _hashed(_pieces(path, item), item, str(path), hint="hublock sync")
+    _add(file, bundle.blob_name(item.digest), item.size, pieces)
     return item.size
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def _pieces(path: Path, item: LockedFile) -> Iterator[bytes]:
     try:
         with path.open("rb", buffering=0) as stored:
             while piece := stored.read(CHUNK):
                 yield piece
+    except FileNotFoundError:
+        # pruned meanwhile
+        raise _absent(item.url) from None
     except OSError as error:
         raise unreadable(path, error) from error
 

@@ -4,11 +4,17 @@ import os
 import re
 import shutil
 import tarfile
+import time
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from hublock.store.bundle import END, VERSION, VERSION_NAME, header, padding
+from hublock.store.incoming import replacing
+from hublock.store.pruning import contents, prune
+from hublock.store.store import Store
 from tests.forge import Executable, Forge, Link
 from tests.stories.conftest import Run, hublock
 
@@ -194,6 +200,26 @@ def test_a_damaged_store_is_not_bundled(filled: Path, run: Run, project: Path, s
     assert run("bundle", "out.tar").code == 3
     assert filled.read_bytes() == before
     assert sorted(path.name for path in project.iterdir()) == ["best.pt", "hub.lock", "hub.toml", "out.tar"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [("tree", "the tree git-sha256:<hex>"), ("file", r"(best\.pt|https://\S+)")]
+)
+def test_what_is_pruned_meanwhile_is_missing_and_not_damaged(
+    filled: Path, run: Run, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch, kind: str, named: str
+) -> None:
+    def after_a_prune(path: Path) -> AbstractContextManager[BinaryIO]:
+        others = {held.digest for held in contents(Store(store)) if held.kind != kind and held.digest}
+        assert prune(Store(store), keep=others, before=time.time() + 1)
+        return replacing(path)
+
+    # between the look at what is there and the reading of it
+    monkeypatch.setattr("hublock.actions.bundle.replacing", after_a_prune)
+    done = run("bundle", "new.tar")
+
+    assert done.code == 4, done
+    assert re.fullmatch(f"error: not in the store: {named}\n   hint: hublock sync\n", done.err), done
+    assert not list(project.glob("*new.tar*"))
 
 
 def rebuilt(bundle: Path, change: dict[str, bytes | None]) -> Path:
