@@ -1,6 +1,7 @@
 """Keep house in the store: what it holds, whether that is intact, and what may go."""
 
 import os
+import shlex
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,7 +49,12 @@ def check(context: Context) -> list[HublockError]:
         def one(item: Held) -> HublockError | None:
             try:
                 _check(item, context)
-            except (IntegrityError, StoreError) as error:
+            except IntegrityError as error:
+                # a sync mends only what its lock names, and this may be another project's or nobody's
+                place = shlex.quote(str(item.path))
+                error.hint = f"hublock sync where a lock names it, else chmod -R u+w {place} && rm -r {place}"
+                return error
+            except StoreError as error:
                 return error
             finally:
                 task.advance(item.size)

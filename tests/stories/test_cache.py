@@ -16,7 +16,7 @@ from hublock.store.layout import Layout
 from hublock.store.mutex import mutex
 from hublock.store.stamps import stamp
 from tests.forge import Forge
-from tests.stories.conftest import Run
+from tests.stories.conftest import Run, without_privileges
 
 BACKBONE = "https://example.org/backbone.bin"
 OLD = "https://example.org/old.bin"
@@ -186,6 +186,23 @@ def test_verify_hashes_the_whole_store(kept: Path, run: Run, store: Path) -> Non
     assert broken.err.count("error:") == 2
     assert "changed net.py" in broken.err
     assert "holds bytes of sha256:" in broken.err
+
+
+@pytest.mark.parametrize("damaged", ["blobs/sha256/*/*", "trees/git-sha256/*/*/tree/net.py"])
+def test_the_hint_of_verify_helps_with_what_no_lock_here_names(
+    kept: Path, run: Run, inside: Run, store: Path, damaged: str
+) -> None:
+    path = max((store / "v1").glob(damaged), key=lambda path: path.stat().st_size)
+    path.chmod(0o644)
+    path.write_bytes(b"damaged")
+
+    hint, _, remedy = inside("cache", "verify").err.splitlines()[-1].partition(", else ")
+    subprocess.run([*without_privileges(), "sh", "-c", remedy], check=True)
+
+    assert hint == "   hint: hublock sync where a lock names it"
+    assert run("cache", "verify").code == 0
+    assert run("sync").code == 0
+    assert run("verify", "--deep").code == 0
 
 
 def test_who_stops_reading_changes_neither_the_work_nor_the_exit_code(kept: Path, store: Path, project: Path) -> None:
