@@ -105,7 +105,7 @@ class FetchingAnswers:
         """Fetch what its user declared, and return the model: nothing ran."""
         for url in self._wanted.urls:
             self._take(url)
-        return self._model("declared")
+        return replace(self._model("declared"), tolerated=self._wanted.tolerate)
 
     def _model(self, traced: Traced) -> Model:
         wanted = self._wanted
@@ -258,9 +258,11 @@ class FetchingAnswers:
     def _ask(self, method: str, url: str) -> Reply | None:
         check_url(url, self._context)
         with self._context.transport.open(method, url) as response:
-            if response.status in BUSY:
+            used_up = response.status == 403 and response.headers.get("X-RateLimit-Remaining") == "0"
+            if response.status in BUSY or used_up:
                 # a lock would replay for good what is over in a moment
-                raise TransferError(f"{url} answers with status {response.status}", hint="try again later")
+                limit = ", as its limit for visitors is used up" if used_up else ""
+                raise TransferError(f"{url} answers with status {response.status}{limit}", hint="try again later")
             body = _text(response)
         if body is None and response.status < 400:
             return None

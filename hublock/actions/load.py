@@ -143,7 +143,8 @@ def admitted(repo: Repo, lock: Lock, store: Store) -> Repository:
         MissingDependency: torch cannot be imported.
     """
     repository = verified(repo, lock, store)
-    torchhub.admit(repository, answers=LockedAnswers(lock, repo, repo.models, store))
+    tolerated = {what for model in repo.models for what in model.tolerated}
+    torchhub.admit(repository, answers=LockedAnswers(lock, repo, repo.models, store), tolerated=tolerated)
     return repository
 
 

@@ -1,6 +1,7 @@
 """Learn what an entry point fetches: run it once, answer each question with real bytes, then confirm it offline."""
 
 import json
+import shlex
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -70,7 +71,7 @@ def trace_model(
     )
     name = called(wanted)
     context.progress.note(f"tracing {name}")
-    with _showing(name, answers, context), context.progress.step(f"tracing {name}"):
+    with _showing(wanted, answers, context, base), context.progress.step(f"tracing {name}"):
         seen = trace(job, answers, timeout=options.timeout, on_output=context.progress.note)
     model = answers.locked(seen)
     # a list that is computed could not be read, or not wholly
@@ -86,7 +87,7 @@ def trace_model(
         own = Lock(repos=(repo, *(nested.repo for nested in answers.nested if nested.repo.id != repo.id)))
         strict = LockedAnswers(own, repo, [model], context.store)
         job = replace(job, seed=CONFIRM_SEED)
-        with _showing(name, answers, context), context.progress.step(f"confirming {name}"):
+        with _showing(wanted, answers, context, base), context.progress.step(f"confirming {name}"):
             again = trace(job, strict, timeout=options.timeout, on_output=context.progress.note)
             state, tolerated = judge(wanted, model, own.repos, seen, again, context)
         model = replace(model, traced="confirmed", state=state, tolerated=tolerated)
@@ -102,20 +103,31 @@ def trace_model(
 
 
 @contextmanager
-def _showing(name: str, answers: FetchingAnswers, context: Context) -> Iterator[None]:
+def _showing(wanted: WantedModel, answers: FetchingAnswers, context: Context, base: Path) -> Iterator[None]:
     """Show what an entry point had been given, should it not come to its end.
 
     Raises:
-        IncompleteTrace: it asked for what cannot be recorded.
+        IncompleteTrace: it asked for what cannot be recorded, or ended without a file of the user's that it may need.
     """
     try:
         yield
     except HublockError as error:
         for what in answers.asked_for:
-            context.progress.say(f"{name} had fetched {what}")
+            context.progress.say(f"{called(wanted)} had fetched {what}")
         if isinstance(error, UnlockedDownload):
             raise IncompleteTrace(f"{error.message}; nothing was locked", hint=error.hint) from error
+        withheld = _not_handed_in(wanted, base) if isinstance(error, IncompleteTrace) else None
+        if withheld:
+            option = f"--input {shlex.quote(withheld)}, if it reads that file of yours"
+            line = f"inputs = {json.dumps([*wanted.inputs, withheld])}"
+            raise IncompleteTrace(error.message, hint=how(wanted, option, line)) from error
         raise
+
+
+def _not_handed_in(wanted: WantedModel, base: Path) -> str | None:
+    """Return an argument that is a file of the user's, which a trace only sees if it is handed in."""
+    words = [value for value in (*wanted.args, *wanted.kwargs.values()) if isinstance(value, str)]
+    return next((word for word in words if word not in wanted.inputs and (base / word).is_file()), None)
 
 
 def judge(

@@ -123,7 +123,7 @@ def _list_models(arguments: argparse.Namespace, face: Face) -> int:
 
 
 def _size(model: "Model") -> int:
-    return sum(file.size for file in model.fetched)
+    return sum(file.size for file in (*model.fetched, *model.inputs))
 
 
 def _row(repo: "Repo", model: "Model") -> dict[str, object]:

@@ -48,9 +48,10 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
             raise project.stale(reasons)
         face.console.say(f"{project.lock.name} is current")
         return 0
+    verb = "updated" if project.lock.exists() else "created"
     done = lock_project(project, face.context, options=tracing.options(arguments), retrace=arguments.retrace)
     tracing.report(done, face.console)
-    face.console.say(f"{project.lock.name} {'was updated' if done.changed else 'is current'}")
+    face.console.say(f"{project.lock.name} {f'was {verb}' if done.changed else 'is current'}")
     return 0
 
 

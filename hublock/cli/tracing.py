@@ -51,20 +51,25 @@ def report(done: "Locking", console: Console) -> None:
 def _report_model(locked: "LockedModel", console: Console) -> None:
     model, repo = locked.model, locked.repo
     date = f" of {locked.committed:%Y-%m-%d}" if locked.committed else ""
-    files = model.fetched
-    total = sum(file.size for file in files)
+    files, handed_in = model.fetched, model.inputs
+    total = size(sum(file.size for file in (*files, *handed_in)))
     console.done("Locked", f"{model.name}: {locked.call} of {repo.id} at {repo.commit[:12]}{date}")
-    what = f"{counted(len(files), 'file')}, {size(total)}" if files else "no files"
+    kinds = [counted(len(files), "file")] if files else []
+    kinds += [counted(len(handed_in), "input")] if handed_in else []
+    what = f"{' and '.join(kinds)}, {total}" if kinds else "no files"
     how = f"traced within {model.isolation}, {model.traced}" if model.isolation else model.traced
     console.say(f"          {what}; {how}")
     for nested in model.repos:
         console.say(f"          loads {nested}, locked with it")
-    if not files and model.state is None:
+    if model.state is None and not handed_in:
         chooses = [name for name in locked.parameters if any(word in name.lower() for word in WEIGHTS_WORDS)]
         if not {*locked.parameters[: len(model.args)], *model.kwargs}.isdisjoint(chooses):
             # who gave one of them has chosen
             return
         advice = f"; {' and '.join(chooses)} may choose weights" if chooses else ""
-        console.warn(f"{locked.call} fetched nothing{advice}")
-        if chooses:
+        if not files:
+            console.warn(f"{locked.call} fetched nothing{advice}")
+        elif advice and model.traced == "confirmed":
+            console.warn(f"{locked.call} is not the same whenever it is loaded{advice}")
+        if advice:
             console.hint(f"hublock remove {model.name}, then the same hublock add with --kwarg {chooses[0]}=…")

@@ -79,6 +79,8 @@ def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None, unreachab
         return "is declared in one file and traced in the other"
     if wanted.urls and set(wanted.urls) != {weights.url for weights in model.weights}:
         return "is locked with other declared URLs"
+    if wanted.urls and set(wanted.tolerate) != set(model.tolerated):
+        return "is locked with other declared refusals"
     if set(wanted.inputs) != {given.name for given in model.inputs}:
         return "is locked with other input files"
     missing = unconsented(model, wanted.allow_pickle)

@@ -120,7 +120,7 @@ def refuse_encoded(url: str, response: Response) -> None:
 
 _MESSAGES = {404: "{url} does not exist (404)", 410: "{url} is gone (410)", 401: "{url} needs a login (401)"}
 _LOGIN = "put the credentials of the host into ~/.netrc, or set GITHUB_TOKEN or HF_TOKEN"
-_MOVED = "check the address; if the repository names another by now, hublock update NAME finds it"
+_MOVED = "check the address; if it is of a locked model, hublock update NAME finds what its repository names by now"
 _PRIVATE = "check the address; for a release of a private repository set GITHUB_TOKEN"
 _HINTS: Mapping[int, str] = {401: _LOGIN, 403: _LOGIN, 404: _MOVED, 410: _MOVED}
 

@@ -13,6 +13,7 @@ from hublock.runtime import isolation
 from hublock.runtime.nested import LOOK, call_entrypoint, call_of, import_hubconf
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict import placing, surroundings
+from hublock.runtime.strict.arrivals import is_initializing
 from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope, spoilt
@@ -131,6 +132,9 @@ def _random_state() -> Callable[[], None]:
     import torch
 
     state, pythons, numpy = torch.get_rng_state(), random.getstate(), sys.modules.get("numpy.random")
+    if is_initializing(numpy):
+        # by another thread: nobody has drawn from it yet
+        numpy = None
     numpys = numpy.get_state() if numpy is not None else None
 
     def put_back() -> None:

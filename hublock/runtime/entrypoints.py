@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hublock.core.nearest import nearest
 from hublock.errors import EntrypointNotFound
+from hublock.runtime.repository import as_written
 
 if TYPE_CHECKING:
     from hublock.core.hubconf import EntryPoint
@@ -47,7 +48,7 @@ def _describe(name: str, function: Callable[..., Any]) -> "EntryPoint":
         # builtins and some C callables have none
         return EntryPoint(name=name, signature="", doc=_doc(function), parameters=())
     # an address in the repr of a default differs from run to run
-    text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(signature))
+    text = as_written(re.sub(r" at 0x[0-9a-fA-F]+", "", str(signature)))
     return EntryPoint(name=name, signature=text, doc=_doc(function), parameters=tuple(signature.parameters))
 
 

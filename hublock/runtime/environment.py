@@ -14,8 +14,8 @@ from hublock.runtime.modules.ownership import find_top
 
 PIP_NAMES: Mapping[str, str] = {
     "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python", "git": "GitPython",
-    "google.protobuf": "protobuf", "PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn",
-    "torch": "hublock[torch]", "yaml": "pyyaml",
+    "google.protobuf": "protobuf", "PIL": "pillow", "pkg_resources": "setuptools<81", "skimage": "scikit-image",
+    "sklearn": "scikit-learn", "torch": "hublock[torch]", "yaml": "pyyaml",
 }  # fmt: skip
 """What to install for a module whose distribution has another name."""
 NAMESPACES = frozenset({"backports", "google", "jaraco", "ruamel", "zope"})

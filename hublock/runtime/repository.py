@@ -36,6 +36,11 @@ def base_of(name: str) -> str:
     return name.partition("__")[0]
 
 
+def as_written(text: str) -> str:
+    """Return ``text`` with the modules of repositories called as their authors call them."""
+    return re.sub(rf"{re.escape(PACKAGE)}\.\w+\.", "", text)
+
+
 def namespace(repository: Repository) -> str:
     """Return the package name of ``repository``: ``hublock.repos.<slug>_<16 hex digits of its digest>``."""
     return namespace_of(repository.id, repository.digest)

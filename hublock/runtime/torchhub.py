@@ -116,17 +116,20 @@ def watch_local(
     return attempt(scope, repository, entrypoint, args, kwargs or {}, ())
 
 
-def admit(repository: Repository, *, answers: Answers) -> None:
+def admit(repository: Repository, *, answers: Answers, tolerated: Container[str]) -> None:
     """Let code of ``repository`` run that no load brought here: a worker's, an unpickled model's.
 
-    What it fetches is asked of ``answers``, unless a load of this process answers already.
+    What it fetches is asked of ``answers``, unless a load of this process answers already; what is ``tolerated`` it is
+    refused without a word.
 
     Raises:
         MissingDependency: torch cannot be imported.
     """
     install()
     if not is_adopted(repository):
-        _scope(answers, owner=repository.id).adopt(repository)
+        scope = _scope(answers, owner=repository.id)
+        scope.tolerated = tolerated
+        scope.adopt(repository)
 
 
 def download_url_to_file(answers: Answers, url: str, dst: str, hash_prefix: str | None = None) -> None:
@@ -220,7 +223,8 @@ def arrive(
     sys.dont_write_bytecode = True
     _install_beside_torch()
     when_imported("torch", lambda _module: install())
-    scope = Scope(**{"answers": _LookedUp(inherited["names"][0]), **inherited})
+    answers = inherited.get("answers") or _LookedUp(inherited["names"][0])
+    scope = Scope(**{**inherited, "answers": answers})
     for repository in repositories:
         isolation.serve(repository)
         scope.adopt(repository)

@@ -193,6 +193,15 @@ def test_a_host_that_is_busy_is_no_answer_to_replay(
         fetching(pinned, context).reply("GET", API)
 
 
+def test_a_limit_that_is_used_up_is_no_answer_to_replay(forge: Forge, context: Context, pinned: Pinned) -> None:
+    forge.serve(API, b"{}", status=403, headers={**JSON, "X-RateLimit-Remaining": "0"})
+    with pytest.raises(TransferError, match="status 403, as its limit for visitors is used up"):
+        fetching(pinned, context).reply("GET", API)
+
+    forge.serve(API, b"{}", status=403, headers=JSON)
+    assert fetching(pinned, context).reply("GET", API) == (403, b"{}")
+
+
 def test_an_answer_that_repeats_a_token_does_not_enter_the_lock(forge: Forge, context: Context, pinned: Pinned) -> None:
     forge.serve(API, b'{"you are": "ghp_secret"}', headers=JSON)
 

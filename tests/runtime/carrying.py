@@ -51,7 +51,7 @@ class Job:
 
     def __call__(self) -> Any:
         know(self.repository)
-        torchhub.admit(self.repository, answers=Shelf(self.repository.root))
+        torchhub.admit(self.repository, answers=Shelf(self.repository.root), tolerated=())
         return getattr(importlib.import_module(f"{namespace(self.repository)}.hubconf"), self.name)()
 
 

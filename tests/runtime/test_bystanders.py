@@ -1,6 +1,8 @@
 import argparse
 import asyncio
 import importlib
+import importlib.machinery
+import importlib.util
 import inspect
 import os
 import pickle
@@ -175,6 +177,16 @@ class TestBystanders:
 
         assert os.environ["THEIRS"] == "changed"
         assert torch.hub.get_dir() == "/theirs"
+
+    def test_a_library_that_another_thread_is_importing_is_left_alone(
+        self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = importlib.machinery.ModuleSpec("numpy.random", None)
+        # as importlib marks it (importlib._bootstrap._load_unlocked)
+        vars(spec)["_initializing"] = True
+        monkeypatch.setitem(sys.modules, "numpy.random", importlib.util.module_from_spec(spec))
+
+        assert run(repository("def model():\n    return 1\n"), "model", answers=shelf) == 1
 
     def test_a_bystander_has_its_arguments(
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,9 @@
 import io
 import mmap
+import pickle
+import sys
 import tarfile
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -146,6 +149,31 @@ class TestHowItIsUnpickled:
         with pytest.raises(UnsafePickle, match="locked as 'tensors', but torch finds more in it"):
             run(repo, "model", [URL], answers=shelf)
         assert RAN == []
+
+    @pytest.mark.parametrize("options", ["", ", weights_only=None", ", weights_only=False"])
+    def test_what_is_consented_to_is_unpickled_by_code_that_says_nothing(
+        self, shelf: Shelf, repository: MakeRepository, options: str
+    ) -> None:
+        """Code of before torch 2.6, whose ``torch.load`` unpickled unless it was told not to."""
+        netcode = types.ModuleType("netcode")
+        exec("class Net:\n    pass", vars(netcode))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "netcode", netcode)
+            data = saved(netcode.Net())
+        shelf.put(URL, data, ("netcode.Net",))
+        hubconf = f"""
+    import netcode
+    def model(url, **options):
+        path = os.path.join(torch.hub.get_dir(), "x.pth")
+        torch.hub.download_url_to_file(url, path)
+        return type(torch.load(path{options}, **options)) is netcode.Net
+        """
+        repo = repository(FETCH + hubconf, {"netcode.py": "class Net:\n    pass\n"})
+
+        assert run(repo, "model", [URL], answers=shelf)
+        if not options:
+            with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+                run(repo, "model", [URL], {"weights_only": True}, answers=shelf)
 
     def test_options_for_pickle_are_no_hindrance(self, shelf: Shelf, repository: MakeRepository) -> None:
         shelf.put(URL, ones(3))

@@ -55,6 +55,15 @@ def test_offers_the_nearest_names(hubconf: ModuleType) -> None:
         find(hubconf, "resnet50", "owner/repo")
 
 
+def test_a_signature_calls_modules_as_their_author_does() -> None:
+    hubconf = ModuleType("hubconf")
+    code = "from typing import Union\nclass Weights: ...\ndef net(weights: Union[Weights, str] = None): ..."
+    exec(code, vars(hubconf) | {"__name__": "hublock.repos.o_r_0123456789abcdef__1a2b3c4d.net.weights"}, found := {})  # type: ignore[var-annotated]
+    vars(hubconf)["net"] = found["net"]
+
+    assert describe(hubconf)[0].signature == "(weights: Union[net.weights.Weights, str] = None)"
+
+
 def test_describes_every_entry_point_by_name(hubconf: ModuleType) -> None:
     found = {entry.name: entry for entry in describe(hubconf)}
     assert list(found) == ["Net", "c_function", "hook", "resnet18", "resnet34", "small"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hublock.errors import UnlockedDownload
+from hublock.runtime import torchhub
 from hublock.runtime.strict import guard
 from hublock.runtime.strict.guard import fetching_program
 from hublock.runtime.strict.scope import Scope
@@ -175,6 +176,7 @@ def test_refuses_to_run_a_program_that_fetches(scope: Scope, start: Callable[[],
 
 
 def test_other_programs_run(scope: Scope) -> None:
+    torchhub.install()
     with scope.entered():
         done = subprocess.run([sys.executable, "-c", "print(6*7)"], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "42"

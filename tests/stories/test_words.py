@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.forge import Forge
-from tests.stories.conftest import PLAIN, Done, Run
+from tests.stories.conftest import NET, PLAIN, Done, Run, state_dict
 
 
 def refused(done: Done, code: int, error: str, hint: str) -> None:
@@ -205,3 +205,87 @@ def test_an_entry_point_of_an_update_is_told_with_its_commit(pinned: Forge, hub:
     tagged.commit({"hubconf.py": None, "other.py": PLAIN})
     assert "b/branch at <commit> has no hubconf.py" in hub("update", "big").err
     assert json.loads(hub("outdated", "--format", "json").out)["repositories"]
+
+
+RANDOM_HEAD = """
+import torch
+from net import Net
+def backbone(pretrained=False):
+    torch.hub.load_state_dict_from_url("https://example.org/net.pth", progress=False)
+    return Net()
+"""
+
+
+def test_who_may_have_forgotten_some_weights_is_told_so(served: Forge, run: Run) -> None:
+    served.repo("someone/head", {"hubconf.py": RANDOM_HEAD, "net.py": NET})
+    done = run("add", "someone/head", "backbone")
+    assert done.code == 0, done
+    assert "warning: backbone() is not the same whenever it is loaded; pretrained may choose weights\n" in done.err
+    assert "   hint: hublock remove backbone, then the same hublock add with --kwarg pretrained=…\n" in done.err
+
+
+READS = """
+import os
+def custom(path):
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no {path}; try force_reload=True")
+    return open(path).read()
+"""
+
+
+def test_a_file_that_was_not_handed_in_is_named(forge: Forge, run: Run, project: Path) -> None:
+    forge.repo("someone/reads", {"hubconf.py": READS})
+    (project / "best.txt").write_text("mine")
+    add = ("add", "someone/reads", "custom", "--kwarg", "path=best.txt")
+
+    done = run(*add)
+    assert done.code == 6, done
+    assert "raised FileNotFoundError: no best.txt" in done.err
+    assert (
+        "hint: hublock add someone/reads custom … --input best.txt, if it reads that file of yours; where the manifest "
+        'has [models.custom] already, write inputs = ["best.txt"] there\n'
+    ) in done.err
+    done = run(*add, "--input", "best.txt")
+    assert done.code == 0, done
+    assert "          1 input, 4 B; traced within <isolation>, confirmed\n" in done.err
+    assert run("list").out.endswith("  4 B\n")
+
+
+ASKS = """
+import socket
+try:
+    socket.getaddrinfo("api.example.org", 443)
+except OSError:
+    pass
+import torch
+class Net(torch.nn.Module):
+    pass
+"""
+
+
+def test_what_a_model_may_live_without_holds_wherever_it_is_unpickled(
+    forge: Forge, run: Run, python: Run, project: Path
+) -> None:
+    forge.repo("someone/asks", {"hubconf.py": "from net import Net\ndef asks():\n    return Net()\n", "net.py": ASKS})
+    forge.serve("https://example.org/net.pth", state_dict(4))
+    what = "https://api.example.org"
+    declare = ("add", "someone/asks", "asks", "--no-trace", "--url", "https://example.org/net.pth")
+    assert run(*declare, "--tolerate", what).code == 0
+    assert f'tolerated = ["{what}"]' in (project / "hub.lock").read_text()
+
+    done = python("import hublock, torch\ntorch.save(hublock.load('asks'), 'whole.pt')")
+    assert (done.code, done.err) == (0, ""), done
+    done = python("import torch\nprint(type(torch.load('whole.pt', weights_only=False)).__name__)")
+    assert (done.code, done.out, done.err) == (0, "Net\n", ""), done
+
+    manifest = project / "hub.toml"
+    manifest.write_text("\n".join(line for line in manifest.read_text().split("\n") if "tolerate" not in line))
+    assert "asks is locked with other declared refusals" in run("lock", "--check").err
+    assert run("lock").err.endswith("hub.lock was updated\n")
+    assert python("import hublock\nhublock.load('asks')").code == 1
+
+
+def test_a_lock_that_was_not_there_was_created(project: Path, run: Run) -> None:
+    (project / "hub.toml").write_text("")
+    assert run("lock").err.endswith("hub.lock was created\n")
+    assert run("lock").err.endswith("hub.lock is current\n")

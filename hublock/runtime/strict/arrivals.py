@@ -17,9 +17,13 @@ def when_imported(name: str, hook: Hook) -> None:
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     module = sys.modules.get(name)
-    # a module that is being imported right now by another thread has not everything yet
-    if module is not None and not getattr(module.__spec__, "_initializing", False):
+    if module is not None and not is_initializing(module):
         hook(module)
+
+
+def is_initializing(module: ModuleType | None) -> bool:
+    """Say whether a module is being imported right now, perhaps by another thread: it has not everything yet."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 class _Finder(MetaPathFinder):

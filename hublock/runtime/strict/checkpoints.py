@@ -41,6 +41,8 @@ def load(
 ) -> Any:
     """Answer ``torch.load``: known bytes only, ``weights_only=True`` where the verdict is "tensors".
 
+    A file that the lock consents to unpickle is unpickled unless the code says otherwise.
+
     Raises:
         UnlockedDownload: nobody locked these bytes.
         UnsafePickle: torch finds more than tensors in a file that is locked as tensors.
@@ -50,6 +52,9 @@ def load(
         map_location = "cpu"
     if found.pickle in ("tensors", "none"):
         return _load_tensors(scope, original, found, f, map_location, options)
+    if isinstance(found.pickle, tuple) and options.get("weights_only") is None and pickle_module is None:
+        # code of the years before torch 2.6 says nothing where it unpickles, and that was consented to by name
+        options["weights_only"] = False
     if found.pickle is not None and scope.repositories and _unpickles(options.get("weights_only"), pickle_module):
         pickle_module = _by_stock_names(scope, pickle_module)
     return original(f, map_location, pickle_module, **options)

@@ -13,7 +13,7 @@ from typing import Any
 from hublock.core.arguments import evaluate
 from hublock.core.hubconf import EntryPoint
 from hublock.errors import HublockError
-from hublock.runtime.repository import Repository, namespace
+from hublock.runtime.repository import Repository, as_written, namespace
 from hublock.runtime.strict.refusals import Tolerable
 from hublock.runtime.tracing import keeper
 from hublock.runtime.tracing.asking import AskedAnswers
@@ -165,7 +165,7 @@ def _failure(error: BaseException, repository: Repository) -> Message:
     lines = [line.strip() for line in str(error).strip().splitlines()[:TOLD]]
     return {
         "class": type(error).__name__,
-        "message": " ".join(lines),
+        "message": as_written(" ".join(lines)),
         "where": _where(error, repository),
         "exit": isinstance(error, SystemExit),
     }
