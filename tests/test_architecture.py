@@ -156,7 +156,14 @@ def test_only_faces_read_the_environment() -> None:
 
     # runtime keeps and empties the environment of foreign code, net.child hands it on to the user's git and ssh:
     # neither takes a setting from it
-    faces = {"hublock.hub", "hublock.repos", "hublock.cli.main", "hublock.startup.waiting", "hublock.startup.recording"}
+    faces = {
+        "hublock.hub",
+        "hublock.repos",
+        "hublock.cli.main",
+        "hublock.startup.sitecustomize",
+        "hublock.startup.waiting",
+        "hublock.startup.recording",
+    }
     assert {name for name in readers if room(name) != "runtime"} <= {*faces, "hublock.net.git.child"}
 
 

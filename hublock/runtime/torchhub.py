@@ -4,7 +4,6 @@ The functions of torch.hub, ``torch.load`` and their like are exchanged once per
 by scope: in the user's own code the original runs.
 """
 
-import importlib.util
 import sys
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -34,10 +33,10 @@ from hublock.runtime.strict import (
 )
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.dispatching import Answering, dispatching
+from hublock.runtime.strict.notes import ANCESTORS, Ancestor
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.refusals import ANCESTORS, Ancestor
-from hublock.runtime.strict.scope import Scope, answers_of, be_program_of, inherit, is_adopted
+from hublock.runtime.strict.scope import Scope, be_program_of, inherit, is_adopted
 from hublock.runtime.strict.started import call_when_done, hand_over, make_pool, start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 
@@ -223,8 +222,7 @@ def arrive(
     sys.dont_write_bytecode = True
     _install_beside_torch()
     when_imported("torch", lambda _module: install())
-    answers = inherited.get("answers") or _LookedUp(inherited["names"][0])
-    scope = Scope(**{**inherited, "answers": answers})
+    scope = Scope(**inherited)
     for repository in repositories:
         isolation.serve(repository)
         scope.adopt(repository)
@@ -233,18 +231,6 @@ def arrive(
         be_program_of(scope)
     else:
         inherit(scope)
-
-
-class _LookedUp:
-    """Answers of the lock that this process finds, once it is asked."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, question: str) -> Any:
-        # the finder admits it, and none of its code runs
-        importlib.util.find_spec(self._name)
-        return getattr(answers_of(self._name), question)
 
 
 _DISPATCHING = {name: dispatching(answer, name=name) for name, answer in FUNCTIONS.items()}

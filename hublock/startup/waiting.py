@@ -35,8 +35,6 @@ LOCKS = (*LOADS, "dulwich", "platformdirs", "requests", "tomlkit", "tqdm")
 
 def begin() -> None:
     """Prepare this process; torch is not imported before the program imports it."""
-    if ARRIVAL in os.environ and sys.version_info >= (3, 11):
-        _arrive(Path(os.environ[ARRIVAL]))
     if ALLOW_LOCAL not in os.environ:
         # nobody but a load has asked for us
         return
@@ -46,14 +44,11 @@ def begin() -> None:
         atexit.register(_tell, Path(os.environ[STATUS]))
 
 
-def _arrive(file: Path) -> None:
-    """Take this process into the load that has started it, if that still is there to be told of anything."""
-    try:
+def arrive() -> None:
+    """Take this process into the load that has started it, if one has and is there to be told of anything."""
+    if ARRIVAL in os.environ:
         with suppress(FileNotFoundError):
-            pickle.loads(file.read_bytes())  # noqa: S301 - the load has written it
-    except Exception as error:  # noqa: BLE001 - site would print it, and let the program run outside the load
-        os.write(2, f"hublock: {sys.executable} cannot be held to the lock: {error!r}\n".encode())
-        os._exit(1)
+            pickle.loads(Path(os.environ[ARRIVAL]).read_bytes())  # noqa: S301 - the load has written it
 
 
 class _AfterTorch(importlib.abc.MetaPathFinder):

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from hublock.errors import UnlockedDownload
+from hublock.runtime import startup, torchhub
+from hublock.runtime.strict import placing
 from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.conftest import MakeRepository
 
+ROOT = Path(__file__).parents[2]
 URL = "https://example.org/weights.pth"
 WAYS = {
     "run": "subprocess.run([sys.executable, TOOL])",
@@ -106,7 +109,7 @@ def test_a_python_gets_what_is_locked(shelf: Shelf, repository: MakeRepository, 
     assert run(repo, "model", [str(tmp_path)], answers=shelf) == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("program", ["curl", "git", "wget"])
+@pytest.mark.parametrize("program", ["curl", "git", "wget", "pip3"])
 def test_a_shell_script_finds_no_program_that_fetches(
     shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], program: str
 ) -> None:
@@ -130,6 +133,7 @@ def test_programs_run_as_they_were_asked_to(shelf: Shelf, repository: MakeReposi
             given = {"A": "b c", "PATH": os.environ["PATH"]}
             said = [
                 subprocess.check_output("echo $A", shell=True, env=given, text=True),
+                "/usr/local/bin" in subprocess.check_output("echo $PATH", shell=True, env={}, text=True),
                 subprocess.check_output([sys.executable, "-c", "print(__import__('os').environ['A'])"], env=given),
                 os.popen("exit 4").close(),
                 os.waitstatus_to_exitcode(os.system("exit 3")),
@@ -146,7 +150,7 @@ def test_programs_run_as_they_were_asked_to(shelf: Shelf, repository: MakeReposi
     """)
     before = dict(os.environ)
 
-    assert run(repo, "model", answers=shelf) == ["b c\n", b"b c\n", 4 << 8, 3, 0, 0, "refused", "refused"]
+    assert run(repo, "model", answers=shelf) == ["b c\n", True, b"b c\n", 4 << 8, 3, 0, 0, "refused", "refused"]
     assert dict(os.environ) == before
     assert (os.system.__name__, os.system.__module__) == ("system", "os")
 
@@ -227,10 +231,169 @@ def test_a_python_that_cannot_be_taken_into_the_load_does_not_run(shelf: Shelf, 
     """
     repo = repository("import pathlib, unittest.mock\n" + HUBCONF.format(way))
 
-    done = run(repo, "model", answers=shelf)
+    with pytest.raises(UnlockedDownload, match="model starts a Python that cannot be held to the lock"):
+        run(repo, "model", answers=shelf)
+    done = run(repo, "model", answers=shelf, tolerated=["subprocess:python"])
 
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(f"hublock: {sys.executable} cannot be held to the lock: ".encode())
+
+
+def test_a_python_that_is_too_old_to_be_taken_in_does_not_run(shelf: Shelf, repository: MakeRepository) -> None:
+    # without sitecustomize, and then with what an older Python would make of it
+    code = f"import runpy, sys; sys.version_info = (3, 10); runpy.run_path({startup.FOLDER + '/sitecustomize.py'!r})"
+    repo = repository(HUBCONF.format(f"subprocess.run([sys.executable, '-S', '-c', {code!r}], stderr=subprocess.PIPE)"))
+
+    with pytest.raises(UnlockedDownload, match="model starts a Python that cannot be held to the lock"):
+        run(repo, "model", answers=shelf)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_of_a_program_are_of_its_load(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path, method: str
+) -> None:
+    shelf.put(URL, b"weights", pickle="none")
+    tool = f"""
+        import multiprocessing, sys, urllib.request
+        if __name__ == "__main__":
+            with multiprocessing.get_context("{method}").Pool(1) as pool:
+                # of a library, in whose frames no code of the repository's is
+                pool.apply(urllib.request.urlretrieve, ("{URL}", sys.argv[1]))
+                try:
+                    pool.apply(urllib.request.urlretrieve, ("https://example.org/x", sys.argv[1] + "2"))
+                except OSError:
+                    pass
+    """
+    out = str(tmp_path / "out")
+    way = f"subprocess.run([sys.executable, TOOL, {out!r}])"
+    repo = repository(HUBCONF.format(way), {"tool.py": textwrap.dedent(tool)})
+
+    with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
+        run(repo, "model", answers=shelf)
+    assert Path(out).read_bytes() == b"weights"
+
+
+def test_what_a_program_leaves_instead_of_what_it_was_refused_is_known_to_later_loads(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+) -> None:
+    fallback = str(tmp_path / "fallback")
+    writes = f"with open({fallback!r}, 'w') as file:\n    file.write('random')\n"
+    repo = repository(HUBCONF.format(WAYS["run"]), {"tool.py": TOOL.format(FETCHES["urllib"]) + writes})
+    reading = repository(f"def model():\n    with open({fallback!r}) as file:\n        return file.read()\n")
+
+    with pytest.raises(UnlockedDownload):
+        run(repo, "model", answers=shelf)
+    seen = torchhub.watch(reading, "model", answers=shelf)
+    assert seen.result == "random"
+    assert seen.beside.fallback_files() == {fallback: ["https://example.org/x"]}
+
+
+def test_what_a_program_saves_the_load_may_load(shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
+    shelf.put(URL, ones(2))
+    convert = f"""
+        import sys, torch
+        found = torch.hub.load_state_dict_from_url("{URL}")
+        torch.save({{name: value * 2 for name, value in found.items()}}, sys.argv[1])
+    """
+    out = str(tmp_path / "converted.pth")
+    way = f"subprocess.run([sys.executable, TOOL, {out!r}], check=True)\n    return torch.load({out!r})['w'].tolist()"
+    repo = repository("import torch\n" + HUBCONF.format(way), {"tool.py": textwrap.dedent(convert)})
+
+    assert run(repo, "model", answers=shelf) == [2.0, 2.0]
+
+
+def test_a_program_of_an_earlier_model_is_none_of_a_load_under_way(shelf: Shelf, repository: MakeRepository) -> None:
+    hubconf = """
+        import os, subprocess, sys
+        HERE = os.path.dirname(__file__)
+        def forward():
+            for words in ([sys.executable, "tool.py"], ["sh", "get.sh"]):
+                subprocess.run(words, cwd=HERE, stderr=subprocess.PIPE)
+        def a():
+            return forward
+        def b(wait):
+            wait()
+            return "b"
+    """
+    repo = repository(hubconf, {"tool.py": TOOL.format(FETCHES["urllib"]), "get.sh": "curl https://example.org/x\n"})
+    forward = run(repo, "a", answers=shelf)
+    go, done = threading.Event(), threading.Event()
+
+    def beside() -> None:
+        go.wait(60)
+        forward()
+        done.set()
+
+    def wait() -> None:
+        go.set()
+        assert done.wait(60)
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    loaded = run(repo, "b", [wait], answers=shelf)
+    thread.join()
+
+    assert loaded == "b"
+
+
+def test_what_a_load_within_a_program_may_live_without_is_nothing_to_the_other(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+) -> None:
+    inner = (
+        "import urllib.request\ndef model():\n    try:\n        urllib.request.urlopen('https://telemetry.example/')\n"
+    )
+    inner += "    except OSError:\n        return 'inner'\n"
+    tool = f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(ROOT)!r})
+        from tests.runtime.answering import Shelf, run
+        from tests.runtime.trees import make_repository
+        folder = Path(sys.argv[1])
+        inner = make_repository(folder, {{"hubconf.py": {inner!r}}}, identity="o/inner")
+        print(run(inner, "model", answers=Shelf(folder), tolerated=["https://telemetry.example"]))
+    """
+    way = f"return subprocess.check_output([sys.executable, TOOL, {str(tmp_path / 'inner')!r}], text=True)"
+    repo = repository(HUBCONF.format(way), {"tool.py": textwrap.dedent(tool)})
+
+    assert run(repo, "model", answers=shelf) == "inner\n"
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_programs_run_where_the_private_folder_is_gone(
+    shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, *, is_over: bool
+) -> None:
+    repo = repository("""
+        import pathlib, shutil, subprocess, torch
+        def model(gone):
+            private = pathlib.Path(torch.hub.get_dir()).parents[2]
+            gone(private)
+            shutil.rmtree(private)
+            return subprocess.check_output("echo $HUBLOCK_ARRIVAL", shell=True, text=True).strip()
+    """)
+    removed: set[Path] = set()
+    monkeypatch.setattr(placing, "removed", removed)
+
+    arrival = run(repo, "model", [removed.add if is_over else str], answers=shelf)
+
+    # of a folder that a cleaner of temporary files took, or of one that goes as the process exits
+    assert Path(arrival).is_file() is not is_over
+
+
+def test_what_others_do_to_popen_and_with_system_still_works() -> None:
+    code = f"""
+import functools, os, pickle, subprocess, sys
+sys.path.insert(0, {str(ROOT)!r})
+subprocess.Popen = functools.partial(subprocess.Popen, close_fds=True)
+from hublock.runtime import torchhub
+torchhub.install()
+class Shell:
+    call = os.system
+assert Shell().call("exit 3") == 3 << 8
+assert subprocess.Popen(["true"]).wait() == 0
+assert pickle.loads(pickle.dumps(os.system)) is os.system
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_programs_that_the_code_starts_after_the_load(shelf: Shelf, repository: MakeRepository) -> None:

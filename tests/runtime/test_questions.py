@@ -122,7 +122,7 @@ def test_a_trace_says_so_where_no_program_could_be_answered(
 
 
 def test_a_program_that_nobody_answers_any_more_sees_the_end() -> None:
-    with pytest.raises(EOFError, match="the trace was ended"):
+    with pytest.raises(IncompleteTrace, match="does not answer its programs any more"):
         AskedAnswers(Afar("nobody-listens")).fetch("https://example.org/a")
 
 

@@ -275,6 +275,8 @@ class TestATrace:
                 words = [sys.executable, os.path.join(HERE, "get.py")]
                 programs = [subprocess.Popen([*words, str(number)], stdout=subprocess.PIPE) for number in range(3)]
                 said = [program.communicate()[0] for program in programs]
+                # by way of a fork
+                assert os.spawnv(os.P_WAIT, sys.executable, [*words, "3"]) == 0
                 subprocess.run(["sh", os.path.join(HERE, "get.sh")])
                 return dict(enumerate(said))
         """
@@ -295,7 +297,7 @@ class TestATrace:
         outcome = trace(Job(repository=repository(hubconf, files), entrypoint="model"), shelf)
 
         assert outcome.refusals == ("https://mirror.example", "https://other.example", "subprocess:wget")
-        assert sorted(shelf.asked) == sorted([WEIGHTS] * 3 + [f"https://mirror.example/{n}" for n in range(3)])
+        assert sorted(shelf.asked) == sorted([WEIGHTS] * 4 + [f"https://mirror.example/{n}" for n in range(4)])
 
     def test_only_tells_entry_points_where_asked_for_none(self, repository: MakeRepository, shelf: Shelf) -> None:
         tree = repository("def a(n=1):\n    raise ValueError\n_hidden = print\n", name="owner/quiet")

@@ -20,6 +20,7 @@ from hublock.runtime.answers import File, sha256_now
 from hublock.runtime.repository import base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.mounts import may_be_mapped
+from hublock.runtime.strict.notes import Told
 from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
@@ -100,13 +101,18 @@ def save(scope: Scope, original: Function, obj: Any, f: Any, *rest: Any, **optio
     original(obj, f, *rest, **options)
     if start is not None:
         f.seek(start)
-        scope.saved.add(_digest(f.read()))
+        _note_saved(scope, _digest(f.read()))
         return
     if hasattr(f, "flush"):
         f.flush()
     path = getattr(f, "name", f)
     if isinstance(path, str | os.PathLike) and Path(path).is_file():
-        scope.saved.add(sha256_now(Path(path)))
+        _note_saved(scope, sha256_now(Path(path)))
+
+
+def _note_saved(scope: Scope, digest: Digest) -> None:
+    scope.saved.add(digest)
+    scope.tell(Told(saved=digest))
 
 
 def _can_be_read(f: Any) -> bool:
@@ -237,6 +243,10 @@ def _identify_bytes(scope: Scope, data: bytes, name: str) -> Found:
     handed_in = _ask_about(scope, data)
     if handed_in is not None:
         return Found(name=name, pickle=handed_in.pickle)
+    # a program of the load may have saved it
+    scope.listen()
+    if digest in scope.saved:
+        return Found(name=name, pickle=None)
     if not scope.loading:
         # the promise covers the load; a file the user opens later with the repository's own code is the user's
         return Found(name=name, pickle=None)

@@ -17,7 +17,7 @@ from urllib.request import getproxies
 
 from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.strict import reads, surroundings
-from hublock.runtime.strict.scope import Scope, current, loading
+from hublock.runtime.strict.scope import Scope, current, noting
 
 PROGRAMS = frozenset(
     {"aria2c", "conda", "curl", "gdown", "git", "hf", "huggingface-cli", "mamba", "micromamba", "pip", "uv", "uvx"}
@@ -47,7 +47,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if check is None:
         return
     # to look at frames may open files
-    scope = loading() if check in (reads.note, reads.note_move) else current()
+    scope = noting() if check in (reads.note, reads.note_move) else current()
     if scope is not None:
         check(scope, arguments)
 
@@ -117,7 +117,9 @@ def check_program(scope: Scope, words: Sequence[Any], executable: Any = None) ->
         UnlockedDownload: it is one.
     """
     texts = [os.fsdecode(word) for word in words]
-    name = fetching_program(texts, os.fsdecode(executable) if executable else None)
+    # an open file has no name
+    named = executable if executable and not isinstance(executable, int) else None
+    name = fetching_program(texts, os.fsdecode(named) if named else None)
     if name is not None:
         raise scope.refuse(f"subprocess:{name}", f"tries to run {name}")
 

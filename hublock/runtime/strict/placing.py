@@ -118,6 +118,10 @@ def _copy_tree(root: Path, copy: Path) -> Path:
     return copy
 
 
+removed: set[Path] = set()
+"""Folders of this process that are gone for good, as it exits."""
+
+
 def passing_folder(prefix: str) -> Path:
     """Make a new folder, whose name begins with ``prefix``, that is removed when this process exits."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
@@ -131,6 +135,7 @@ def passing_folder(prefix: str) -> Path:
 def _remove(folder: Path, process: int) -> None:
     # a forked child inherits the exit handlers, but not the folder
     if os.getpid() == process:
+        removed.add(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 

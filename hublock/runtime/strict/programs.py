@@ -7,11 +7,13 @@ that are named by their whole path, and sockets of other programs are not seen.
 
 import functools
 import inspect
+import json
 import os
 import pickle
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,13 +21,16 @@ from types import BuiltinFunctionType
 from typing import Any
 
 from hublock.runtime import startup
-from hublock.runtime.strict import guard
+from hublock.runtime.strict import guard, placing
 from hublock.runtime.strict.dispatching import dispatching
-from hublock.runtime.strict.refusals import ancestors, as_line, unlocked
+from hublock.runtime.strict.notes import Told, ancestors, as_line
+from hublock.runtime.strict.refusals import Refusal, unlocked
 from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.started import Arrival
 from hublock.runtime.strict.swap import Function, swap
 
+_SHELLS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where shells look for programs whose environment does not say."""
 ARRIVAL = "HUBLOCK_ARRIVAL"
 """Names the file that takes a Python into the load that has started it."""
 
@@ -33,7 +38,12 @@ ARRIVAL = "HUBLOCK_ARRIVAL"
 def install(arrive: Callable[..., None]) -> None:
     """Exchange what starts programs; a Python that a load starts calls ``arrive`` with what makes a scope."""
     starting = _Starting(arrive)
-    swap(subprocess.Popen.__init__, dispatching(starting.popen))
+    popen: Any = subprocess.Popen
+    while isinstance(popen, functools.partial):
+        # its user gives all programs some option
+        popen = popen.func
+    if isinstance(popen, type):
+        swap(vars(popen)["__init__"], dispatching(starting.popen))
     answers: dict[str, Function] = {
         "system": starting.system,
         "execv": starting.execv,
@@ -45,9 +55,21 @@ def install(arrive: Callable[..., None]) -> None:
         original = getattr(os, name, None)
         # these have no code that could be exchanged
         if isinstance(original, BuiltinFunctionType):
-            instead = functools.wraps(original)(dispatching(answer)(original))
-            instead.__module__ = "os"
-            setattr(os, name, instead)
+            setattr(os, name, _InPlaceOf(original, dispatching(answer)(original)))
+
+
+class _InPlaceOf:
+    """Stands for a function of ``os`` as that does: no method of the classes it is an attribute of."""
+
+    def __init__(self, original: BuiltinFunctionType, instead: Function) -> None:
+        functools.update_wrapper(self, original)
+        self._instead, self._name, self.__module__ = instead, original.__name__, "os"
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._instead(*args, **options)
+
+    def __reduce__(self) -> str:
+        return self._name
 
 
 class _Starting:
@@ -82,25 +104,31 @@ class _Starting:
         found = {os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()}
         with outside():
             folder = _folder(scope, Arrival(self._arrive, scope, is_program=True))
+        if folder is None:
+            # nobody is left whom it could tell of anything
+            return found
         found[ARRIVAL] = str(folder / "arrival")
         found["PYTHONPATH"] = startup.put_first(startup.FOLDER, found.get("PYTHONPATH", ""))
         # or it writes beside the files of a tree
         found["PYTHONDONTWRITEBYTECODE"] = "1"
         if os.name == "posix":
-            found["PATH"] = startup.put_first(str(folder / "bin"), found.get("PATH", os.defpath))
+            found["PATH"] = startup.put_first(str(folder / "bin"), found.get("PATH", _SHELLS_PATH))
         return found
 
 
-def _folder(scope: Scope, arrival: Arrival) -> Path:
-    """Return the folder with what programs of ``scope`` find: the scope as it is now, and stand-ins."""
-    folder = scope.folder.with_name(f"{scope.folder.name}-programs")
+def _folder(scope: Scope, arrival: Arrival) -> Path | None:
+    """Return the folder with what programs of ``scope`` find: the scope as it is now, and stand-ins.
+
+    None if the process that loads has ended, or is about to.
+    """
+    private, folder = scope.folder.parent, scope.folder.with_name(f"{scope.folder.name}-programs")
+    if not private.is_dir():
+        if os.getpid() != scope.process or private in placing.removed:
+            return None
+        # somebody has cleaned up the folder for temporary files
+        private.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
-        made = Path(tempfile.mkdtemp(dir=folder.parent))
-        (made / "bin").mkdir()
-        for name in guard.PROGRAMS if os.name == "posix" else ():
-            stand_in = made / "bin" / name
-            stand_in.write_text(_stand_in(scope, name), encoding="utf-8")
-            stand_in.chmod(0o755)
+        made = _make(scope, Path(tempfile.mkdtemp(dir=private)))
         try:
             made.rename(folder)
         except OSError:
@@ -113,12 +141,23 @@ def _folder(scope: Scope, arrival: Arrival) -> Path:
     return folder
 
 
-def _stand_in(scope: Scope, name: str) -> str:
-    """Return a script that notes down for ``scope``, and those it descends from, that ``name`` was refused."""
-    refusal = unlocked(f"subprocess:{name}", f"tries to run {name}", scope.owner)
-    notes = [
-        f"printf '%s\\n' {shlex.quote(as_line(refusal, known))} >>{shlex.quote(str(known.notes))}"
-        for known in {*ancestors(), scope.as_ancestor}
-    ]
-    said = shlex.quote(f"hublock: {refusal.error.message}")
-    return "\n".join(["#!/bin/sh", *notes, f"printf '%s\\n' {said} >&2", "exit 1", ""])
+def _make(scope: Scope, folder: Path) -> Path:
+    (folder / "bin").mkdir()
+    for name in (*guard.PROGRAMS, "pip3", f"pip3.{sys.version_info.minor}") if os.name == "posix" else ():
+        refusal = unlocked(f"subprocess:{name}", f"tries to run {name}", scope.owner)
+        notes = [
+            f"printf '%s\\n' {shlex.quote(line)} >>{shlex.quote(str(notes))}" for notes, line in _notes(scope, refusal)
+        ]
+        said = shlex.quote(f"hublock: {refusal.error.message}")
+        stand_in = folder / "bin" / name
+        stand_in.write_text("\n".join(["#!/bin/sh", *notes, f"printf '%s\\n' {said} >&2", "exit 1", ""]), "utf-8")
+        stand_in.chmod(0o755)
+    unheld = unlocked("subprocess:python", "starts a Python that cannot be held to the lock", scope.owner)
+    (folder / "unheld").write_text(json.dumps(_notes(scope, unheld)), "ascii")
+    return folder
+
+
+def _notes(scope: Scope, refusal: Refusal) -> list[tuple[str, str]]:
+    """Return where a refusal of a program is noted down, and in what words, for all who shall be told."""
+    told = Told(refusal=refusal, by_program=True)
+    return [(str(known.notes), as_line(told, known)) for known in {*ancestors(), scope.as_ancestor}]

@@ -36,7 +36,7 @@ def note(scope: Scope, arguments: tuple[Any, ...]) -> None:
             # it looked before it made it
             scope.read.discard(file)
         if is_new or flags & os.O_TRUNC:
-            scope.written.add(file)
+            scope.wrote(file)
         elif not flags & os.O_WRONLY and file not in scope.written:
             scope.read.add(file)
 
@@ -47,7 +47,7 @@ def note_move(scope: Scope, arguments: tuple[Any, ...]) -> None:
     for path in [path for path in scope.written if path == source or path.startswith(f"{source}{os.sep}")]:
         moved = target + path.removeprefix(source)
         scope.read.discard(moved)
-        scope.written.add(moved)
+        scope.wrote(moved)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

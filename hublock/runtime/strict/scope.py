@@ -19,18 +19,8 @@ from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import Repository, base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace, job, level_of_caller, remember_tree, responsible
-from hublock.runtime.strict.refusals import (
-    Ancestor,
-    Refusal,
-    ancestors,
-    ever_given,
-    keep,
-    left_behind,
-    origin,
-    unlocked,
-    write_down,
-    written_down,
-)
+from hublock.runtime.strict.notes import Ancestor, Told, ancestors, write_down, written_down
+from hublock.runtime.strict.refusals import Refusal, ever_given, keep, left_behind, origin, unlocked
 
 T = TypeVar("T")
 
@@ -113,7 +103,9 @@ class Scope:
     def under_way(self) -> Iterator[None]:
         """Be the scope of a load that has not returned yet."""
         # what was refused before, as at forward time, is not its own
-        self._listen()
+        before = list(self.refusals)
+        self.listen()
+        self.refusals[:] = before
         self.over = False
         _under_way.append(self)
         try:
@@ -210,9 +202,9 @@ class Scope:
                 mine = set(self.names)
                 for other in [other for other in list(_under_way) if mine & {name for name, _ in other.packages}]:
                     other.refusals.append(refusal)
-        for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
-            with outside():
-                write_down(refusal, known)
+        # a load within a program of another one may do without what that one needs
+        if os.getpid() != self.process or not self.loading or not self._tolerates(refusal):
+            self.tell(Told(refusal=refusal, written=tuple(sorted(self.written))))
         # nor does a process know whether the load that it was forked by goes on
         is_told = not self.loading or os.getpid() != self.process
         # code of the user's own sees for itself what it is refused
@@ -237,21 +229,34 @@ class Scope:
         notes = self.folder.parent / "refused-in-processes"
         return Ancestor(notes=notes, load=str(self.folder), names=tuple(self.names))
 
-    def _listen(self) -> list[Refusal]:
-        """Return what was refused since in processes that it has started, or that work for it after the load that did.
+    def tell(self, told: Told) -> None:
+        """Write something down, in a process that a load started, for that load and later ones."""
+        told = replace(told, by_program=_of_this_program is not None)
+        for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
+            with outside():
+                write_down(told, known)
+
+    def listen(self) -> None:
+        """Take note of what processes have told since that it has started, or that work for it after the load that did.
 
         A process that a module keeps, as in a pool, tells the load that started it.
         """
-        own, found = self.as_ancestor, []
+        own, current_loads = self.as_ancestor, {str(other.folder) for other in _under_way}
         for note in written_down(own.notes, self.heard):
-            self.heard = note.end
-            keep(note.refusal)
-            is_late = note.load not in {str(other.folder) for other in _under_way} and note.end > _ended.get(
-                note.load, 0
-            )
+            self.heard, told = note.end, note.told
+            if told.refusal is not None:
+                keep(told.refusal)
+            is_late = note.load not in current_loads and note.end > _ended.get(note.load, 0) and not told.by_program
             if note.load == own.load or (is_late and {name for name, _ in self.packages} & set(note.names)):
-                found.append(note.refusal)
-        return found
+                self.refusals += [told.refusal] if told.refusal is not None else []
+                self.written.update(told.written)
+                self.saved |= {told.saved} if told.saved is not None else set()
+
+    def wrote(self, file: str) -> None:
+        """Remember a file that the code has made, or emptied to write it."""
+        self.written.add(file)
+        if self.refusals:
+            self.tell(Told(written=(file,)))
 
     def refuse(self, what: str, message: str) -> HublockError:
         """Remember a refusal of our own and return it, to be raised."""
@@ -272,7 +277,7 @@ class Scope:
 
     def first_refusal(self) -> HublockError | None:
         """Return the first refusal that is not tolerated; only an unlocked download can be."""
-        self.refusals += self._listen()
+        self.listen()
         found = [refusal for refusal in self.refusals if not self._tolerates(refusal)]
         if found:
             files = [refusal.file for refusal in found if refusal.file]
@@ -352,6 +357,11 @@ def _told_by(scope: object) -> Scope | None:
 _of_this_program: Scope | None = None
 
 
+def noting() -> Scope | None:
+    """Return the load, or the one whose program this is, that takes note of the files that are opened here."""
+    return None if _current.get() is _OUTSIDE else loading() or _of_this_program
+
+
 def be_program_of(scope: Scope) -> None:
     """Make all that runs in this process, a program that a load has started, part of ``scope``."""
     global _of_this_program  # noqa: PLW0603 - a process is started once
@@ -373,12 +383,6 @@ def _of_frames(otherwise: Scope | None, *, is_users: bool = False) -> Scope | No
 def inherit(scope: Scope) -> None:
     """Make ``scope`` the one of this whole process, but for code of repositories that have a scope here."""
     _current.set(_Inherited(scope))
-
-
-def answers_of(name: str) -> Answers | None:
-    """Return what answers code of the repository with the namespace ``name``; None if nothing does yet."""
-    scope = next(reversed(_namespaces.get(name, {}).values()), None)
-    return scope.answers if scope is not None else None
 
 
 def is_adopted(repository: Repository) -> bool:

@@ -4,12 +4,16 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from hublock.runtime.strict.frames import responsible
-from hublock.runtime.strict.refusals import ANCESTORS, ancestors
+from hublock.runtime.strict.notes import ANCESTORS, ancestors
 from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
+
+if TYPE_CHECKING:
+    from hublock.runtime.answers import Answers
 
 
 def bound(scope: Scope, function: Function) -> Function:
@@ -97,16 +101,15 @@ class Arrival:
     """Something that a new process unpickles, together with its job if it has one, to be in ``scope`` from then on."""
 
     def __init__(self, arrive: Callable[..., None], scope: Scope, *, is_program: bool = False) -> None:
-        """Let it call ``arrive``; a program looks for no lock, and all of it is in ``scope``."""
+        """Let it call ``arrive``; of a program all is in ``scope``."""
         self._arrive, self._scope, self._is_program = arrive, scope, is_program
 
     def __reduce__(self) -> Any:
         scope = self._scope
         inherited = {name: getattr(scope, name) for name in _INHERITED}
-        if self._is_program:
-            inherited["answers"] = _Later(pickle.dumps(scope.answers))
-        elif any(repository.is_users_own for repository in scope.repositories):
-            inherited["answers"] = scope.answers
+        if scope.answers not in _pickled:
+            _pickled[scope.answers] = pickle.dumps(scope.answers)
+        inherited["answers"] = _Later(_pickled[scope.answers])
         roots = {repository.root for repository in scope.repositories}
         # folders of the user's own and folders inside a tree
         not_in_any_lock = [
@@ -118,8 +121,12 @@ class Arrival:
         return self._arrive, (inherited, not_in_any_lock, lineage)
 
 
+_pickled: "WeakKeyDictionary[Answers, bytes]" = WeakKeyDictionary()
+"""Answers whose lock may be long, and which start many processes."""
+
+
 class _Later:
-    """Answers that are unpickled when they are first asked: most programs never do."""
+    """Answers that are unpickled when they are first asked: most processes never do."""
 
     def __init__(self, pickled: bytes) -> None:
         self._pickled = pickled

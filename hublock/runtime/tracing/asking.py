@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from hublock.core.lockfile import Pickle
+from hublock.errors import IncompleteTrace
 from hublock.runtime.answers import File
 from hublock.runtime.repository import Repository
+from hublock.runtime.strict.scope import outside
 from hublock.runtime.tracing.relay import Afar, Relay
 from hublock.runtime.tracing.wire import Channel, Message, read_error, read_file, read_pickle, read_repository
+
+_AGAIN = "run the command again with -v to see all that it printed"
 
 
 class AskedAnswers:
@@ -23,14 +27,16 @@ class AskedAnswers:
 
     def __reduce__(self) -> Any:
         """Ask from another process, which a line of our own does not reach."""
-        return AskedAnswers, (Afar(self._address()),)
+        return AskedAnswers, (Afar(self.address()),)
 
-    def _address(self) -> str | None:
+    def address(self) -> str | None:
+        """Return where programs reach us; None if they cannot."""
         if isinstance(self._line, Afar):
             return self._line.address
         with self._mutex:
             try:
-                self._relay = self._relay or Relay(self._line)
+                with outside():
+                    self._relay = self._relay or Relay(self._line)
             except OSError:
                 return None
             return self._relay.address
@@ -38,7 +44,7 @@ class AskedAnswers:
     def _ask(self, message: Message) -> Any:
         reply = self._line.exchange(message)
         if reply is None:
-            raise EOFError("the trace was ended")
+            raise IncompleteTrace("the process that is traced does not answer its programs any more", hint=_AGAIN)
         if "error" in reply:
             raise read_error(reply["error"])
         return reply["answer"]

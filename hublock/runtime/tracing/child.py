@@ -97,7 +97,11 @@ def _run(job: Mapping[str, Any], repository: Repository, channel: Channel, befor
     torchhub.install()
     _seed(job["seed"])
     channel.send({"started": True})
-    ran = _call(job, repository, AskedAnswers(channel))
+    answers = AskedAnswers(channel)
+    if hasattr(os, "register_at_fork"):
+        # what is forked to start a program is gone with that, and could answer nothing
+        os.register_at_fork(before=answers.address)
+    ran = _call(job, repository, answers)
     imported = {name for name in set(sys.modules) - before if name.partition(".")[0] != "hublock"}
     state = fingerprint(ran.result)
     return {
