@@ -14,9 +14,10 @@ from hublock.runtime.nested import LOOK, call_entrypoint, call_of, import_hubcon
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict import placing, surroundings
 from hublock.runtime.strict.arrivals import is_initializing
+from hublock.runtime.strict.context import spoilt
 from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal
-from hublock.runtime.strict.scope import Scope, spoilt
+from hublock.runtime.strict.scope import Scope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +123,7 @@ def _called(
         result=result,
         hubconf=hubconf,
         refusals=tuple(scope.refusals),
-        given=frozenset(scope.by_digest),
+        given=frozenset({*scope.by_digest, *scope.given_elsewhere}),
         beside=Beside(scope),
     )
 

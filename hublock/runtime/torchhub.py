@@ -4,6 +4,7 @@ The functions of torch.hub, ``torch.load`` and their like are exchanged once per
 by scope: in the user's own code the original runs.
 """
 
+import atexit
 import sys
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -32,11 +33,12 @@ from hublock.runtime.strict import (
     transports,
 )
 from hublock.runtime.strict.arrivals import when_imported
+from hublock.runtime.strict.callers import inherit, is_adopted
 from hublock.runtime.strict.dispatching import Answering, dispatching
-from hublock.runtime.strict.notes import ANCESTORS, Ancestor
+from hublock.runtime.strict.notes import ANCESTORS, Ancestor, Told
 from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
-from hublock.runtime.strict.scope import Scope, be_program_of, inherit, is_adopted
+from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.started import call_when_done, hand_over, make_pool, start_thread, starting, submit
 from hublock.runtime.strict.swap import Function, swap
 
@@ -228,9 +230,9 @@ def arrive(
         scope.adopt(repository)
     if lineage:
         vars(current_process())["_config"][ANCESTORS] = lineage
-        be_program_of(scope)
-    else:
-        inherit(scope)
+        # what it leaves for the load
+        atexit.register(lambda: scope.tell(Told(written=tuple(sorted(scope.written)))))
+    inherit(scope, is_program=bool(lineage))
 
 
 _DISPATCHING = {name: dispatching(answer, name=name) for name, answer in FUNCTIONS.items()}

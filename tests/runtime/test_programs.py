@@ -294,12 +294,19 @@ def test_what_a_program_saves_the_load_may_load(shelf: Shelf, repository: MakeRe
         import sys, torch
         found = torch.hub.load_state_dict_from_url("{URL}")
         torch.save({{name: value * 2 for name, value in found.items()}}, sys.argv[1])
+        with open(sys.argv[1] + ".txt", "w") as file:
+            file.write("written")
     """
     out = str(tmp_path / "converted.pth")
-    way = f"subprocess.run([sys.executable, TOOL, {out!r}], check=True)\n    return torch.load({out!r})['w'].tolist()"
+    way = f"subprocess.run([sys.executable, TOOL, {out!r}], check=True)\n    open({out + '.txt'!r}).close()\n"
+    way += f"    return torch.load({out!r})['w'].tolist()"
     repo = repository("import torch\n" + HUBCONF.format(way), {"tool.py": textwrap.dedent(convert)})
 
-    assert run(repo, "model", answers=shelf) == [2.0, 2.0]
+    seen = torchhub.watch(repo, "model", answers=shelf)
+    assert seen.result == [2.0, 2.0]
+    # as if the code had fetched and written by itself
+    assert seen.given == {shelf.files[URL].digest}
+    assert f"{out}.txt" not in seen.beside.users_files()
 
 
 def test_a_program_of_an_earlier_model_is_none_of_a_load_under_way(shelf: Shelf, repository: MakeRepository) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hublock.runtime.strict import surroundings
 from tests.runtime.answering import Shelf, run
 from tests.runtime.conftest import MakeRepository
+from tests.runtime.test_scope import make
 
 BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
@@ -141,6 +143,29 @@ def test_loads_side_by_side_leave_nothing(shelf: Shelf, repository: MakeReposito
                 assert done.result() == ("1", str(repo.root))
     finally:
         sys.setswitchinterval(often)
+
+
+def test_a_load_that_ends_just_before_another_leaves_a_folder_does_not_bring_it_back(tmp_path: Path) -> None:
+    first, second = make(tmp_path), make(tmp_path)
+    here, there = Path.cwd(), tmp_path / "there"
+    there.mkdir()
+    with surroundings.kept(first), first.under_way():
+        # what the event tells of has not happened yet
+        surroundings.before_chdir(first, there)
+        surroundings.before_putenv(first, "GOING", "1")
+        with surroundings.kept(second), second.under_way():
+            surroundings.before_chdir(second, tmp_path)
+            surroundings.before_putenv(second, "GOING", "2")
+            os.chdir(there)
+            os.environ["GOING"] = "1"
+        assert (Path.cwd(), os.environ["GOING"]) == (there, "1")
+        # and what the user has done since stays, whoever ends next
+        os.chdir(tmp_path)
+        with surroundings.kept(second), second.under_way():
+            surroundings.before_chdir(second, there)
+            os.chdir(there)
+        assert Path.cwd() == tmp_path
+    assert (Path.cwd(), os.environ.get("GOING")) == (here, None)
 
 
 def test_a_load_that_waits_for_the_import_of_another_has_what_that_made(

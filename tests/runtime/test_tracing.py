@@ -269,12 +269,18 @@ class TestATrace:
 
     def test_answers_programs(self, repository: MakeRepository, shelf: Shelf) -> None:
         hubconf = """
-            import os, subprocess, sys
+            import multiprocessing, os, subprocess, sys
+            import other
             HERE = os.path.dirname(__file__)
             def model():
                 words = [sys.executable, os.path.join(HERE, "get.py")]
                 programs = [subprocess.Popen([*words, str(number)], stdout=subprocess.PIPE) for number in range(3)]
                 said = [program.communicate()[0] for program in programs]
+                # whose code no lock names yet
+                worker = multiprocessing.get_context("spawn").Process(target=other.get)
+                worker.start()
+                worker.join()
+                assert worker.exitcode == 0
                 # by way of a fork
                 assert os.spawnv(os.P_WAIT, sys.executable, [*words, "3"]) == 0
                 subprocess.run(["sh", os.path.join(HERE, "get.sh")])
@@ -293,11 +299,12 @@ class TestATrace:
         """
         shelf.put(WEIGHTS, b"weights", pickle="none")
         files = {"get.py": textwrap.dedent(get), "get.sh": "wget https://mirror.example/x || true\n"}
+        files["other.py"] = f"def get():\n    __import__('urllib.request').request.urlopen('{WEIGHTS}')\n"
 
         outcome = trace(Job(repository=repository(hubconf, files), entrypoint="model"), shelf)
 
         assert outcome.refusals == ("https://mirror.example", "https://other.example", "subprocess:wget")
-        assert sorted(shelf.asked) == sorted([WEIGHTS] * 4 + [f"https://mirror.example/{n}" for n in range(4)])
+        assert sorted(shelf.asked) == sorted([WEIGHTS] * 5 + [f"https://mirror.example/{n}" for n in range(4)])
 
     def test_only_tells_entry_points_where_asked_for_none(self, repository: MakeRepository, shelf: Shelf) -> None:
         tree = repository("def a(n=1):\n    raise ValueError\n_hidden = print\n", name="owner/quiet")

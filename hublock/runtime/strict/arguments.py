@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from hublock.runtime.strict.scope import current
+from hublock.runtime.strict.callers import current
 
 
 class Arguments(list[str]):

@@ -17,7 +17,8 @@ from urllib.request import getproxies
 
 from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.strict import reads, surroundings
-from hublock.runtime.strict.scope import Scope, current, noting
+from hublock.runtime.strict.callers import current, noting
+from hublock.runtime.strict.scope import Scope
 
 PROGRAMS = frozenset(
     {"aria2c", "conda", "curl", "gdown", "git", "hf", "huggingface-cli", "mamba", "micromamba", "pip", "uv", "uvx"}

@@ -32,9 +32,13 @@ class Told:
 
     refusal: Refusal | None = None
     written: tuple[str, ...] = ()
-    """Files that a process which was refused something has made, or emptied to write them."""
+    """Files that it has made, or emptied to write them: told when it was refused something, and at its end."""
     saved: Digest | None = None
     """Of a file that it wrote with ``torch.save``."""
+    answered: str | None = None
+    """The address of a file that it was given."""
+    given: Digest | None = None
+    """Of a file that it was given."""
     by_program: bool = False
     """Whether it is of a program, which works for no other load than the one that has started it."""
 
@@ -58,8 +62,9 @@ def write_down(told: Told, ancestor: Ancestor) -> None:
 
 def as_line(told: Told, ancestor: Ancestor) -> str:
     """Return what is written down for ``ancestor``."""
-    refusal, saved = told.refusal, str(told.saved) if told.saved else None
-    row = [ancestor.load, ancestor.names, told.written, saved, told.by_program]
+    refusal = told.refusal
+    digests = [str(digest) if digest else None for digest in (told.saved, told.given)]
+    row = [ancestor.load, ancestor.names, told.written, *digests, told.answered, told.by_program]
     if refusal is not None:
         error = refusal.error
         row += [refusal.what, refusal.file, refusal.owner, refusal.libraries]
@@ -76,11 +81,13 @@ def written_down(notes: Path, start: int) -> list[Note]:
         for line in file.read().splitlines(keepends=True):
             if line.endswith(b"\n"):
                 start += len(line)
-                load, names, written, saved, by_program, *refused = json.loads(line)
+                load, names, written, saved, given, answered, by_program, *refused = json.loads(line)
                 told = Told(
                     refusal=_refusal(*refused) if refused else None,
                     written=tuple(written),
                     saved=Digest.parse(saved) if saved else None,
+                    answered=answered,
+                    given=Digest.parse(given) if given else None,
                     by_program=by_program,
                 )
                 found.append(Note(load=load, names=tuple(names), told=told, end=start))

@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +16,18 @@ from typing import TypeVar
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
-from hublock.runtime.repository import Repository, base_of, namespace
-from hublock.runtime.strict.frames import innermost_namespace, job, level_of_caller, remember_tree, responsible
+from hublock.runtime.repository import Repository, namespace
+from hublock.runtime.strict.context import (
+    PROCESS,
+    Following,
+    current_scope,
+    ended,
+    namespaces,
+    outside,
+    spoilt,
+    under_way,
+)
+from hublock.runtime.strict.frames import job, level_of_caller, remember_tree, responsible
 from hublock.runtime.strict.notes import Ancestor, Told, ancestors, write_down, written_down
 from hublock.runtime.strict.refusals import Refusal, ever_given, keep, left_behind, origin, unlocked
 
@@ -53,6 +62,8 @@ class Scope:
     """How much of what processes have written down it knows, in bytes."""
     by_path: dict[str, File] = field(default_factory=dict)
     by_digest: dict[Digest, File] = field(default_factory=dict)
+    given_elsewhere: set[Digest] = field(default_factory=set)
+    """Of the files that processes were given which it has started."""
     saved: set[Digest] = field(default_factory=set)
     """What the code itself wrote with ``torch.save``."""
     answered: set[str] = field(default_factory=set)
@@ -79,11 +90,11 @@ class Scope:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Make this scope the one of the current context."""
-        token = _current.set(self)
+        token = current_scope.set(self)
         try:
             yield
         finally:
-            _current.reset(token)
+            current_scope.reset(token)
 
     @contextmanager
     def followed(self, libraries: tuple[str, ...], *, in_library: bool = False) -> Iterator[None]:
@@ -91,13 +102,13 @@ class Scope:
 
         ``libraries`` have handed it on, and are refused what it is; ``in_library`` if they started the thread.
         """
-        token, before = _current.set(_Following(self, in_library)), job.libraries
+        token, before = current_scope.set(Following(self, in_library)), job.libraries
         job.libraries = libraries
         try:
             yield
         finally:
             job.libraries = before
-            _current.reset(token)
+            current_scope.reset(token)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -107,20 +118,20 @@ class Scope:
         self.listen()
         self.refusals[:] = before
         self.over = False
-        _under_way.append(self)
+        under_way.append(self)
         try:
             yield
         finally:
             # a forked child of a load within it may have forgotten it
             with suppress(ValueError):
-                _under_way.remove(self)
+                under_way.remove(self)
             if self.heard:
-                _ended[str(self.folder)] = self.heard
+                ended[str(self.folder)] = self.heard
 
     @property
     def loading(self) -> bool:
         """Whether the load has not returned yet."""
-        return self in _under_way
+        return self in under_way
 
     def adopt(self, repository: Repository) -> None:
         """Let the frames of ``repository`` belong to this scope, from now on and after the load."""
@@ -137,12 +148,12 @@ class Scope:
         """Take note that the load has ended, and whether its models are kept: they are asked for by their frames."""
         self.over = True
         for name in self.names:
-            _namespaces[name].pop(str(self.folder), None)
-            if kept or self.owner not in _namespaces[name]:
+            namespaces[name].pop(str(self.folder), None)
+            if kept or self.owner not in namespaces[name]:
                 self._answer_under(self.owner, name)
 
     def _answer_under(self, key: str, name: str) -> None:
-        scopes = _namespaces.setdefault(name, {})
+        scopes = namespaces.setdefault(name, {})
         # the newest last
         if (last := scopes.pop(key, None)) is not None:
             self.former |= {*last.packages.values(), *last.former}
@@ -164,6 +175,7 @@ class Scope:
             raise
         if file:
             self.answered.add(file)
+            self.tell(Told(answered=file))
         return answer
 
     def _answer(self, question: Callable[[Answers], T]) -> T:
@@ -176,7 +188,7 @@ class Scope:
             raise
 
     def _siblings(self) -> list["Scope"]:
-        scopes = [_namespaces.get(name, {}) for name in self.names]
+        scopes = [namespaces.get(name, {}) for name in self.names]
         return [other for found in scopes for other in list(found.values()) if other is not self]
 
     def remember(self, refusal: Refusal) -> None:
@@ -193,14 +205,14 @@ class Scope:
         if not self.loading:
             if refusal.file:
                 spoilt.setdefault(refusal.file, set()).update(self.packages.values())
-            if _current.get() is None:
+            if current_scope.get() is None:
                 # a thread of the user's runs an earlier model: loads are none the worse with modules of their own
                 for other in self.beside():
                     other.disturbed = True
             else:
                 # a thread of the repository's that an earlier load has started may work for a later one
                 mine = set(self.names)
-                for other in [other for other in list(_under_way) if mine & {name for name, _ in other.packages}]:
+                for other in [other for other in list(under_way) if mine & {name for name, _ in other.packages}]:
                     other.refusals.append(refusal)
         # a load within a program of another one may do without what that one needs
         if os.getpid() != self.process or not self.loading or not self._tolerates(refusal):
@@ -221,7 +233,7 @@ class Scope:
     def beside(self) -> "list[Scope]":
         """Return the other loads under way that share imported modules with this one."""
         mine = set(self.packages.values())
-        return [other for other in list(_under_way) if other is not self and mine & set(other.packages.values())]
+        return [other for other in list(under_way) if other is not self and mine & set(other.packages.values())]
 
     @property
     def as_ancestor(self) -> Ancestor:
@@ -231,7 +243,7 @@ class Scope:
 
     def tell(self, told: Told) -> None:
         """Write something down, in a process that a load started, for that load and later ones."""
-        told = replace(told, by_program=_of_this_program is not None)
+        told = replace(told, by_program=PROCESS.program_of is not None)
         for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
             with outside():
                 write_down(told, known)
@@ -241,16 +253,20 @@ class Scope:
 
         A process that a module keeps, as in a pool, tells the load that started it.
         """
-        own, current_loads = self.as_ancestor, {str(other.folder) for other in _under_way}
+        own, current_loads = self.as_ancestor, {str(other.folder) for other in under_way}
         for note in written_down(own.notes, self.heard):
             self.heard, told = note.end, note.told
             if told.refusal is not None:
                 keep(told.refusal)
-            is_late = note.load not in current_loads and note.end > _ended.get(note.load, 0) and not told.by_program
+            is_late = note.load not in current_loads and note.end > ended.get(note.load, 0) and not told.by_program
             if note.load == own.load or (is_late and {name for name, _ in self.packages} & set(note.names)):
                 self.refusals += [told.refusal] if told.refusal is not None else []
                 self.written.update(told.written)
-                self.saved |= {told.saved} if told.saved is not None else set()
+                self.read.difference_update(told.written)
+                self.saved |= {*filter(None, [told.saved])}
+                self.answered |= {*filter(None, [told.answered])}
+                self.given_elsewhere |= {*filter(None, [told.given])}
+                ever_given.update(self.given_elsewhere)
 
     def wrote(self, file: str) -> None:
         """Remember a file that the code has made, or emptied to write it."""
@@ -273,6 +289,7 @@ class Scope:
         self.by_path[os.path.realpath(file.path)] = file
         self.by_digest[file.digest] = file
         ever_given.add(file.digest)
+        self.tell(Told(given=file.digest))
         return file
 
     def first_refusal(self) -> HublockError | None:
@@ -283,118 +300,3 @@ class Scope:
             files = [refusal.file for refusal in found if refusal.file]
             left_behind.update(dict.fromkeys(map(os.path.realpath, self.written), files))
         return found[0].error if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Following:
-    """In a thread or job that a scope has started."""
-
-    scope: Scope
-    in_library: bool
-    """Whether a library has, which may keep the thread, and give it jobs of others later."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Inherited:
-    """In a process that a load has started anew: its frames say less, as all that runs there is a job of the load."""
-
-    scope: Scope
-
-
-_OUTSIDE = object()
-"""Our own work on behalf of foreign code."""
-_current: ContextVar[Scope | _Following | _Inherited | object | None] = ContextVar("hublock_scope", default=None)
-_namespaces: dict[str, dict[str, Scope]] = {}
-"""The scopes of every repository, by their owners; of loads under way, by their folders."""
-_under_way: list[Scope] = []
-spoilt: dict[str, set[str]] = {}
-"""The packages whose code was refused a file after the load: later loads that fetch it need other modules."""
-_ended: dict[str, int] = {}
-"""Up to where the notes of processes were known to a load as it ended."""
-
-
-def loading() -> Scope | None:
-    """Return the load under way that calls, as far as its context tells; frames are not looked at."""
-    scope = _current.get()
-    scope = scope.scope if isinstance(scope, _Following) else scope
-    return scope if isinstance(scope, Scope) and scope.loading else None
-
-
-def _go_on_alone() -> None:
-    """In a forked child no load goes on but the one that forks: the threads of others are not there."""
-    own = loading()
-    _under_way[:] = [scope for scope in _under_way if scope is own]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_go_on_alone)
-
-
-def current() -> Scope | None:
-    """Return the scope of whoever calls, or None for the user's own code."""
-    scope = _current.get()
-    return None if scope is _OUTSIDE else _told_by(scope) or _of_this_program
-
-
-def _told_by(scope: object) -> Scope | None:
-    if isinstance(scope, _Following):
-        if scope.scope.loading:
-            return scope.scope
-        # nothing tells of two loads which one gave the job, nor of none whether the user did
-        others = list(_under_way)
-        giver = others[0] if len(others) == 1 else None
-        return _of_frames(giver if scope.in_library else scope.scope)
-    if isinstance(scope, _Inherited):
-        return _of_frames(scope.scope)
-    if scope is None:
-        return _of_frames(None, is_users=True) if _namespaces else None
-    if isinstance(scope, Scope) and scope.over:
-        # a task that the load has begun lives on
-        return _of_frames(scope)
-    return scope if isinstance(scope, Scope) else None
-
-
-_of_this_program: Scope | None = None
-
-
-def noting() -> Scope | None:
-    """Return the load, or the one whose program this is, that takes note of the files that are opened here."""
-    return None if _current.get() is _OUTSIDE else loading() or _of_this_program
-
-
-def be_program_of(scope: Scope) -> None:
-    """Make all that runs in this process, a program that a load has started, part of ``scope``."""
-    global _of_this_program  # noqa: PLW0603 - a process is started once
-    _of_this_program = scope
-
-
-def _of_frames(otherwise: Scope | None, *, is_users: bool = False) -> Scope | None:
-    """Return the scope whose code calls; ``is_users`` in a thread that no load has started."""
-    marker = innermost_namespace()
-    if marker is None:
-        return otherwise
-    scopes = list(_namespaces.get(base_of(marker), {}).values())
-    if is_users:
-        # a model of a load that has ended, unless only one under way has these modules
-        scopes.sort(key=lambda s: (marker in {*s.names, *s.packages.values(), *s.former}, not s.loading))
-    return scopes[-1] if scopes else None
-
-
-def inherit(scope: Scope) -> None:
-    """Make ``scope`` the one of this whole process, but for code of repositories that have a scope here."""
-    _current.set(_Inherited(scope))
-
-
-def is_adopted(repository: Repository) -> bool:
-    """Say whether the frames of ``repository`` belong to a scope."""
-    return namespace(repository) in _namespaces
-
-
-@contextmanager
-def outside() -> Iterator[None]:
-    """Step out of any scope: for our own work on behalf of foreign code."""
-    token = _current.set(_OUTSIDE)
-    try:
-        yield
-    finally:
-        _current.reset(token)

@@ -4,16 +4,15 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
+from hublock.runtime.answers import Answers, LockedAnswers
+from hublock.runtime.strict.context import outside
 from hublock.runtime.strict.frames import responsible
 from hublock.runtime.strict.notes import ANCESTORS, ancestors
-from hublock.runtime.strict.scope import Scope, outside
+from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
-
-if TYPE_CHECKING:
-    from hublock.runtime.answers import Answers
 
 
 def bound(scope: Scope, function: Function) -> Function:
@@ -111,11 +110,13 @@ class Arrival:
             _pickled[scope.answers] = pickle.dumps(scope.answers)
         inherited["answers"] = _Later(_pickled[scope.answers])
         roots = {repository.root for repository in scope.repositories}
-        # folders of the user's own and folders inside a tree
+        # folders of the user's own and folders inside a tree; and all while a lock is only being made
         not_in_any_lock = [
             repository
             for repository in scope.repositories
-            if repository.is_users_own or not roots.isdisjoint(repository.root.parents)
+            if repository.is_users_own
+            or not roots.isdisjoint(repository.root.parents)
+            or not isinstance(scope.answers, LockedAnswers)
         ]
         lineage = (*ancestors(), scope.as_ancestor) if self._is_program else ()
         return self._arrive, (inherited, not_in_any_lock, lineage)

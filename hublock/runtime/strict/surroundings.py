@@ -15,8 +15,9 @@ from typing import Any
 from hublock.runtime import isolation
 from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.strict.arguments import Arguments
+from hublock.runtime.strict.callers import loading
 from hublock.runtime.strict.frames import importing_package
-from hublock.runtime.strict.scope import Scope, loading
+from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
 
 _lock = ForkSafeLock()
@@ -28,6 +29,8 @@ _Before = list[tuple[Scope, str | None]]
 _CWD = ""
 """The current directory, among the names of variables: none of them is empty."""
 _changed: dict[str, _Before] = {}
+_about: dict[str, tuple[Scope, str | None, str | None]] = {}
+"""Which load was last about to change one thing, from what to what: events come before what they tell of."""
 _made: dict[str, dict[str, tuple[str | None, str | None]]] = {}
 """What modules changed as they were imported, from what to what, by their package."""
 
@@ -54,13 +57,17 @@ def before_chdir(scope: Scope, folder: Any) -> None:
         here = _note(scope, _CWD)
         # of an open folder only its number is known
         if not isinstance(folder, int):
-            _note_made(_CWD, here, os.path.abspath(os.fsdecode(folder)))  # noqa: PTH100
+            there = os.path.abspath(os.fsdecode(folder))  # noqa: PTH100
+            _about[_CWD] = scope, here, there
+            _note_made(_CWD, here, there)
 
 
 def before_putenv(scope: Scope, name: str, value: str | None) -> None:
     """Remember an environment variable, to which foreign code is about to give ``value``."""
     with _lock:
-        _note_made(name, _note(scope, name), value)
+        here = _note(scope, name)
+        _about[name] = scope, here, value
+        _note_made(name, here, value)
 
 
 def _note_made(name: str, old: str | None, new: str | None) -> None:
@@ -111,7 +118,9 @@ def _note(scope: Scope, name: str) -> str | None:
     """Return what ``name`` is, and remember it if ``scope`` has not changed it yet."""
     now, before = _now(name), _changed.setdefault(name, [])
     if all(other is not scope for other, _ in before):
-        before.append((scope, now))
+        _, here, soon = _about.get(name, (scope, None, now))
+        is_coming = now == here and (name != _CWD or os.path.isdir(soon or ""))  # noqa: PTH112
+        before.append((scope, soon if is_coming else now))
     return now
 
 
@@ -189,6 +198,8 @@ def _restore(scope: Scope) -> None:
     # under the lock as well, or a load that begins takes what is about to go for what was before
     with _lock:
         for name, before in sorted(_changed.items(), key=lambda item: item[0]):
+            if name in _about and _about[name][0] is scope:
+                del _about[name]
             for value in _taken_back(before, scope):
                 _set(name, value)
 
