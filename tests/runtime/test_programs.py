@@ -11,7 +11,7 @@ import pytest
 
 from hublock.errors import UnlockedDownload
 from hublock.runtime import startup, torchhub
-from hublock.runtime.strict import placing
+from hublock.runtime.strict import placing, refusals
 from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.conftest import MakeRepository
 
@@ -273,12 +273,17 @@ def test_workers_of_a_program_are_of_its_load(
     assert Path(out).read_bytes() == b"weights"
 
 
+@pytest.mark.parametrize(
+    "order", ["{writes}{fetches}os._exit(0)\n", "{fetches}{writes}os._exit(0)\n", "{fetches}{writes}"]
+)
 def test_what_a_program_leaves_instead_of_what_it_was_refused_is_known_to_later_loads(
-    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path, order: str
 ) -> None:
     fallback = str(tmp_path / "fallback")
     writes = f"with open({fallback!r}, 'w') as file:\n    file.write('random')\n"
-    repo = repository(HUBCONF.format(WAYS["run"]), {"tool.py": TOOL.format(FETCHES["urllib"]) + writes})
+    ends = "os._exit(0)\n"
+    tool = order.format(writes=f"import os\n{writes}", fetches=TOOL.format(FETCHES["urllib"]), ends=ends)
+    repo = repository(HUBCONF.format(WAYS["run"]), {"tool.py": tool})
     reading = repository(f"def model():\n    with open({fallback!r}) as file:\n        return file.read()\n")
 
     with pytest.raises(UnlockedDownload):
@@ -302,10 +307,12 @@ def test_what_a_program_saves_the_load_may_load(shelf: Shelf, repository: MakeRe
     way += f"    return torch.load({out!r})['w'].tolist()"
     repo = repository("import torch\n" + HUBCONF.format(way), {"tool.py": textwrap.dedent(convert)})
 
+    refusals.by_library["somebody"] = {URL: {"another model"}}
     seen = torchhub.watch(repo, "model", answers=shelf)
     assert seen.result == [2.0, 2.0]
     # as if the code had fetched and written by itself
     assert seen.given == {shelf.files[URL].digest}
+    assert seen.beside.keepers(named=None) == []
     assert f"{out}.txt" not in seen.beside.users_files()
 
 
@@ -387,7 +394,7 @@ def test_programs_run_where_the_private_folder_is_gone(
     assert Path(arrival).is_file() is not is_over
 
 
-def test_what_others_do_to_popen_and_with_system_still_works() -> None:
+def test_what_others_do_to_popen_and_with_system_still_works(tmp_path: Path) -> None:
     code = f"""
 import functools, os, pickle, subprocess, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -397,7 +404,11 @@ torchhub.install()
 class Shell:
     call = os.system
 assert Shell().call("exit 3") == 3 << 8
-assert subprocess.Popen(["true"]).wait() == 0
+from pathlib import Path
+from tests.runtime.answering import Shelf, run
+from tests.runtime.trees import make_repository
+hubconf = "import subprocess\\nmodel = lambda: subprocess.check_output('echo $HUBLOCK_ARRIVAL', shell=True).strip()"
+assert run(make_repository(Path({str(tmp_path)!r}), {{"hubconf.py": hubconf}}), "model", answers=Shelf(Path()))
 assert pickle.loads(pickle.dumps(os.system)) is os.system
 """
     subprocess.run([sys.executable, "-c", code], check=True)

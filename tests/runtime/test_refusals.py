@@ -15,6 +15,7 @@ import torch.hub
 import torch.utils.model_zoo
 
 from hublock.errors import EntrypointNotFound, LoadError, OfflineError, UnlockedDownload
+from hublock.runtime import torchhub
 from hublock.runtime.repository import namespace
 from hublock.runtime.strict import context, frames
 from tests.runtime.answering import Shelf, ones, run
@@ -774,6 +775,9 @@ class TestWhatIsRefused:
         with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x") as caught:
             run(repo, "model", answers=shelf)
         assert caught.value.hint == "hublock add OWNER/REPO ENTRYPOINT"
+        # a trace writes down what a lock may tolerate
+        seen = torchhub.watch(repo, "model", answers=shelf, tolerated=["https://example.org"])
+        assert [refusal.what for refusal in seen.refusals] == ["https://example.org"]
 
     @pytest.mark.parametrize(
         ("start", "job"),

@@ -160,6 +160,8 @@ def test_a_load_that_ends_just_before_another_leaves_a_folder_does_not_bring_it_
             os.environ["GOING"] = "1"
         assert (Path.cwd(), os.environ["GOING"]) == (there, "1")
         # and what the user has done since stays, whoever ends next
+        surroundings.before_chdir(first, here)
+        os.chdir(here)
         os.chdir(tmp_path)
         with surroundings.kept(second), second.under_way():
             surroundings.before_chdir(second, there)

@@ -274,6 +274,8 @@ class TestATrace:
             HERE = os.path.dirname(__file__)
             def model():
                 words = [sys.executable, os.path.join(HERE, "get.py")]
+                # by way of a fork, before anybody else has asked
+                assert os.spawnv(os.P_WAIT, sys.executable, [*words, "3"]) == 0
                 programs = [subprocess.Popen([*words, str(number)], stdout=subprocess.PIPE) for number in range(3)]
                 said = [program.communicate()[0] for program in programs]
                 # whose code no lock names yet
@@ -281,8 +283,6 @@ class TestATrace:
                 worker.start()
                 worker.join()
                 assert worker.exitcode == 0
-                # by way of a fork
-                assert os.spawnv(os.P_WAIT, sys.executable, [*words, "3"]) == 0
                 subprocess.run(["sh", os.path.join(HERE, "get.sh")])
                 return dict(enumerate(said))
         """
