@@ -256,7 +256,8 @@ class Scope:
         own, current_loads = self.as_ancestor, {str(other.folder) for other in under_way}
         for note in written_down(own.notes, self.heard):
             self.heard, told = note.end, note.told
-            if told.refusal is not None:
+            if told.refusal is not None and not told.by_program:
+                # what a library of a program keeps goes with that
                 keep(told.refusal)
             is_late = note.load not in current_loads and note.end > ended.get(note.load, 0) and not told.by_program
             if note.load == own.load or (is_late and {name for name, _ in self.packages} & set(note.names)):
