@@ -1,1 +1,1 @@
-"""What ``hublock run`` puts into every Python that a script starts: torch.hub answers from the lock there too."""
+"""What every Python below ``hublock run``, or of a load, imports as it starts: torch.hub answers from the lock there."""
