@@ -14,10 +14,9 @@ from hublock.runtime.nested import LOOK, call_entrypoint, call_of, import_hubcon
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict import placing, surroundings
 from hublock.runtime.strict.arrivals import is_initializing
-from hublock.runtime.strict.context import spoilt
 from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import Scope, spoilt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

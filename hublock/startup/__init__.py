@@ -1,1 +1,1 @@
-"""What every Python below ``hublock run``, or of a load, imports as it starts: torch.hub answers from the lock there."""
+"""What a Python below ``hublock run``, or of a load, imports as it starts: torch.hub answers from the lock there."""

@@ -17,7 +17,8 @@ import torch.utils.model_zoo
 from hublock.errors import EntrypointNotFound, LoadError, OfflineError, UnlockedDownload
 from hublock.runtime import torchhub
 from hublock.runtime.repository import namespace
-from hublock.runtime.strict import context, frames
+from hublock.runtime.strict import frames
+from hublock.runtime.strict.scope import under_way
 from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.carrying import Job
 from tests.runtime.conftest import MakeRepository
@@ -369,7 +370,7 @@ class TestWhatIsRefused:
             runs = [pool.submit(run, repo, "one", answers=first)]
             assert foreign.begun.wait(60)
             runs.append(pool.submit(run, repo, "two", answers=second))
-            while not (len(context.under_way) == 2 and context.under_way[1].packages):
+            while not (len(under_way) == 2 and under_way[1].packages):
                 assert not runs[1].done()
             foreign.go.set()
             with pytest.raises(UnlockedDownload, match="nobody locked"):

@@ -14,13 +14,12 @@ import pytest
 
 from hublock.errors import OfflineError, UnlockedDownload
 from hublock.runtime.repository import MARKER, namespace
-from hublock.runtime.strict import context, frames, refusals
+from hublock.runtime.strict import frames, refusals
 from hublock.runtime.strict.callers import current
-from hublock.runtime.strict.context import outside
 from hublock.runtime.strict.placing import private_folder
 from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal, origin
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import Scope, namespaces, outside
 from hublock.runtime.strict.started import bound
 from tests.runtime.answering import Shelf, run
 from tests.runtime.conftest import MakeRepository
@@ -183,14 +182,14 @@ def test_one_namespace_belongs_to_its_latest_load_and_keeps_one_of_each_owner(
     for scope in (one, three, two):
         scope.adopt(repo)
 
-    assert list(context.namespaces[namespace(repo)].values()) == [three, two]
+    assert list(namespaces[namespace(repo)].values()) == [three, two]
 
 
 def test_a_load_that_has_ended_takes_the_place_of_the_last_one(shelf: Shelf, repository: MakeRepository) -> None:
     repo = repository("def model(): return 1\n")
     for _ in range(3):
         run(repo, "model", answers=shelf)
-    assert list(context.namespaces[namespace(repo)]) == [f"{repo.id} model"]
+    assert list(namespaces[namespace(repo)]) == [f"{repo.id} model"]
 
 
 IS_OTHERS = """

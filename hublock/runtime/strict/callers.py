@@ -3,9 +3,17 @@
 import os
 
 from hublock.runtime.repository import Repository, base_of, namespace
-from hublock.runtime.strict.context import OUTSIDE, PROCESS, Following, Inherited, current_scope, namespaces, under_way
 from hublock.runtime.strict.frames import innermost_namespace
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import (
+    OUTSIDE,
+    PROCESS,
+    Following,
+    Inherited,
+    Scope,
+    current_scope,
+    namespaces,
+    under_way,
+)
 
 
 def current() -> Scope | None:

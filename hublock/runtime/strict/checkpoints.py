@@ -18,12 +18,11 @@ from hublock.core.tree import blob_id
 from hublock.errors import HublockError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
 from hublock.runtime.repository import base_of, namespace
-from hublock.runtime.strict.context import outside
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.mounts import may_be_mapped
 from hublock.runtime.strict.notes import Told
 from hublock.runtime.strict.refusals import Refusal
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
 
 

@@ -22,11 +22,10 @@ from typing import Any
 
 from hublock.runtime import startup
 from hublock.runtime.strict import guard, placing
-from hublock.runtime.strict.context import outside
 from hublock.runtime.strict.dispatching import dispatching
 from hublock.runtime.strict.notes import Told, ancestors, as_line
 from hublock.runtime.strict.refusals import Refusal, unlocked
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.started import Arrival
 from hublock.runtime.strict.swap import Function, swap
 

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,16 +18,6 @@ from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.answers import Answers, File
 from hublock.runtime.repository import Repository, namespace
-from hublock.runtime.strict.context import (
-    PROCESS,
-    Following,
-    current_scope,
-    ended,
-    namespaces,
-    outside,
-    spoilt,
-    under_way,
-)
 from hublock.runtime.strict.frames import job, level_of_caller, remember_tree, responsible
 from hublock.runtime.strict.notes import Ancestor, Told, ancestors, write_down, written_down
 from hublock.runtime.strict.refusals import Refusal, ever_given, keep, left_behind, origin, unlocked
@@ -301,3 +292,48 @@ class Scope:
             files = [refusal.file for refusal in found if refusal.file]
             left_behind.update(dict.fromkeys(map(os.path.realpath, self.written), files))
         return found[0].error if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """In a thread or job that a scope has started."""
+
+    scope: Scope
+    in_library: bool
+    """Whether a library has, which may keep the thread, and give it jobs of others later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """In a process that a load has started anew: its frames say less, as all that runs there is a job of the load."""
+
+    scope: Scope
+
+
+@dataclass(slots=True)
+class _Process:
+    program_of: Scope | None = None
+    """The scope of which all is part that runs in this process, if it is a program that a load has started."""
+
+
+PROCESS = _Process()
+OUTSIDE = object()
+"""Our own work on behalf of foreign code."""
+current_scope: ContextVar[Scope | Following | Inherited | object | None] = ContextVar("hublock_scope", default=None)
+namespaces: dict[str, dict[str, Scope]] = {}
+"""The scopes of every repository, by their owners; of loads under way, by their folders."""
+under_way: list[Scope] = []
+ended: dict[str, int] = {}
+"""Up to where the notes of processes were known to a load as it ended."""
+spoilt: dict[str, set[str]] = {}
+"""The packages whose code was refused a file after the load: later loads that fetch it need other modules."""
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Step out of any scope: for our own work on behalf of foreign code."""
+    token = current_scope.set(OUTSIDE)
+    try:
+        yield
+    finally:
+        current_scope.reset(token)

@@ -8,10 +8,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hublock.runtime.answers import Answers, LockedAnswers
-from hublock.runtime.strict.context import outside
 from hublock.runtime.strict.frames import responsible
 from hublock.runtime.strict.notes import ANCESTORS, ancestors
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
 
 

@@ -9,7 +9,7 @@ from hublock.core.lockfile import Pickle
 from hublock.errors import IncompleteTrace
 from hublock.runtime.answers import File
 from hublock.runtime.repository import Repository
-from hublock.runtime.strict.context import outside
+from hublock.runtime.strict.scope import outside
 from hublock.runtime.tracing.relay import Afar, Relay
 from hublock.runtime.tracing.wire import Channel, Message, read_error, read_file, read_pickle, read_repository
 
