@@ -258,11 +258,14 @@ class FetchingAnswers:
     def _ask(self, method: str, url: str) -> Reply | None:
         check_url(url, self._context)
         with self._context.transport.open(method, url) as response:
-            used_up = response.status == 403 and response.headers.get("X-RateLimit-Remaining") == "0"
-            if response.status in BUSY or used_up:
+            if response.status in BUSY:
                 # a lock would replay for good what is over in a moment
-                limit = ", as its limit for visitors is used up" if used_up else ""
-                raise TransferError(f"{url} answers with status {response.status}{limit}", hint="try again later")
+                raise TransferError(f"{url} answers with status {response.status}", hint="try again later")
+            if response.status == 403 and response.headers.get("X-RateLimit-Remaining") == "0":
+                # for longer than anybody waits, and most code can do without
+                self._context.progress.warn(
+                    f"{url} refuses to answer (HTTP 403), as its limit for visitors is used up; the lock replays that"
+                )
             body = _text(response)
         if body is None and response.status < 400:
             return None

@@ -109,6 +109,9 @@ def _called(
             _refuse(scope)
         if isinstance(error, Exception) and refused is None and _is_disturbed(scope):
             return None
+        if scope.refusals and refused is None:
+            what = dict.fromkeys(refusal.what for refusal in scope.refusals)
+            error.add_note(f"it was refused {', '.join(what)}")
         if refused is None or refused is error or isinstance(error, KeyboardInterrupt):
             raise
         raise refused from error

@@ -19,6 +19,7 @@ from hublock.core.fields import LONGEST_BODY
 from hublock.core.inventory import locked_files
 from hublock.core.lockfile import Input, Lock, Model, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
+from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.errors import IncompleteTrace, InputError, TransferError, UnlockedDownload, UnsafePickle
 from hublock.net.download import Wanted
@@ -193,13 +194,20 @@ def test_a_host_that_is_busy_is_no_answer_to_replay(
         fetching(pinned, context).reply("GET", API)
 
 
-def test_a_limit_that_is_used_up_is_no_answer_to_replay(forge: Forge, context: Context, pinned: Pinned) -> None:
-    forge.serve(API, b"{}", status=403, headers={**JSON, "X-RateLimit-Remaining": "0"})
-    with pytest.raises(TransferError, match="status 403, as its limit for visitors is used up"):
-        fetching(pinned, context).reply("GET", API)
+def test_a_limit_that_is_used_up_is_replayed_and_said_so(forge: Forge, context: Context, pinned: Pinned) -> None:
+    warned: list[str] = []
 
-    forge.serve(API, b"{}", status=403, headers=JSON)
-    assert fetching(pinned, context).reply("GET", API) == (403, b"{}")
+    class Heard(Progress):
+        def warn(self, text: str) -> None:
+            warned.append(text)
+
+    context = replace(context, progress=Heard())
+    for left in ("0", "59"):
+        forge.serve(API, b"{}", status=403, headers={**JSON, "X-RateLimit-Remaining": left})
+        assert fetching(pinned, context).reply("GET", API) == (403, b"{}")
+    assert warned == [
+        f"{API} refuses to answer (HTTP 403), as its limit for visitors is used up; the lock replays that"
+    ]
 
 
 def test_an_answer_that_repeats_a_token_does_not_enter_the_lock(forge: Forge, context: Context, pinned: Pinned) -> None:

@@ -316,6 +316,27 @@ def test_what_a_program_saves_the_load_may_load(shelf: Shelf, repository: MakeRe
     assert f"{out}.txt" not in seen.beside.users_files()
 
 
+def test_a_whole_model_that_a_program_saves_the_load_may_load(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "whole.pt")
+    tool = "import sys, torch\nfrom net import Net\ntorch.save(Net(), sys.argv[1])\n"
+    way = f"subprocess.run([sys.executable, TOOL, {out!r}], check=True)\n    from net import Net\n"
+    way += f"    return type(torch.load({out!r}, weights_only=False)) is Net"
+    repo = repository("import torch\n" + HUBCONF.format(way), {"tool.py": tool, "net.py": "class Net:\n    pass\n"})
+
+    assert run(repo, "model", answers=shelf) is True
+
+
+def test_what_was_refused_is_said_where_the_code_fails_without(shelf: Shelf, repository: MakeRepository) -> None:
+    way = "subprocess.run(['sh', os.path.join(HERE, 'get.sh')], check=True, stderr=subprocess.PIPE)"
+    repo = repository(HUBCONF.format(way), {"get.sh": "wget https://example.org/x\n"})
+
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run(repo, "model", answers=shelf, tolerated=["subprocess:wget"])
+    assert caught.value.__notes__ == ["it was refused subprocess:wget"]
+
+
 def test_a_program_of_an_earlier_model_is_none_of_a_load_under_way(shelf: Shelf, repository: MakeRepository) -> None:
     hubconf = """
         import os, subprocess, sys

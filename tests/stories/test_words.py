@@ -273,9 +273,10 @@ def test_what_a_model_may_live_without_holds_wherever_it_is_unpickled(
     assert run(*declare, "--tolerate", what).code == 0
     assert f'tolerated = ["{what}"]' in (project / "hub.lock").read_text()
 
-    done = python("import hublock, torch\ntorch.save(hublock.load('asks'), 'whole.pt')")
+    whole = str(project / "whole.pt")
+    done = python(f"import hublock, torch\ntorch.save(hublock.load('asks'), {whole!r})")
     assert (done.code, done.err) == (0, ""), done
-    done = python("import torch\nprint(type(torch.load('whole.pt', weights_only=False)).__name__)")
+    done = python(f"import torch\nprint(type(torch.load({whole!r}, weights_only=False)).__name__)")
     assert (done.code, done.out, done.err) == (0, "Net\n", ""), done
 
     manifest = project / "hub.toml"

@@ -33,6 +33,8 @@ class Found:
     name: str
     pickle: Pickle | None
     """None: the code wrote them itself, or the load is over: as the code asks."""
+    is_saved: bool = False
+    """Whether the code, or a program of it, wrote them with ``torch.save``."""
     blob: Path | None = None
     """The file of the store that holds the same bytes, if it was found by its path."""
 
@@ -56,7 +58,11 @@ def load(
     if isinstance(found.pickle, tuple) and options.get("weights_only") is None and pickle_module is None:
         # code of the years before torch 2.6 says nothing where it unpickles, and that was consented to by name
         options["weights_only"] = False
-    if found.pickle is not None and scope.repositories and _unpickles(options.get("weights_only"), pickle_module):
+    if (
+        (found.pickle is not None or found.is_saved)
+        and scope.repositories
+        and _unpickles(options.get("weights_only"), pickle_module)
+    ):
         pickle_module = _by_stock_names(scope, pickle_module)
     return original(f, map_location, pickle_module, **options)
 
@@ -236,7 +242,7 @@ def _identify_bytes(scope: Scope, data: bytes, name: str) -> Found:
     if known is not None:
         return Found(name=name, pickle=known.pickle)
     if digest in scope.saved:
-        return Found(name=name, pickle=None)
+        return Found(name=name, pickle=None, is_saved=True)
     archive = _archive_of(scope, data)
     if archive is not None:
         return Found(name=name, pickle=_verdict_of_unpacked(scope, archive, data, name))
@@ -246,7 +252,7 @@ def _identify_bytes(scope: Scope, data: bytes, name: str) -> Found:
     # a program of the load may have saved it
     scope.listen()
     if digest in scope.saved:
-        return Found(name=name, pickle=None)
+        return Found(name=name, pickle=None, is_saved=True)
     if not scope.loading:
         # the promise covers the load; a file the user opens later with the repository's own code is the user's
         return Found(name=name, pickle=None)

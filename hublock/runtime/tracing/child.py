@@ -167,6 +167,7 @@ def _failure(error: BaseException, repository: Repository) -> Message:
         if missing is not None:
             return {"error": write_error(missing)}
     lines = [line.strip() for line in str(error).strip().splitlines()[:TOLD]]
+    lines += [f"({note})" for note in getattr(error, "__notes__", ())[:TOLD]]
     return {
         "class": type(error).__name__,
         "message": as_written(" ".join(lines)),
