@@ -214,11 +214,15 @@ def _install_beside_torch() -> None:
 
 
 def arrive(
-    inherited: Mapping[str, Any], repositories: Iterable[Repository], lineage: tuple[Ancestor, ...] = ()
+    inherited: Mapping[str, Any],
+    repositories: Iterable[Repository],
+    lineage: tuple[Ancestor, ...] = (),
+    after_load: bool = False,
 ) -> None:
     """Take this process, which a load in another one has started, inside that load: most never import torch.
 
-    ``lineage`` are that load and those it descends from, where this is a program and no worker of ``multiprocessing``.
+    ``lineage`` are that load and those it descends from, where this is a program and no worker of ``multiprocessing``;
+    ``after_load`` says whether that had ended.
     """
     # as its parent does: plain imports from a tree must not write there
     sys.dont_write_bytecode = True
@@ -231,8 +235,8 @@ def arrive(
     if lineage:
         vars(current_process())["_config"][ANCESTORS] = lineage
         # what it leaves for the load
-        atexit.register(lambda: scope.tell(Told(written=tuple(sorted(scope.written)))))
-    inherit(scope, is_program=bool(lineage))
+        atexit.register(lambda: scope.tell(Told(written=scope.untold())))
+    inherit(scope, is_program=bool(lineage), after_load=after_load)
 
 
 _DISPATCHING = {name: dispatching(answer, name=name) for name, answer in FUNCTIONS.items()}

@@ -371,6 +371,41 @@ def test_a_program_of_an_earlier_model_is_none_of_a_load_under_way(shelf: Shelf,
     assert loaded == "b"
 
 
+def test_a_program_that_a_module_keeps_may_work_for_a_later_load(shelf: Shelf, repository: MakeRepository) -> None:
+    hubconf = """
+        import os, subprocess, sys
+        kept = []
+        def a():
+            words = [sys.executable, "-u", os.path.join(os.path.dirname(__file__), "server.py")]
+            kept.append(subprocess.Popen(words, stdin=-1, stdout=-1, text=True, bufsize=1))
+        def b():
+            kept[0].stdin.write("x\\n")
+            return kept[0].stdout.readline()
+        def close():
+            kept[0].communicate()
+    """
+    server = """
+        import sys, urllib.request
+        for line in sys.stdin:
+            try:
+                urllib.request.urlopen("https://example.org/" + line.strip())
+            except OSError:
+                print("random")
+    """
+    repo = repository(hubconf, {"server.py": textwrap.dedent(server)})
+    run(repo, "a", answers=shelf)
+
+    with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):
+        run(repo, "b", answers=shelf)
+
+
+def test_a_program_that_starts_others_by_a_shell_prints_nothing_else(shelf: Shelf, repository: MakeRepository) -> None:
+    code = "import os; os.system('echo one; echo two')"
+    way = f"return subprocess.check_output([sys.executable, '-c', {code!r}], text=True)"
+
+    assert run(repository(HUBCONF.format(way)), "model", answers=shelf) == "one\ntwo\n"
+
+
 def test_what_a_load_within_a_program_may_live_without_is_nothing_to_the_other(
     shelf: Shelf, repository: MakeRepository, tmp_path: Path
 ) -> None:

@@ -170,6 +170,33 @@ def test_a_load_that_ends_just_before_another_leaves_a_folder_does_not_bring_it_
     assert (Path.cwd(), os.environ.get("GOING")) == (here, None)
 
 
+@pytest.mark.parametrize("way", ["never", "back", "gone"])
+def test_a_load_beside_one_that_does_not_stay_in_a_folder_ends_where_it_was(tmp_path: Path, way: str) -> None:
+    first, second = make(tmp_path), make(tmp_path)
+    here, there = Path.cwd(), tmp_path / "there"
+    there.mkdir()
+    opened = os.open(here, os.O_RDONLY)
+    with surroundings.kept(first), first.under_way():
+        if way == "never":
+            # it was not let in
+            there.rmdir()
+            surroundings.before_chdir(first, there)
+        else:
+            surroundings.before_chdir(first, there)
+            os.chdir(there)
+            surroundings.before_chdir(first, opened if way == "back" else here)
+            os.chdir(opened)
+        with surroundings.kept(second), second.under_way():
+            surroundings.before_putenv(second, "GOING", "2")
+            os.environ["GOING"] = "2"
+            surroundings.before_chdir(second, tmp_path)
+            os.chdir(tmp_path)
+            if way == "gone":
+                there.rmdir()
+        assert (Path.cwd(), os.environ.get("GOING")) == (here, None)
+    os.close(opened)
+
+
 def test_a_load_that_waits_for_the_import_of_another_has_what_that_made(
     shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

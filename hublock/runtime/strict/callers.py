@@ -64,10 +64,10 @@ def noting() -> Scope | None:
     return None if current_scope.get() is OUTSIDE else loading() or PROCESS.program_of
 
 
-def inherit(scope: Scope, *, is_program: bool) -> None:
+def inherit(scope: Scope, *, is_program: bool, after_load: bool) -> None:
     """Make ``scope`` the one of this whole process; of a worker's, code of repositories that have one here is not."""
     if is_program:
-        PROCESS.program_of = scope
+        PROCESS.program_of, PROCESS.after_load = scope, after_load
     else:
         current_scope.set(Inherited(scope))
 

@@ -40,7 +40,9 @@ class Told:
     given: Digest | None = None
     """Of a file that it was given."""
     by_program: bool = False
-    """Whether it is of a program, which works for no other load than the one that has started it."""
+    """Whether it is of a program: what its libraries keep goes with it."""
+    after_load: bool = False
+    """Whether it is of a program that was started after its load had ended, which works for no other load."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +66,7 @@ def as_line(told: Told, ancestor: Ancestor) -> str:
     """Return what is written down for ``ancestor``."""
     refusal = told.refusal
     digests = [str(digest) if digest else None for digest in (told.saved, told.given)]
-    row = [ancestor.load, ancestor.names, told.written, *digests, told.answered, told.by_program]
+    row = [ancestor.load, ancestor.names, told.written, *digests, told.answered, told.by_program, told.after_load]
     if refusal is not None:
         error = refusal.error
         row += [refusal.what, refusal.file, refusal.owner, refusal.libraries]
@@ -81,7 +83,7 @@ def written_down(notes: Path, start: int) -> list[Note]:
         for line in file.read().splitlines(keepends=True):
             if line.endswith(b"\n"):
                 start += len(line)
-                load, names, written, saved, given, answered, by_program, *refused = json.loads(line)
+                load, names, written, saved, given, answered, by_program, after_load, *refused = json.loads(line)
                 told = Told(
                     refusal=_refusal(*refused) if refused else None,
                     written=tuple(written),
@@ -89,6 +91,7 @@ def written_down(notes: Path, start: int) -> list[Note]:
                     answered=answered,
                     given=Digest.parse(given) if given else None,
                     by_program=by_program,
+                    after_load=after_load,
                 )
                 found.append(Note(load=load, names=tuple(names), told=told, end=start))
     return found

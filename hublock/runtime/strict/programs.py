@@ -88,9 +88,9 @@ class _Starting:
             return original(command)
         guard.check_program(scope, ["sh", "-c", command])
         added = self._environment(scope, None).items() - dict(os.environ).items()  # noqa: TID251 - only handed on
-        exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(added))
+        exports = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(added)]
         with outside():
-            return original(f"export {exports}\n{os.fsdecode(command)}")
+            return original("".join([*exports, os.fsdecode(command)]))
 
     def execv(self, scope: Scope, _original: Function, path: Any, argv: Any) -> None:
         os.execve(path, argv, self._environment(scope, None))  # noqa: S606 - what the code has asked for
@@ -121,7 +121,8 @@ def _folder(scope: Scope, arrival: Arrival) -> Path | None:
 
     None if the process that loads has ended, or is about to.
     """
-    private, folder = scope.folder.parent, scope.folder.with_name(f"{scope.folder.name}-programs")
+    when = "programs" if scope.loading else "later-programs"
+    private, folder = scope.folder.parent, scope.folder.with_name(f"{scope.folder.name}-{when}")
     if not private.is_dir():
         if os.getpid() != scope.process or private in placing.removed:
             return None
@@ -159,5 +160,5 @@ def _make(scope: Scope, folder: Path) -> Path:
 
 def _notes(scope: Scope, refusal: Refusal) -> list[tuple[str, str]]:
     """Return where a refusal of a program is noted down, and in what words, for all who shall be told."""
-    told = Told(refusal=refusal, by_program=True)
+    told = Told(refusal=refusal, by_program=True, after_load=not scope.loading)
     return [(str(known.notes), as_line(told, known)) for known in {*ancestors(), scope.as_ancestor}]

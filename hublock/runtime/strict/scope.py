@@ -65,6 +65,8 @@ class Scope:
     """Files that it has made, or emptied to write them."""
     tolerated: Container[str] = ()
     """What may be refused without a word."""
+    told: set[str] = field(default_factory=set)
+    """Of them, those that were written down for the load that has started this process."""
     packages: dict[tuple[str, str], str] = field(default_factory=dict)
     """Below which package this load finds the modules of a repository, by its namespace and the call of it."""
     former: set[str] = field(default_factory=set)
@@ -106,6 +108,7 @@ class Scope:
         """Be the scope of a load that has not returned yet."""
         # what was refused before, as at forward time, is not its own
         before = list(self.refusals)
+        self.heard = max(self.heard, heard_by_all.get(self.as_ancestor.notes, 0))
         self.listen()
         self.refusals[:] = before
         self.over = False
@@ -113,11 +116,12 @@ class Scope:
         try:
             yield
         finally:
+            # before it is no longer under way, or what it has heard looks late
+            if self.heard:
+                ended[str(self.folder)] = self.heard
             # a forked child of a load within it may have forgotten it
             with suppress(ValueError):
                 under_way.remove(self)
-            if self.heard:
-                ended[str(self.folder)] = self.heard
 
     @property
     def loading(self) -> bool:
@@ -164,7 +168,7 @@ class Scope:
         except HublockError as error:
             self.remember(Refusal(what=what, error=error, file=file))
             raise
-        if file:
+        if file and file not in self.answered:
             self.answered.add(file)
             self.tell(Told(answered=file))
         return answer
@@ -207,7 +211,7 @@ class Scope:
                     other.refusals.append(refusal)
         # a load within a program of another one may do without what that one needs
         if os.getpid() != self.process or not self.loading or not self._tolerates(refusal):
-            self.tell(Told(refusal=refusal, written=tuple(sorted(self.written))))
+            self.tell(Told(refusal=refusal, written=self.untold()))
         # nor does a process know whether the load that it was forked by goes on
         is_told = not self.loading or os.getpid() != self.process
         # code of the user's own sees for itself what it is refused
@@ -234,7 +238,7 @@ class Scope:
 
     def tell(self, told: Told) -> None:
         """Write something down, in a process that a load started, for that load and later ones."""
-        told = replace(told, by_program=PROCESS.program_of is not None)
+        told = replace(told, by_program=PROCESS.program_of is not None, after_load=PROCESS.after_load)
         for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
             with outside():
                 write_down(told, known)
@@ -244,13 +248,15 @@ class Scope:
 
         A process that a module keeps, as in a pool, tells the load that started it.
         """
-        own, current_loads = self.as_ancestor, {str(other.folder) for other in under_way}
-        for note in written_down(own.notes, self.heard):
+        own = self.as_ancestor
+        found = written_down(own.notes, self.heard)
+        current_loads = {str(other.folder) for other in list(under_way)}
+        for note in found:
             self.heard, told = note.end, note.told
             if told.refusal is not None and not told.by_program:
                 # what a library of a program keeps goes with that
                 keep(told.refusal)
-            is_late = note.load not in current_loads and note.end > ended.get(note.load, 0) and not told.by_program
+            is_late = note.load not in current_loads and note.end > ended.get(note.load, 0) and not told.after_load
             if note.load == own.load or (is_late and {name for name, _ in self.packages} & set(note.names)):
                 self.refusals += [told.refusal] if told.refusal is not None else []
                 self.written.update(told.written)
@@ -259,12 +265,19 @@ class Scope:
                 self.answered |= {*filter(None, [told.answered])}
                 self.given_elsewhere |= {*filter(None, [told.given])}
                 ever_given.update(self.given_elsewhere)
+        heard_by_all[own.notes] = max(self.heard, heard_by_all.get(own.notes, 0))
 
     def wrote(self, file: str) -> None:
         """Remember a file that the code has made, or emptied to write it."""
         self.written.add(file)
         if self.refusals:
-            self.tell(Told(written=(file,)))
+            self.tell(Told(written=self.untold()))
+
+    def untold(self) -> tuple[str, ...]:
+        """Return the files it has written that no note tells of yet, and take them for told."""
+        files = tuple(sorted(self.written - self.told))
+        self.told.update(files)
+        return files
 
     def refuse(self, what: str, message: str) -> HublockError:
         """Remember a refusal of our own and return it, to be raised."""
@@ -279,9 +292,10 @@ class Scope:
     def given(self, file: File) -> File:
         """Remember that the code has been given ``file``, so that it may load it."""
         self.by_path[os.path.realpath(file.path)] = file
+        if file.digest not in self.by_digest:
+            self.tell(Told(given=file.digest))
         self.by_digest[file.digest] = file
         ever_given.add(file.digest)
-        self.tell(Told(given=file.digest))
         return file
 
     def first_refusal(self) -> HublockError | None:
@@ -314,6 +328,8 @@ class Inherited:
 class _Process:
     program_of: Scope | None = None
     """The scope of which all is part that runs in this process, if it is a program that a load has started."""
+    after_load: bool = False
+    """Whether it was started when that load had ended."""
 
 
 PROCESS = _Process()
@@ -325,6 +341,8 @@ namespaces: dict[str, dict[str, Scope]] = {}
 under_way: list[Scope] = []
 ended: dict[str, int] = {}
 """Up to where the notes of processes were known to a load as it ended."""
+heard_by_all: dict[Path, int] = {}
+"""Up to where some load of this process has read the notes of others: what libraries keep is known up to there."""
 spoilt: dict[str, set[str]] = {}
 """The packages whose code was refused a file after the load: later loads that fetch it need other modules."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from hublock.core.cached import cached
 from hublock.runtime.answers import Answers, LockedAnswers
 from hublock.runtime.strict.frames import responsible
 from hublock.runtime.strict.notes import ANCESTORS, ancestors
@@ -118,7 +119,7 @@ class Arrival:
             or not isinstance(scope.answers, LockedAnswers)
         ]
         lineage = (*ancestors(), scope.as_ancestor) if self._is_program else ()
-        return self._arrive, (inherited, not_in_any_lock, lineage)
+        return self._arrive, (inherited, not_in_any_lock, lineage, not scope.loading)
 
 
 _pickled: "WeakKeyDictionary[Answers, bytes]" = WeakKeyDictionary()
@@ -134,5 +135,9 @@ class _Later:
     def __reduce__(self) -> Any:
         return _Later, (self._pickled,)
 
+    @cached
+    def _answers(self) -> Any:
+        return pickle.loads(self._pickled)  # noqa: S301 - the load has written it
+
     def __getattr__(self, question: str) -> Any:
-        return getattr(pickle.loads(self._pickled), question)  # noqa: S301 - the load has written it
+        return getattr(self._answers, question)

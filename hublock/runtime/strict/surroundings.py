@@ -56,6 +56,7 @@ def before_chdir(scope: Scope, folder: Any) -> None:
     with _lock:
         here = _note(scope, _CWD)
         # of an open folder only its number is known
+        _about.pop(_CWD, None)
         if not isinstance(folder, int):
             there = os.path.abspath(os.fsdecode(folder))  # noqa: PTH100
             _about[_CWD] = scope, here, there
@@ -119,7 +120,7 @@ def _note(scope: Scope, name: str) -> str | None:
     now, before = _now(name), _changed.setdefault(name, [])
     if all(other is not scope for other, _ in before):
         _, here, soon = _about.get(name, (scope, None, now))
-        is_coming = now == here and (name != _CWD or os.path.isdir(soon or ""))  # noqa: PTH112
+        is_coming = now == here and (name != _CWD or os.access(os.path.join(soon or "", ""), os.X_OK))  # noqa: PTH118
         before.append((scope, soon if is_coming else now))
     return now
 
@@ -201,7 +202,9 @@ def _restore(scope: Scope) -> None:
             if name in _about and _about[name][0] is scope:
                 del _about[name]
             for value in _taken_back(before, scope):
-                _set(name, value)
+                # of a folder that is gone by now
+                with suppress(OSError):
+                    _set(name, value)
 
 
 def _clean_path(scope: Scope, before: list[str]) -> None:
