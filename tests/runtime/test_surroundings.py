@@ -170,6 +170,24 @@ def test_a_load_that_ends_just_before_another_leaves_a_folder_does_not_bring_it_
     assert (Path.cwd(), os.environ.get("GOING")) == (here, None)
 
 
+def test_a_load_that_began_in_a_folder_which_is_gone_puts_back_all_else(tmp_path: Path) -> None:
+    first, second = make(tmp_path), make(tmp_path)
+    here, there = Path.cwd(), tmp_path / "there"
+    there.mkdir()
+    with surroundings.kept(first), first.under_way():
+        surroundings.before_chdir(first, there)
+        os.chdir(there)
+        with surroundings.kept(second), second.under_way():
+            for name in ("A_GOING", "GOING"):
+                surroundings.before_putenv(second, name, "2")
+                os.environ[name] = "2"
+            surroundings.before_chdir(second, tmp_path)
+            surroundings.before_chdir(first, here)
+            os.chdir(here)
+            there.rmdir()
+        assert (Path.cwd(), os.environ.get("A_GOING"), os.environ.get("GOING")) == (here, None, None)
+
+
 @pytest.mark.parametrize("way", ["never", "back", "gone"])
 def test_a_load_beside_one_that_does_not_stay_in_a_folder_ends_where_it_was(tmp_path: Path, way: str) -> None:
     first, second = make(tmp_path), make(tmp_path)

@@ -66,8 +66,9 @@ def noting() -> Scope | None:
 
 def inherit(scope: Scope, *, is_program: bool, after_load: bool) -> None:
     """Make ``scope`` the one of this whole process; of a worker's, code of repositories that have one here is not."""
+    PROCESS.after_load = after_load
     if is_program:
-        PROCESS.program_of, PROCESS.after_load = scope, after_load
+        PROCESS.program_of = scope
     else:
         current_scope.set(Inherited(scope))
 

@@ -121,7 +121,7 @@ def _folder(scope: Scope, arrival: Arrival) -> Path | None:
 
     None if the process that loads has ended, or is about to.
     """
-    when = "programs" if scope.loading else "later-programs"
+    when = "later-programs" if scope.is_after_load else "programs"
     private, folder = scope.folder.parent, scope.folder.with_name(f"{scope.folder.name}-{when}")
     if not private.is_dir():
         if os.getpid() != scope.process or private in placing.removed:
@@ -160,5 +160,5 @@ def _make(scope: Scope, folder: Path) -> Path:
 
 def _notes(scope: Scope, refusal: Refusal) -> list[tuple[str, str]]:
     """Return where a refusal of a program is noted down, and in what words, for all who shall be told."""
-    told = Told(refusal=refusal, by_program=True, after_load=not scope.loading)
+    told = Told(refusal=refusal, by_program=True, after_load=scope.is_after_load)
     return [(str(known.notes), as_line(told, known)) for known in {*ancestors(), scope.as_ancestor}]

@@ -236,9 +236,16 @@ class Scope:
         notes = self.folder.parent / "refused-in-processes"
         return Ancestor(notes=notes, load=str(self.folder), names=tuple(self.names))
 
+    @property
+    def is_after_load(self) -> bool:
+        """Whether what is started now was not started by the load itself."""
+        return not self.loading if PROCESS.after_load is None else PROCESS.after_load
+
     def tell(self, told: Told) -> None:
         """Write something down, in a process that a load started, for that load and later ones."""
-        told = replace(told, by_program=PROCESS.program_of is not None, after_load=PROCESS.after_load)
+        told = replace(
+            told, by_program=PROCESS.program_of is not None, after_load=bool(PROCESS.program_of and PROCESS.after_load)
+        )
         for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
             with outside():
                 write_down(told, known)
@@ -328,8 +335,8 @@ class Inherited:
 class _Process:
     program_of: Scope | None = None
     """The scope of which all is part that runs in this process, if it is a program that a load has started."""
-    after_load: bool = False
-    """Whether it was started when that load had ended."""
+    after_load: bool | None = None
+    """Whether it was started when its load had ended; None if no load has started it."""
 
 
 PROCESS = _Process()

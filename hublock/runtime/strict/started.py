@@ -119,7 +119,7 @@ class Arrival:
             or not isinstance(scope.answers, LockedAnswers)
         ]
         lineage = (*ancestors(), scope.as_ancestor) if self._is_program else ()
-        return self._arrive, (inherited, not_in_any_lock, lineage, not scope.loading)
+        return self._arrive, (inherited, not_in_any_lock, lineage, scope.is_after_load)
 
 
 _pickled: "WeakKeyDictionary[Answers, bytes]" = WeakKeyDictionary()
