@@ -63,10 +63,10 @@ class Scope:
     """Files that were opened, to be read as others have left them, while it loaded."""
     written: set[str] = field(default_factory=set)
     """Files that it has made, or emptied to write them."""
-    tolerated: Container[str] = ()
-    """What may be refused without a word."""
     told: set[str] = field(default_factory=set)
     """Of them, those that were written down for the load that has started this process."""
+    tolerated: Container[str] = ()
+    """What may be refused without a word."""
     packages: dict[tuple[str, str], str] = field(default_factory=dict)
     """Below which package this load finds the modules of a repository, by its namespace and the call of it."""
     former: set[str] = field(default_factory=set)
@@ -106,11 +106,10 @@ class Scope:
     @contextmanager
     def under_way(self) -> Iterator[None]:
         """Be the scope of a load that has not returned yet."""
-        # what was refused before, as at forward time, is not its own
-        before = list(self.refusals)
         self.heard = max(self.heard, heard_by_all.get(self.as_ancestor.notes, 0))
-        self.listen()
-        self.refusals[:] = before
+        for told in self._news():
+            # what was refused before, as at forward time, is not its own
+            self._take(replace(told, refusal=None))
         self.over = False
         under_way.append(self)
         try:
@@ -255,7 +254,11 @@ class Scope:
 
         A process that a module keeps, as in a pool, tells the load that started it.
         """
-        own = self.as_ancestor
+        for told in self._news():
+            self._take(told)
+
+    def _news(self) -> list[Told]:
+        own, news = self.as_ancestor, []
         found = written_down(own.notes, self.heard)
         current_loads = {str(other.folder) for other in list(under_way)}
         for note in found:
@@ -265,14 +268,18 @@ class Scope:
                 keep(told.refusal)
             is_late = note.load not in current_loads and note.end > ended.get(note.load, 0) and not told.after_load
             if note.load == own.load or (is_late and {name for name, _ in self.packages} & set(note.names)):
-                self.refusals += [told.refusal] if told.refusal is not None else []
-                self.written.update(told.written)
-                self.read.difference_update(told.written)
-                self.saved |= {*filter(None, [told.saved])}
-                self.answered |= {*filter(None, [told.answered])}
-                self.given_elsewhere |= {*filter(None, [told.given])}
-                ever_given.update(self.given_elsewhere)
+                news.append(told)
         heard_by_all[own.notes] = max(self.heard, heard_by_all.get(own.notes, 0))
+        return news
+
+    def _take(self, told: Told) -> None:
+        self.refusals += filter(None, [told.refusal])
+        self.written.update(told.written)
+        self.read.difference_update(told.written)
+        self.saved.update(filter(None, [told.saved]))
+        self.answered.update(filter(None, [told.answered]))
+        self.given_elsewhere.update(filter(None, [told.given]))
+        ever_given.update(self.given_elsewhere)
 
     def wrote(self, file: str) -> None:
         """Remember a file that the code has made, or emptied to write it."""

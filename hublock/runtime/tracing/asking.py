@@ -11,9 +11,7 @@ from hublock.runtime.answers import File
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict.scope import outside
 from hublock.runtime.tracing.relay import Afar, Relay
-from hublock.runtime.tracing.wire import Channel, Message, read_error, read_file, read_pickle, read_repository
-
-_AGAIN = "run the command again with -v to see all that it printed"
+from hublock.runtime.tracing.wire import SEEN, Channel, Message, read_error, read_file, read_pickle, read_repository
 
 
 class AskedAnswers:
@@ -44,7 +42,7 @@ class AskedAnswers:
     def _ask(self, message: Message) -> Any:
         reply = self._line.exchange(message)
         if reply is None:
-            raise IncompleteTrace("the process that is traced does not answer its programs any more", hint=_AGAIN)
+            raise IncompleteTrace("the process that is traced does not answer its programs any more", hint=SEEN)
         if "error" in reply:
             raise read_error(reply["error"])
         return reply["answer"]

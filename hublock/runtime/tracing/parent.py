@@ -23,6 +23,7 @@ from hublock.runtime.tracing.process import GRACE, Child, Output, clean, ending,
 from hublock.runtime.tracing.questions import answer
 from hublock.runtime.tracing.scratch import Scratch
 from hublock.runtime.tracing.wire import (
+    SEEN,
     BadMessage,
     Message,
     read_entrypoint,
@@ -200,7 +201,7 @@ class _Conversation:
             status = self._child.process.wait(GRACE)
         except subprocess.TimeoutExpired:
             return _nonsense(self._job)
-        return IncompleteTrace(f"{_called(self._job)} {ending(status)}", hint=_SEEN)
+        return IncompleteTrace(f"{_called(self._job)} {ending(status)}", hint=SEEN)
 
     def _failed(self, told: Any) -> HublockError:
         """Tell of the exception that ended the entry point."""
@@ -213,10 +214,7 @@ class _Conversation:
             return _nonsense(self._job)
         place = f" ({clean(where)})" if where else ""
         said = f"{kind}: {message}" if message else kind
-        return IncompleteTrace(f"{_called(self._job)} {verb} {said}{place}", hint=_SEEN)
-
-
-_SEEN = "run the command again with -v to see all that it printed"
+        return IncompleteTrace(f"{_called(self._job)} {verb} {said}{place}", hint=SEEN)
 
 
 def _called(job: Job) -> str:
@@ -224,4 +222,4 @@ def _called(job: Job) -> str:
 
 
 def _nonsense(job: Job) -> IncompleteTrace:
-    return IncompleteTrace(f"{_called(job)} broke the line to the process that traced it", hint=_SEEN)
+    return IncompleteTrace(f"{_called(job)} broke the line to the process that traced it", hint=SEEN)

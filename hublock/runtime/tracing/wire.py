@@ -23,6 +23,8 @@ from hublock.runtime.repository import Repository
 MAX_LINE = 64 << 20
 """Bytes of one message."""
 
+SEEN = "run the command again with -v to see all that it printed"
+"""What to do where a trace has ended and does not say why."""
 Message = dict[str, Any]
 
 
