@@ -82,6 +82,11 @@ def _go_on_alone() -> None:
     """In a forked child no load goes on but the one that forks: the threads of others are not there."""
     own = loading()
     under_way[:] = [scope for scope in under_way if scope is own]
+    if current() is None:
+        # by the user's own code: no load has made this process
+        for scopes in namespaces.values():
+            for scope in scopes.values():
+                scope.listens = False
 
 
 if hasattr(os, "register_at_fork"):

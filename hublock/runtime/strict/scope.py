@@ -49,6 +49,8 @@ class Scope:
     """The namespaces of its repositories, the first one's first."""
     refusals: list[Refusal] = field(default_factory=list)
     process: int = field(default_factory=os.getpid)
+    listens: bool = True
+    """Whether it takes note of what is refused in this process, if it is of another one."""
     heard: int = 0
     """How much of what processes have written down it knows, in bytes."""
     by_path: dict[str, File] = field(default_factory=dict)
@@ -245,7 +247,7 @@ class Scope:
         told = replace(
             told, by_program=PROCESS.program_of is not None, after_load=bool(PROCESS.program_of and PROCESS.after_load)
         )
-        for known in {*ancestors(), *([self.as_ancestor] if os.getpid() != self.process else [])}:
+        for known in {*ancestors(), *([self.as_ancestor] if self.listens and os.getpid() != self.process else [])}:
             with outside():
                 write_down(told, known)
 
