@@ -7,16 +7,20 @@ from hublock.actions.context import Context
 from hublock.actions.pin import pin_once
 from hublock.core.hubconf import HUBCONF
 from hublock.core.lockfile import Lock, Repo
+from hublock.core.names import follow
 from hublock.core.reference import Reference
-from hublock.core.tree import LINK, SourceFile
+from hublock.core.tree import LINK, SourceFile, decode
 from hublock.errors import HublockError, IntegrityError
 from hublock.net.git.locked import fetch_locked
 from hublock.store.store import StoredTree
 
 
 def python_files(files: Iterable[SourceFile]) -> dict[str, bytes]:
-    """Return path -> bytes of the Python files among ``files``."""
-    return {file.path: file.data for file in files if file.path.endswith(".py") and file.mode != LINK}
+    """Return path -> bytes of the Python files among ``files``, which are those of a whole tree."""
+    by_path = {file.path: file for file in files}
+    links = {path: decode(file.data) for path, file in by_path.items() if file.mode == LINK}
+    ends = {path: follow(path, links) for path in by_path if path.endswith(".py")}
+    return {path: by_path[end].data for path, end in ends.items() if end in by_path}
 
 
 def stored_sources(repo: Repo, context: Context) -> dict[str, bytes] | None:
@@ -63,5 +67,5 @@ def sources_of(reference: Reference, lock: Lock, context: Context, *, base: Path
 
 
 def _read(tree: StoredTree) -> dict[str, bytes]:
-    entries = (entry for entry in tree.listing.entries if entry.path.endswith(".py") and entry.mode != LINK)
-    return {entry.path: (tree.root / entry.path).read_bytes() for entry in entries}
+    paths = {entry.path: tree.root / entry.path for entry in tree.listing.entries if entry.path.endswith(".py")}
+    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}

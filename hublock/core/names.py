@@ -94,14 +94,23 @@ def fold(path: str) -> str:
 
 
 def check_link(path: str, links: Mapping[str, str]) -> None:
-    """Follow the link at ``path`` as a kernel would, through the other ``links`` (path -> target) of the tree.
+    """Refuse a link whose target is no path inside the tree; ``links`` are all of the tree (path -> target).
 
     Raises:
         UnsafeArchive: its target is no relative path, or leads out of the tree or in a circle.
     """
     _check_target(path, links[path])
-    here = path.split("/")[:-1]
-    ahead = links[path].split("/")[::-1]
+    follow(path, links)
+
+
+def follow(path: str, links: Mapping[str, str]) -> str:
+    """Return where ``path`` leads through the ``links`` (path -> target) of its tree, followed as a kernel would.
+
+    Raises:
+        UnsafeArchive: out of the tree, or in a circle.
+    """
+    here: list[str] = []
+    ahead = path.split("/")[::-1]
     followed = 0
     while ahead:
         part = ahead.pop()
@@ -109,7 +118,7 @@ def check_link(path: str, links: Mapping[str, str]) -> None:
             continue
         if part == "..":
             if not here:
-                raise UnsafeArchive(f"the link {path!r} leads out of the tree, to {links[path][:80]!r}")
+                raise UnsafeArchive(f"the link {path!r} leads out of the tree{_shown(links.get(path))}")
             here.pop()
             continue
         here.append(part)
@@ -118,8 +127,15 @@ def check_link(path: str, links: Mapping[str, str]) -> None:
             followed += 1
             if followed > MAX_LINKS:
                 raise UnsafeArchive(f"the link {path!r} leads in a circle")
+            if onward.startswith("/"):
+                raise UnsafeArchive(f"the link {path!r} leads out of the tree{_shown(onward)}")
             here.pop()
             ahead += onward.split("/")[::-1]
+    return "/".join(here)
+
+
+def _shown(target: str | None) -> str:
+    return f", to {target[:80]!r}" if target else ""
 
 
 def _check_target(path: str, target: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hublock.core.canonical import dump_lock
 from hublock.core.lockreader import parse_lock
-from tests.forge import Forge, ForgeRepo
+from tests.forge import Forge, ForgeRepo, Link
 from tests.stories.conftest import PLAIN, Done, Run
 from tests.stories.test_bad_input import snapshot
 
@@ -70,6 +70,17 @@ def test_update_shows_dates_commits_and_the_change_of_the_contract(branch: Forge
     ]
     assert (done.code, commit_of(project, "b/branch")) == (0, new)
     assert hub("verify", "--upstream").code == 0
+
+
+def test_update_reads_a_hubconf_that_is_a_link_before_and_after(branch: ForgeRepo, hub: Run) -> None:
+    branch.commit({"hubconf.py": Link("src/hub.py"), "src/hub.py": BIG})
+    linked = hub("update", "big")
+    assert (linked.code, " ~ big" in linked.err, " - " in linked.err) == (0, False, False), linked.err
+    assert hub("list", "b/branch", "--weights").out == "https://example.org/big.pth\n"
+
+    branch.commit({"src/hub.py": BIG + '\n\ndef more():\n    return "https://example.org/more-1a2b.pt"\n'})
+    assert "+ https://example.org/more-1a2b.pt in the source\n" in hub("update", "big").err
+    assert len(hub("list", "b/branch", "--weights").out.splitlines()) == 2
 
 
 def test_dry_run_writes_nothing_at_all(branch: ForgeRepo, project: Path, store: Path, hub: Run) -> None:

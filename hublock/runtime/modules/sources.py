@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from hublock.core.cached import cached
-from hublock.core.names import MAX_LINKS
+from hublock.core.names import follow
 from hublock.core.tree import LINK, blob_id
-from hublock.errors import TreeMismatch
+from hublock.errors import TreeMismatch, UnsafeArchive
 from hublock.runtime.repository import Repository
 
 ROOT, FILE = "__root_", "__file_"
@@ -150,28 +150,17 @@ class Sources:
 
     def resolve(self, path: str) -> str:
         """Follow the tree's own symbolic links; a link that leads nowhere gives a path that is not listed."""
-        if not self._links:
-            return path
-        for _ in range(MAX_LINKS):
-            for link in self._links:
-                if path == link or path.startswith(f"{link}/"):
-                    target = posixpath.normpath(posixpath.join(posixpath.dirname(link), self._targets[link]))
-                    path = "" if target == "." and path == link else posixpath.normpath(target + path[len(link) :])
-                    break
-            else:
-                return path
-        return "\0"
+        try:
+            return follow(path, self._targets) if self._targets else path
+        except UnsafeArchive:
+            return "\0"
 
     def _mismatch(self, message: str) -> TreeMismatch:
         return TreeMismatch(message, hint="hublock sync")
 
     @cached
-    def _links(self) -> tuple[str, ...]:
-        return tuple(entry.path for entry in self._files.values() if entry.mode == LINK)
-
-    @cached
     def _targets(self) -> dict[str, str]:
-        return {link: self._target(link) for link in self._links}
+        return {entry.path: self._target(entry.path) for entry in self._files.values() if entry.mode == LINK}
 
     def _target(self, link: str) -> str:
         where = self.on_disk(link)
