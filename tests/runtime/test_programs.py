@@ -109,12 +109,12 @@ def test_a_python_gets_what_is_locked(shelf: Shelf, repository: MakeRepository, 
     assert run(repo, "model", [str(tmp_path)], answers=shelf) == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("program", ["curl", "git", "wget", "pip3"])
+@pytest.mark.parametrize(("word", "program"), [("curl", "curl"), ("git", "git"), ("wget", "wget"), ("pip3", "pip")])
 def test_a_shell_script_finds_no_program_that_fetches(
-    shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], program: str
+    shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], word: str, program: str
 ) -> None:
     way = "subprocess.run(['sh', os.path.join(HERE, 'get.sh')])"
-    repo = repository(HUBCONF.format(way), {"get.sh": f"{program} https://example.org/x || echo fell back\n"})
+    repo = repository(HUBCONF.format(way), {"get.sh": f"{word} https://example.org/x || echo fell back\n"})
     what = f"subprocess:{program}"
 
     with pytest.raises(UnlockedDownload, match=f"{repo.id} model tries to run {program}") as caught:

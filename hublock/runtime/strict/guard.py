@@ -127,11 +127,11 @@ def check_program(scope: Scope, words: Sequence[Any], executable: Any = None) ->
 
 def fetching_program(words: Sequence[str], executable: str | None = None) -> str | None:
     """Return the fetching program that a command line runs, or None; shells and wrappers are looked into."""
-    names = [_name(executable)] if executable else []
-    names += [_name(word) for word in words[:1]]
+    names = [program_name(executable)] if executable else []
+    names += [program_name(word) for word in words[:1]]
     if any(name in _SHELLS | _WRAPPERS for name in names):
         # a shell's grammar is not parsed: any word that names such a program counts
-        names += [_name(part) for word in words[1:] for part in re.split(r"[\s;|&()`$<>\"']+", word) if part]
+        names += [program_name(part) for word in words[1:] for part in re.split(r"[\s;|&()`$<>\"']+", word) if part]
         words = [part for word in words for part in word.split()]
     elif len(words) == 1 and os.name == "nt":
         words = words[0].split()
@@ -150,7 +150,8 @@ def _python_module(words: Sequence[str]) -> str | None:
     return None
 
 
-def _name(word: str) -> str:
+def program_name(word: str) -> str:
+    """Return the name by which a program is refused, of the word that runs it: ``pip`` for ``/usr/bin/pip3.11``."""
     name = PurePath(word.replace("\\", "/")).name.lower().removesuffix(".exe")
     return "pip" if re.fullmatch(r"pip[\d.]+", name) else name
 

@@ -88,7 +88,7 @@ def writable_copy(root: Path) -> Path:
     """Return the one copy of a stored tree for code that writes beside its own files; it goes with this process."""
     with _copying:
         if root not in _copies:
-            _copies[root] = _copy_tree(root, passing_folder("hublock-tree-") / root.name)
+            _copies[root] = _copy_tree(root, folder_of_process("hublock-tree-") / root.name)
         else:
             _restore(root, _copies[root])
         return _copies[root]
@@ -122,7 +122,7 @@ removed: set[Path] = set()
 """Folders of this process that are gone for good, as it exits."""
 
 
-def passing_folder(prefix: str) -> Path:
+def folder_of_process(prefix: str) -> Path:
     """Make a new folder, whose name begins with ``prefix``, that is removed when this process exits."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     atexit.register(_remove, folder, os.getpid())
@@ -172,7 +172,7 @@ def private_folder() -> Path:
         root = _private.get(process)
         # somebody may have cleaned up the folder for temporary files
         if root is None or not root.is_dir():
-            root = _private[process] = passing_folder("hublock-")
+            root = _private[process] = folder_of_process("hublock-")
     folder = root / str(next(_counter))
     folder.mkdir()
     return folder

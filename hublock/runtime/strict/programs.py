@@ -145,7 +145,8 @@ def _folder(scope: Scope, arrival: Arrival) -> Path | None:
 def _make(scope: Scope, folder: Path) -> Path:
     (folder / "bin").mkdir()
     for name in (*guard.PROGRAMS, "pip3", f"pip3.{sys.version_info.minor}") if os.name == "posix" else ():
-        refusal = unlocked(f"subprocess:{name}", f"tries to run {name}", scope.owner)
+        program = guard.program_name(name)
+        refusal = unlocked(f"subprocess:{program}", f"tries to run {program}", scope.owner)
         notes = [
             f"printf '%s\\n' {shlex.quote(line)} >>{shlex.quote(str(notes))}" for notes, line in _notes(scope, refusal)
         ]
