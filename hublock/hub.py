@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
 from hublock.actions import load as loading
@@ -394,5 +395,6 @@ def _advised(url: str) -> Iterator[None]:
     except UnlockedDownload:
         shown = without_login(url)
         raise UnlockedDownload(
-            f"{locate.lock_file(os.environ)} does not name {shown}", hint=f"hublock add --url {shown} --name NAME"
+            f"{locate.lock_file(os.environ)} does not name {shown}",
+            hint=f"hublock add --url {quote(shown)} --name NAME",
         ) from None

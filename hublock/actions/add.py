@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
+from shlex import quote
 
 from hublock.actions.changing import changing
 from hublock.actions.context import Context
@@ -278,7 +279,8 @@ def _understand(reference: Reference, wish: Wish, lock: Lock, project: Project, 
     if refs is None and word in names:
         raise InputError(
             f"{word} is both a ref and an entry point of {plain}",
-            hint=f"hublock add {plain} {word} for the entry point, hublock add {plain}:{word} ENTRYPOINT for the ref",
+            hint=f"hublock add {plain} {word} for the entry point, "
+            f"hublock add {quote(str(reference))} ENTRYPOINT for the ref",
         )
     if refs is None:
         return reference, (), None, _offer(reference, wish, lock, project, context)

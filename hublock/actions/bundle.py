@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO
 
 from hublock.actions.context import Context
@@ -59,7 +60,7 @@ def write_bundle(lock: Lock, context: Context, path: Path) -> Bundled:
     # a link shall still lead there
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+        raise InputError(f"there is no folder {path.parent}", hint=f"mkdir -p {quote(str(path.parent))}")
     trees, files = _stored_trees(lock, context), _named_files(lock)
     missing = [item.url for item in files if context.store.blob(item.digest) is None]
     if missing or None in trees.values():

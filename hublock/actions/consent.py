@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from shlex import quote
 
 from hublock.core.lockfile import Pickle
 from hublock.core.manifest import WantedModel, WantedWeights
@@ -62,7 +63,7 @@ def _table(wanted: WantedModel | WantedWeights) -> str:
 
 def _command(wanted: WantedModel | WantedWeights) -> str:
     if isinstance(wanted, WantedWeights):
-        return f"hublock add --url {wanted.url} --name {wanted.name}"
+        return f"hublock add --url {quote(wanted.url)} --name {wanted.name}"
     repo, entrypoint = wanted.repo, wanted.entrypoint
     more = "" if wanted == WantedModel(name=entrypoint, repo=repo, entrypoint=entrypoint) else " …"
-    return f"hublock add {repo} {entrypoint}{more}"
+    return f"hublock add {quote(repo)} {entrypoint}{more}"

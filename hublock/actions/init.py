@@ -23,13 +23,11 @@ def init_project(project: Project) -> None:
     """Write an empty ``hub.toml``.
 
     Raises:
-        InputError: the project has a manifest already, or its folder does not exist.
+        InputError: the project has a manifest already.
         StoreError: the folder cannot be written.
     """
     if project.embedded or project.manifest.exists():
         raise InputError(f"{project.manifest} already holds a manifest", hint="hublock add OWNER/REPO ENTRYPOINT")
-    if not project.folder.is_dir():
-        raise InputError(f"the project folder {project.folder} does not exist", hint=f"mkdir -p {project.folder}")
     project.check_writable()
     project.write_manifest(EMPTY)
 

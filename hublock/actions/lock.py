@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 from hublock.actions.changing import changing
 from hublock.actions.consent import demand
@@ -218,7 +219,7 @@ def _check_entrypoint(wanted: WantedModel, pinned: Pinned) -> None:
     if wanted.entrypoint not in names:
         raise EntrypointNotFound(
             f"{wanted.repo} has no entry point {wanted.entrypoint}{nearest(wanted.entrypoint, names)}",
-            hint=f"hublock list {wanted.repo}",
+            hint=f"hublock list {quote(wanted.repo)}",
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from hublock.core.hubconf import HUBCONF, EntryPoint, Hubconf, find_definition, read_hubconf, without_modules
 from hublock.core.lockfile import Model, Repo
@@ -110,7 +111,7 @@ def find_entrypoint(offer: Offer, name: str) -> EntryPoint:
             return find_definition(name, offer.read) or entry
     names = [entry.name for entry in offer.entrypoints]
     raise EntrypointNotFound(
-        f"{offer.name} has no entry point {name}{nearest(name, names)}", hint=f"hublock list {offer.name}"
+        f"{offer.name} has no entry point {name}{nearest(name, names)}", hint=f"hublock list {quote(offer.name)}"
     )
 
 

@@ -1,12 +1,14 @@
 """Where a project is: its manifest and its lock, how they are found, and how they are replaced."""
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from hublock.actions.textfiles import read_text, replace_file
@@ -50,8 +52,7 @@ class Project:
 
     def manifest_text(self) -> str:
         """Return the text of the manifest file, empty when there is none."""
-        # an editor of Windows may have put a byte order mark first
-        return read_text(self.manifest).removeprefix("\ufeff") if self.manifest.exists() else ""
+        return _text(self.manifest) if self.manifest.exists() else ""
 
     def read_manifest(self, text: str | None = None) -> "Manifest":
         """Read the manifest, or ``text`` in its place.
@@ -156,13 +157,15 @@ class Project:
         homes = {path: Path(os.path.realpath(path)).parent for path in replaced}
         for path, home in homes.items():
             if not home.is_dir():
-                raise StoreError(f"{path} is a link into {home}, which is no folder", hint=f"mkdir -p {home}")
+                raise StoreError(
+                    f"{path} is a link into {home}, which is no folder", hint=f"mkdir -p {quote(str(home))}"
+                )
         for path in (self.folder, *homes.values(), self.manifest, self.lock):
             if path.exists() and not os.access(path, os.W_OK):
                 readable = os.access(path, os.R_OK)
                 raise StoreError(
                     f"{path} {'is read-only' if readable else 'can neither be read nor written'}",
-                    hint=f"chmod u+{'w' if readable else 'rw'} {path}",
+                    hint=f"chmod u+{'w' if readable else 'rw'} {quote(str(path))}",
                 )
 
 
@@ -207,7 +210,7 @@ def open_project(named: Path) -> Project:
             hint=f"name the folder {folder.parent}",
         )
     if not folder.is_dir():
-        raise InputError(f"the project folder {folder} does not exist", hint=f"mkdir -p {folder}")
+        raise InputError(f"the project folder {folder} does not exist", hint=f"mkdir -p {quote(str(folder))}")
     return Project.at(folder)
 
 
@@ -260,12 +263,24 @@ def _is_everybodys(folder: Path) -> bool:
 
 
 def _holds_tables(pyproject: Path) -> bool:
-    """Tell whether ``pyproject.toml`` has ``[tool.hublock]``; a file that does not parse has no say."""
+    """Tell whether ``pyproject.toml`` has ``[tool.hublock]``; where it does not parse, whether it seems so."""
     try:
-        text = read_text(pyproject)
-        return "hublock" in text and "hublock" in tomllib.loads(text).get("tool", {})
-    except (FileNotFoundError, InputError, tomllib.TOMLDecodeError, RecursionError):
+        text = _text(pyproject)
+    except (FileNotFoundError, InputError):
         return False
+    if "hublock" not in text:
+        return False
+    try:
+        tool = tomllib.loads(text).get("tool")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        # in conflict, say: to read it tells where
+        return re.search(r"""^[\s\[]*tool\s*\.\s*["']?hublock\b""", text, re.MULTILINE) is not None
+    return isinstance(tool, dict) and "hublock" in tool
+
+
+def _text(path: Path) -> str:
+    # an editor of Windows may have put a byte order mark first
+    return read_text(path).removeprefix("\ufeff")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
+from shlex import quote
 from urllib.parse import urlsplit
 
 from hublock.core.digest import Digest
@@ -43,7 +44,7 @@ def check_state(result: object, call: Call) -> None:
     if not states:
         raise NotLocked(
             f"the lock has no state for this call of {match.repo.id} {match.entrypoint}",
-            hint=f"hublock add {match.repo.id} {match.entrypoint} with these arguments",
+            hint=f"hublock add {quote(match.repo.id)} {match.entrypoint} with these arguments",
         )
     state = fingerprint(result)
     if state not in states:
@@ -102,7 +103,7 @@ def _doubt(kept: Sequence[Kept], left: Sequence[str]) -> tuple[str, str] | None:
         what = first.file or "something"
         return f"{first.library} was refused {what} before and may have kept what it took instead", _ANEW
     if left:
-        return f"it read {left[0]}, which a load that was refused has written", f"rm {left[0]}"
+        return f"it read {left[0]}, which a load that was refused has written", f"rm {quote(left[0])}"
     return None
 
 

@@ -7,7 +7,7 @@ from hublock.actions.context import Context
 from hublock.actions.project import Project
 from hublock.core.manifest import edit_manifest
 from hublock.core.nearest import nearest
-from hublock.core.plan import unpinned, without
+from hublock.core.plan import as_wanted, plan, unpinned, without
 from hublock.errors import InputError, StaleLock
 
 
@@ -16,7 +16,8 @@ def remove(name: str, project: Project, context: Context) -> None:
 
     Raises:
         InputError: neither file has anything of that name, or only a person can edit the manifest.
-        StaleLock: something that the lock does not answer yet has its pin from what would go.
+        StaleLock: something that the lock does not answer yet has its pin from what would go, or what stays is only
+            allowed something by what would go.
         StoreError: the project cannot be written.
     """
     with changing(project, context) as project:
@@ -36,6 +37,14 @@ def remove(name: str, project: Project, context: Context) -> None:
                 f"{project.lock} does not answer {', '.join(lost)} yet, which would lose its pin with {name}",
                 hint=f"hublock lock, then hublock remove {name}",
             )
+        todo = plan(rest, new)
+        before = {pending.wanted.name for pending in plan(manifest, old).trace}
+        if worse := [pending for pending in todo.trace if pending.wanted.name not in before]:
+            told = "; ".join(f"model {pending.wanted.name} {pending.reason}" for pending in worse)
+            raise StaleLock(f"without {name}, {told}", hint="allow it there in the manifest, then remove it")
+        if not (todo.trace or todo.fetch):
+            # the name of a repository may be as only the one that goes has spelled it
+            new = as_wanted(rest, new)
         if name in manifest.names:
             text = edit_manifest(text, embedded=project.embedded, remove=name)
         if project.lock.exists():

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from shlex import quote
 
 from hublock.errors import InputError, StoreError
 from hublock.store.incoming import replacing
@@ -26,7 +27,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", hint=f"chmod u+r {path}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}", hint=f"chmod u+r {quote(str(path))}") from None
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -41,7 +42,7 @@ def replace_file(path: Path, text: str) -> None:
         with replacing(path, mode=mode) as file:
             file.write(text.encode("utf-8"))
     except OSError as error:
-        hint = f"chmod u+w {path.parent}"
+        hint = f"chmod u+w {quote(str(path.parent))}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = f"free some space for {path.parent}"
         if error.errno == errno.EBUSY:

@@ -163,7 +163,7 @@ def called(wanted: WantedModel) -> str:
 
 def _fell_back(wanted: WantedModel, refused: Collection[str], why: str) -> IncompleteTrace:
     what = ", ".join(refused)
-    options = " ".join(f"--tolerate {item}" for item in refused)
+    options = " ".join(f"--tolerate {shlex.quote(item)}" for item in refused)
     line = f"tolerate = {json.dumps(sorted({*wanted.tolerate, *refused}))}"
     return IncompleteTrace(
         f"{wanted.repo} {wanted.entrypoint} was refused {what} and {why}, so it may have fallen back to random weights;"

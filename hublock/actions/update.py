@@ -1,5 +1,6 @@
 """Move pins to what the hosts hold now: the one verb that moves or removes a pin, and shows what that changes."""
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,10 +22,9 @@ from hublock.core.inventory import address
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import Manifest
 from hublock.core.nearest import nearest
-from hublock.core.reference import Reference, key_of
+from hublock.core.reference import Reference, is_commit, key_of
 from hublock.errors import EntrypointNotFound, HublockError, InputError, RefNotFound, RepositoryNotFound
 from hublock.net.download import Wanted
-from hublock.net.git.refs import is_commit
 from hublock.net.git.remote import Snapshot
 
 
@@ -129,6 +129,11 @@ def _select(request: Request, lock: Lock, file: str) -> _Selection:
             f"--precise names a commit of one repository, not of {len(chosen.repos)}",
             hint=f"hublock update NAME --precise {request.precise}",
         )
+    if request.precise and is_commit(Reference.parse(chosen.repos[0].id).ref or ""):
+        raise InputError(
+            f"{chosen.repos[0].id} names its commit itself",
+            hint="name the other one in the manifest, then hublock lock",
+        )
     return chosen
 
 
@@ -179,7 +184,7 @@ def _away(looks: Collection[Move], request: Request) -> list[Move]:
     if surprising and not request.allow_rewritten:
         told = "; ".join(_surprise(move) for move in surprising)
         raise InputError(
-            told, hint=f"hublock update {' '.join(request.names) or '--all'} --allow-rewritten, if you trust that"
+            told, hint=f"hublock update {shlex.join(request.names) or '--all'} --allow-rewritten, if you trust that"
         )
     return away
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
@@ -305,7 +306,7 @@ def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:
         yield _finding("upstream-ref-gone", repo.id, message, f"{UPDATE} {repo.id}")
     elif commit != repo.commit and seen.remote.descends(commit, repo.commit) is False:
         message = f"{repo.ref} of {repo.id} was rewritten: the locked {repo.commit[:12]} is not in its history"
-        yield _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
+        yield _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {quote(repo.id)} --allow-rewritten")
 
 
 def _moved(repo: Repo, seen: Move) -> Finding:
@@ -313,14 +314,14 @@ def _moved(repo: Repo, seen: Move) -> Finding:
     name = short(repo.ref)
     if seen.trend == "retagged":
         message = f"the tag {name} of {repo.id} points to {there} by now, not to the locked {here}"
-        return _finding("upstream-tag-moved", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
+        return _finding("upstream-tag-moved", repo.id, message, f"{UPDATE} {quote(repo.id)} --allow-rewritten")
     if seen.trend == "rewritten":
         message = f"{name} of {repo.id} was rewritten to {there}: the locked {here} is not in its history"
-        return _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {repo.id} --allow-rewritten")
+        return _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {quote(repo.id)} --allow-rewritten")
     count = seen.history.commits
     ahead = f", {count} {'commit' if count == 1 else 'commits'} on" if count else ""
     message = f"{name} of {repo.id} is {there} by now{ahead}, not the locked {here}"
-    return _finding("upstream-branch-moved", repo.id, message, f"hublock update {repo.id}")
+    return _finding("upstream-branch-moved", repo.id, message, f"hublock update {quote(repo.id)}")
 
 
 def of_failure(repo: Repo, error: HublockError) -> Finding:
@@ -334,7 +335,7 @@ def of_failure(repo: Repo, error: HublockError) -> Finding:
         return _finding("upstream-ref-gone", repo.id, message, "keep the store, or hublock add another ref")
     if isinstance(error, InputError):
         message = f"{repo.id} no longer names one commit: {error.message}"
-        return _finding("upstream-tag-moved", repo.id, message, error.hint or f"{UPDATE} {repo.id}")
+        return _finding("upstream-tag-moved", repo.id, message, error.hint or f"{UPDATE} {quote(repo.id)}")
     return _unreachable(repo.id, error)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 from hublock.actions.context import Context
 from hublock.actions.project import LOCK, MANIFEST, Project, read_named_lock
@@ -133,7 +134,7 @@ def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator
             rule="lock-differs",
             subject=change.entry.partition(" ")[2] or str(project.lock),
             message=f"{project.lock} differs from {against} in {change.entry}{what}{sides}",
-            hint=f"hublock diff {against}",
+            hint=f"hublock diff {quote(str(against))}",
         )
 
 
@@ -277,5 +278,5 @@ def _check_file(file: LockedFile, context: Context, *, deep: bool) -> Finding | 
 
 def _unreadable(rule: Rule, name: str, error: StoreError | OSError, context: Context) -> Finding:
     said = error.message if isinstance(error, StoreError) else f"{error.filename} cannot be read: {error.strerror}"
-    hint = f"chmod -R u+rwX {context.store.root}, or set HUBLOCK_CACHE_DIR to another folder"
+    hint = f"chmod -R u+rwX {quote(str(context.store.root))}, or set HUBLOCK_CACHE_DIR to another folder"
     return Finding(rule=rule, subject=name, message=f"{name} cannot be checked: {said}", hint=hint)

@@ -1,6 +1,7 @@
 """``hublock add``."""
 
 import argparse
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from hublock.cli import tracing
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     if added.offer:
         print_offer(added.offer, face.console)
         face.console.say(f"nothing was added: choose an entry point of {added.offer.name}")
-        face.console.hint(f"hublock add {arguments.reference} ENTRYPOINT")
+        face.console.hint(f"hublock add {quote(arguments.reference)} ENTRYPOINT")
     if added.locking:
         tracing.report(added.locking, face.console)
         _say_if_unchanged(added.locking, face)
@@ -85,7 +86,9 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 
 def _add_weights(arguments: argparse.Namespace, face: Face) -> int:
     if len(arguments.url) == 1 and not arguments.name:
-        raise InputError("--url needs a name for the file", hint=f"hublock add --url {arguments.url[0]} --name NAME")
+        raise InputError(
+            "--url needs a name for the file", hint=f"hublock add --url {quote(arguments.url[0])} --name NAME"
+        )
     if len(arguments.url) != 1:
         raise InputError(
             "what should be added?", hint="hublock add OWNER/REPO ENTRYPOINT, or hublock add --url URL --name NAME"

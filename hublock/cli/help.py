@@ -1,6 +1,7 @@
 """``hublock help``."""
 
 import argparse
+from shlex import quote
 
 from hublock.cli.face import Face, given
 from hublock.cli.list import offer_of
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         if found is None:
             near = nearest(reference, lock.names).removeprefix("; ")
             raise InputError(
-                f"which entry point of {reference}?{near and f' {near}'}", hint=f"hublock list {reference}"
+                f"which entry point of {reference}?{near and f' {near}'}", hint=f"hublock list {quote(reference)}"
             )
         reference, entrypoint = found[0].id, found[1].entrypoint
     entry = find_entrypoint(offer_of(reference, face), entrypoint)

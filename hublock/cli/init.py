@@ -18,9 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, face: Face) -> int:
     """Run the command."""
     from hublock.actions.init import ATTRIBUTE, init_project, lacks_merge_driver, set_merge_driver
-    from hublock.actions.project import Project, find_project
+    from hublock.actions.project import Project, find_project, open_project
 
-    project = Project.at(face.settings.project or face.cwd)
+    named = face.settings.project
+    project = open_project(named) if named else Project.at(face.cwd)
     if arguments.merge_driver:
         path = set_merge_driver(project)
         face.console.done("Set up", f"{path}: {ATTRIBUTE}; every other clone needs this command once")

@@ -3,6 +3,7 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from hublock.cli.console import Console, size
@@ -87,7 +88,7 @@ def print_offer(offer: "Offer", console: Console) -> None:
         console.say(f"{offer.name} offers no entry points")
     if offer.estimated:
         console.say(f"{offer.name} builds entry points at run time and was only read: some may be missing")
-        console.hint(f"hublock add {offer.name} ENTRYPOINT takes those as well")
+        console.hint(f"hublock add {quote(offer.name)} ENTRYPOINT takes those as well")
 
 
 def _first_line(doc: str | None) -> str:

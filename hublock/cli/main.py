@@ -159,11 +159,18 @@ def _face(arguments: argparse.Namespace, console: Console, environ: Mapping[str,
     return Face(
         console=console,
         settings=settings,
-        cwd=Path.cwd(),
+        cwd=_cwd(),
         home=home(environ),
         environ=environ,
         version=__version__,
     )
+
+
+def _cwd() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current folder was removed", hint="cd to another one") from None
 
 
 def _configured_mirrors() -> dict[str, str]:

@@ -16,7 +16,7 @@ from hublock.core.lockfile import (
     TreeWeights,
     Weights,
 )
-from hublock.core.reference import key_of
+from hublock.core.reference import Reference, is_commit, key_of
 from hublock.core.tables import Cell, array, distinct, record
 from hublock.core.toml import read_toml
 from hublock.errors import InvalidLock, UnsupportedLockVersion
@@ -37,6 +37,7 @@ def parse_lock(text: str, *, file: str) -> Lock:
     lock = _LOCK(root)
     _check_names(root)
     _check_once(root)
+    _check_commits(root)
     _check_digests(root)
     _check_bodies(root)
     return lock
@@ -145,6 +146,15 @@ def _check_names(root: Cell) -> None:
     for row in [*_models(root), *_rows(root, "weights")]:
         cell = row.members()["name"]
         _once(names, str(cell.value), cell, row.path)
+
+
+def _check_commits(root: Cell) -> None:
+    """A repository that is named by a whole commit id is locked at that commit."""
+    for repo in _rows(root, "repo"):
+        cells = repo.members()
+        ref = Reference.parse(str(cells["id"].value)).ref
+        if ref is not None and is_commit(ref) and ref.lower() != cells["commit"].value:
+            raise cells["commit"].refuse(f"is not the commit that {tables.quote(str(cells['id'].value))} names")
 
 
 def _once(seen: dict[str, str], value: str, cell: Cell, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from hublock.core.arguments import encode, same
 from hublock.core.cached import cached
@@ -76,7 +77,7 @@ def match(lock: Lock, repo_or_name: str, entrypoint: str | None, *, file: str) -
         has = f"it locks {', '.join(known)}" if known else "no model of it is locked"
         raise NotLocked(
             f"{file} does not lock the entry point {entrypoint} of {repo.id}; {has}",
-            hint=f"hublock add {repo.id} {entrypoint}",
+            hint=f"hublock add {quote(repo.id)} {entrypoint}",
         )
     return Match(repo=repo, entrypoint=entrypoint, models=models)
 
@@ -94,11 +95,11 @@ def locked_repo(lock: Lock, reference: str, *, file: str) -> Repo:
     if others:
         raise NotLocked(
             f"{file} does not lock {reference}, but {', '.join(others)}",
-            hint=f"load {others[0]!r}, or hublock add {reference} ENTRYPOINT",
+            hint=f"load {others[0]!r}, or hublock add {quote(reference)} ENTRYPOINT",
         )
     raise NotLocked(
         f"{file} does not lock {reference}{nearest(reference, [repo.id for repo in lock.repos])}",
-        hint=f"hublock add {reference} ENTRYPOINT",
+        hint=f"hublock add {quote(reference)} ENTRYPOINT",
     )
 
 

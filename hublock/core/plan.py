@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from hublock.core.inventory import locked_addresses
-from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
+from hublock.core.lockfile import Lock, Model, NamedWeights, Pickle, Repo
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights
 from hublock.core.matching import same_arguments
 from hublock.core.reference import key_of
@@ -38,10 +38,11 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
     trace: list[Pending] = []
     keep: list[str] = []
     reasons: list[str] = []
-    unreachable = {key_of(wanted.repo) for wanted in manifest.models if wanted.allow_unreachable}
+    locked_repos = {key_of(repo.id): repo for repo in lock.repos}
+    allowed = _Allowed(manifest, lock)
     for wanted in manifest.models:
         found = lock.model(wanted.name)
-        reason = _unanswered(wanted, found, unreachable)
+        reason = _unanswered(wanted, found, locked_repos, allowed)
         if reason:
             trace.append(Pending(wanted=wanted, reason=reason))
             reasons.append(f"model {wanted.name} {reason}")
@@ -56,14 +57,27 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
     reasons += _unwanted(manifest, lock)
     if manifest.environment != lock.environment:
         reasons.append(f'the lock says environment = "{lock.environment}", the manifest "{manifest.environment}"')
+    reasons += [] if reasons else _otherwise(manifest, lock)
     return Plan(keep=tuple(keep), trace=tuple(trace), fetch=fetch, reasons=tuple(reasons))
 
 
-def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None, unreachable: Collection[str]) -> str | None:
-    """Say why the lock does not answer ``wanted``, or return None.
+class _Allowed:
+    """What the models of a manifest allow, by the key of the repository that it is allowed to."""
 
-    ``unreachable`` has the keys of the repositories that some model of the manifest wants reachable or not.
-    """
+    def __init__(self, manifest: Manifest, lock: Lock) -> None:
+        self.unreachable = {key_of(wanted.repo) for wanted in manifest.models if wanted.allow_unreachable}
+        self.pickle: defaultdict[str, set[str]] = defaultdict(set)
+        """The globals of checkpoints in its tree: the lock does not tell which of its models loads which."""
+        for wanted in manifest.models:
+            found = lock.model(wanted.name)
+            for name in (found[0].id, *found[1].repos) if found else ():
+                self.pickle[key_of(name)].update(wanted.allow_pickle)
+
+
+def _unanswered(
+    wanted: WantedModel, found: tuple[Repo, Model] | None, repos: Mapping[str, Repo], allowed: _Allowed
+) -> str | None:
+    """Say why the lock, whose ``repos`` are given by their keys, does not answer ``wanted``, or return None."""
     if found is None:
         return "is not locked yet"
     repo, model = found
@@ -73,7 +87,9 @@ def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None, unreachab
         return f"is locked with entry point {model.entrypoint}, the manifest wants {wanted.entrypoint}"
     if not same_arguments(wanted.args, wanted.kwargs, model):
         return "is locked with other arguments"
-    if repo.allow_unreachable and key_of(repo.id) not in unreachable:
+    if lost := [name for name in model.repos if key_of(name) not in repos]:
+        return f"loads {', '.join(lost)}, which the lock does not hold"
+    if repo.allow_unreachable and key_of(repo.id) not in allowed.unreachable:
         return "is locked at an unreachable commit, which the manifest no longer allows"
     if bool(wanted.urls) != (model.traced == "declared"):
         return "is declared in one file and traced in the other"
@@ -83,8 +99,10 @@ def _unanswered(wanted: WantedModel, found: tuple[Repo, Model] | None, unreachab
         return "is locked with other declared refusals"
     if set(wanted.inputs) != {given.name for given in model.inputs}:
         return "is locked with other input files"
-    missing = unconsented(model, wanted.allow_pickle)
-    return f"needs consent to the pickle globals {', '.join(missing)}" if missing else None
+    missing = set(unconsented(model, wanted.allow_pickle))
+    for key in map(key_of, (repo.id, *model.repos)):
+        missing |= _globals(item.pickle for item in repos[key].tree_weights) - allowed.pickle[key]
+    return f"needs consent to the pickle globals {', '.join(sorted(missing))}" if missing else None
 
 
 def _lacks(wanted: WantedWeights, found: NamedWeights | None) -> str | None:
@@ -102,8 +120,11 @@ def unconsented(model: Model, consent: Collection[str]) -> tuple[str, ...]:
         *(item.pickle for item in model.hf),
         *(item.pickle for item in model.inputs),
     ]
-    named = {name for verdict in verdicts if isinstance(verdict, tuple) for name in verdict}
-    return tuple(sorted(named - set(consent)))
+    return tuple(sorted(_globals(verdicts) - set(consent)))
+
+
+def _globals(verdicts: Iterable[Pickle]) -> set[str]:
+    return {name for verdict in verdicts if isinstance(verdict, tuple) for name in verdict}
 
 
 def _unwanted(manifest: Manifest, lock: Lock) -> list[str]:
@@ -111,6 +132,27 @@ def _unwanted(manifest: Manifest, lock: Lock) -> list[str]:
     weights = {item.name for item in manifest.weights}
     extra = [f"model {m.name} is locked but no longer wanted" for m in lock.models if m.name not in models]
     return extra + [f"weights {w.name} are locked but no longer wanted" for w in lock.weights if w.name not in weights]
+
+
+def _otherwise(manifest: Manifest, lock: Lock) -> list[str]:
+    """Say what a lock that answers every model of ``manifest`` says of its repositories beyond or against it."""
+    meant = {key_of(repo.id): repo for repo in as_wanted(manifest, lock).repos}
+    reasons = []
+    for repo in lock.repos:
+        other = meant.get(key_of(repo.id))
+        if other is None:
+            reasons.append(f"repository {repo.id} is locked but nothing loads it")
+        elif other.allow_unreachable != repo.allow_unreachable:
+            reasons.append(f"repository {repo.id} is not locked as one whose commit may be unreachable")
+        elif set(map(key_of, other.via)) != set(map(key_of, repo.via)):
+            reasons.append(f"repository {repo.id} is locked as loaded by {', '.join(repo.via) or 'none'}")
+    return reasons
+
+
+def as_wanted(manifest: Manifest, lock: Lock) -> Lock:
+    """Return what ``lock``, which answers every model of ``manifest``, is without what nobody wants."""
+    models = {model.name: (repo.id, model) for repo in lock.repos for model in repo.models}
+    return assemble(manifest, repos=lock.repos, models=models, weights=lock.weights)
 
 
 def assemble(

@@ -11,6 +11,7 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*)"
 _GITHUB = re.compile(rf"({_NAME}/{_NAME})(?::(.*))?", re.ASCII)
 _PATH = re.compile(r"\.{1,2}(?:[/\\]|$)|[/~\\]|[A-Za-z]:[/\\]")
 _HOST = re.compile(r"(?:[^@:]+@)?(?:\[[0-9A-Fa-f:.]+\]|[^\[\]@:]+)(?::[0-9]{1,5})?")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.IGNORECASE)
 _SCHEMES = ("git+https", "git+http", "git+ssh", "git+file")
 _HINT = "write owner/repo[:ref], git+https://host/path[@ref] or a local path such as ./repo"
 
@@ -116,6 +117,11 @@ def _checked_ref(text: str, ref: str | None) -> str | None:
     if bad:
         raise InvalidReference(f"{text!r} has no valid branch, tag or commit after its repository", hint=_HINT)
     return ref
+
+
+def is_commit(ref: str) -> bool:
+    """Say whether ``ref`` is a whole commit id; it means that commit, whatever branch may be called so."""
+    return _COMMIT.fullmatch(ref) is not None
 
 
 def key_of(reference: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Protocol
 
 from hublock.core.cached import cached
@@ -126,9 +127,11 @@ class LockedAnswers:
             TreeMismatch: the stored tree is not the locked one.
         """
         wanted = {_key(text) for text in (self._repo.id, *(name for model in self._models for name in model.repos))}
-        repo = self._lock.repo(reference) if _key(reference) in wanted else None
-        if repo is None:
+        if _key(reference) not in wanted:
             raise self._unlocked(reference)
+        repo = self._lock.repo(reference)
+        if repo is None:
+            raise UnlockedDownload(f"the lock has lost {reference}, which {self._repo.id} loads", hint="hublock lock")
         return verified(repo, self._lock, self._store)
 
     def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
@@ -200,12 +203,12 @@ class LockedAnswers:
         names = [given.name for model in self._models for given in model.inputs]
         missed = [name for name in names if name.rpartition("/")[2] == what.rpartition("/")[2]]
         shown = without_login(what)
-        hint = f"hublock add {self._repo.id} {entrypoints} with the arguments of this call"
+        hint = f"hublock add {quote(self._repo.id)} {entrypoints} with the arguments of this call"
         if missed:
             hint = f"run it from the folder that holds the input {missed[0]}"
         elif not self._repo.commit and "://" in shown:
             # the project itself, which no repository stands for
-            hint = f"hublock add --url {shown} --name NAME"
+            hint = f"hublock add --url {quote(shown)} --name NAME"
         return UnlockedDownload(
             f"{self._repo.id} asks for {shown}, which the lock does not list for {entrypoints}", hint=hint
         )

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
+from shlex import quote
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ def find(hubconf: ModuleType, name: str, repo_id: str) -> Callable[..., Any]:
     if callable(found):
         return found  # type: ignore[no-any-return]
     raise EntrypointNotFound(
-        f"{repo_id} has no entry point {name!r}{nearest(name, names(hubconf))}", hint=f"hublock list {repo_id}"
+        f"{repo_id} has no entry point {name!r}{nearest(name, names(hubconf))}", hint=f"hublock list {quote(repo_id)}"
     )
 
 

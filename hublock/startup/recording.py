@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from hublock.errors import HublockError, IncompleteTrace, NotLocked, UnlockedDownload
@@ -46,7 +47,7 @@ def activate() -> None:
             except NotLocked:
                 raise NotLocked(
                     f"{github} is not locked, and only loading a model adds to the lock",
-                    hint=f"hublock add {github} ENTRYPOINT",
+                    hint=f"hublock add {quote(github)} ENTRYPOINT",
                 ) from None
 
         return describe

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import cache, partial
 from io import FileIO
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 
 from hublock.errors import StoreError
@@ -78,7 +79,11 @@ def _store_error(path: Path, error: OSError) -> StoreError:
 
 def unreadable(path: Path, error: OSError) -> StoreError:
     """Return the error for a stored file that is there and cannot be read."""
-    hint = f"chmod u+r {path}" if isinstance(error, PermissionError) else f"rm {path}, then hublock sync"
+    hint = (
+        f"chmod u+r {quote(str(path))}"
+        if isinstance(error, PermissionError)
+        else f"rm {quote(str(path))}, then hublock sync"
+    )
     return StoreError(f"{path} cannot be read: {error.strerror}", hint=hint)
 
 

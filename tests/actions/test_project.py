@@ -31,6 +31,38 @@ def test_the_manifest_is_hub_toml_unless_pyproject_holds_tables(tmp_path: Path) 
     assert project.read_manifest().environment == "exact"
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"<<<<<<< HEAD\n{TABLES}", 1),
+        (f"{TABLES}oops\n", 3),
+        ("[ tool . 'hublock' ]\nenvironment = \n", 2),
+        ("tool.hublock.environment =\n", 1),
+    ],
+)
+def test_tables_that_do_not_parse_are_no_other_manifest(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+
+    with pytest.raises(InvalidManifest, match=rf"pyproject\.toml: line {line}"):
+        Project.at(tmp_path).read_manifest()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["# hublock\ntool = 3\n", "# hublock\n[oops\n", '[tool.other]\nname = "hublock"\n', "# [tool.hublock]\noops\n"],
+)
+def test_a_file_without_our_tables_has_no_say(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+
+    assert not Project.at(tmp_path).embedded
+
+
+def test_a_byte_order_mark_hides_no_tables(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(f"\ufeff{TABLES}", encoding="utf-8")
+
+    assert Project.at(tmp_path).read_manifest().environment == "exact"
+
+
 def test_two_manifests_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(TABLES)
     (tmp_path / "hub.toml").write_text("")

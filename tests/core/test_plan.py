@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Input, Lock, Model, NamedWeights, Repo, Weights
+from hublock.core.lockfile import Input, Lock, Model, NamedWeights, Repo, TreeWeights, Weights
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights
 from hublock.core.plan import assemble, plan
 
@@ -21,6 +21,8 @@ REPO = Repo(
     models=(MODEL,),
 )
 LOCK = Lock(repos=(REPO,))
+LOADING = replace(REPO, models=(replace(MODEL, repos=("in/ner",)),))
+NESTED = replace(REPO, id="in/ner", models=())
 WANTED = WantedModel(name="net", repo="someone/repo:v1", entrypoint="net", kwargs={"pretrained": True})
 
 
@@ -58,6 +60,41 @@ def test_other_requires_make_the_lock_stale_without_a_new_trace() -> None:
 
     assert todo.reasons == ("model net is locked with other `requires`",)
     assert todo.trace == ()
+
+
+@pytest.mark.parametrize(
+    ("lock", "reason"),
+    [
+        (Lock(repos=(REPO, NESTED)), "repository in/ner is locked but nothing loads it"),
+        (Lock(repos=(LOADING, NESTED)), "repository in/ner is locked as loaded by none"),
+        (
+            Lock(repos=(LOADING, replace(NESTED, via=("other/repo",)))),
+            "repository in/ner is locked as loaded by other/repo",
+        ),
+        (Lock(repos=(LOADING,)), "model net loads in/ner, which the lock does not hold"),
+    ],
+)
+def test_a_lock_holds_what_its_models_load_and_nothing_else(lock: Lock, reason: str) -> None:
+    assert plan(manifest(WANTED), lock).reasons == (reason,)
+    assert plan(manifest(WANTED), Lock(repos=(LOADING, replace(NESTED, via=("Someone/Repo:v1",))))).reasons == ()
+
+
+def test_a_commit_that_may_be_unreachable_is_locked_as_one() -> None:
+    wanted = replace(WANTED, allow_unreachable=True)
+    reason = "repository Someone/Repo:v1 is not locked as one whose commit may be unreachable"
+    assert plan(manifest(wanted), LOCK).reasons == (reason,)
+    assert plan(manifest(wanted), Lock(repos=(replace(REPO, allow_unreachable=True),))).reasons == ()
+
+
+def test_a_checkpoint_in_a_tree_needs_the_consent_of_a_model_that_loads_it() -> None:
+    nested = replace(NESTED, via=("Someone/Repo:v1",), tree_weights=(TreeWeights(path="w.pt", pickle=("models.Net",)),))
+    lock = Lock(repos=(replace(LOADING, models=(*LOADING.models, replace(MODEL, name="two"))), nested))
+    two = replace(WANTED, name="two")
+
+    assert plan(manifest(WANTED, replace(two, allow_pickle=("models.Net",))), lock).reasons == (
+        "model net needs consent to the pickle globals models.Net",
+    )
+    assert plan(manifest(replace(WANTED, allow_pickle=("models.Net",)), two), lock).reasons == ()
 
 
 def test_pickle_globals_without_consent_make_the_lock_stale() -> None:

@@ -5,6 +5,7 @@ import threading
 import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -869,3 +870,16 @@ def _foreign() -> types.ModuleType:
     module = types.ModuleType("foreign")
     exec(compile(FOREIGN, f"{frames.library_folders()[1]}/foreign.py", "exec"), vars(module))
     return module
+
+
+def test_what_foreign_code_names_is_one_word_of_a_hint(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import socket
+        def model():
+            socket.gethostbyname("x;touch y")
+    """)
+    with pytest.raises(UnlockedDownload) as caught:
+        run(replace(repo, id="someone/net:v1;touch y"), "model", answers=shelf)
+    assert str(caught.value.hint).startswith(
+        "hublock add 'someone/net:v1;touch y' model … --tolerate 'https://x;touch y', if"
+    )

@@ -58,6 +58,31 @@ def test_refuses_a_bad_manifest(run: Run, project: Path, text: str, sentence: st
 
 
 @pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (
+            ("add", "--url", "https://example.org/get?id=1&x=$(ls)"),
+            "hublock add --url 'https://example.org/get?id=1&x=$(ls)' --name NAME",
+        ),
+        (("help", "no;thing"), "hublock list 'no;thing'"),
+        (("list", "--project", "no folder"), "mkdir -p '<project>/no folder'"),
+        (("init", "--project", "no folder/hub.toml"), "mkdir -p '<project>/no folder'"),
+    ],
+)
+def test_a_command_in_a_hint_may_be_pasted(run: Run, words: tuple[str, ...], hint: str) -> None:
+    assert run(*words).err.endswith(f"\n   hint: {hint}\n")
+
+
+def test_a_folder_that_was_removed_is_no_place_to_work_in(project: Path) -> None:
+    (project / "gone").mkdir()
+    command = ["sh", "-c", f"rmdir ../gone && exec {sys.executable} -m hublock list"]
+    done = subprocess.run(command, cwd=project / "gone", capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the current folder was removed\n   hint: cd to another one\n"
+
+
+@pytest.mark.parametrize(
     ("text", "code", "sentence"),
     [
         ("version = 2\n", 2, "<project>/hub.lock: version: is 2, and this hublock reads only 1"),

@@ -336,6 +336,24 @@ class TestCommitsThatNoBranchLeadsTo:
         )
         assert (project / "hub.lock").read_bytes() == before
 
+    def test_are_kept_by_no_model_that_only_another_one_allows_them(
+        self, repo: ForgeRepo, stranger: str, project: Path, hublock: Run, add: Run
+    ) -> None:
+        for name in ("net", "again"):
+            assert add(f"someone/model:{stranger}", "--allow-unreachable", "--name", name).code == 0
+        manifest = project / "hub.toml"
+        manifest.write_text(manifest.read_text().replace("allow-unreachable = true\n", "", 1))
+        before = (manifest.read_bytes(), (project / "hub.lock").read_bytes())
+        done = hublock("remove", "again")
+        assert (done.code, done.err) == (
+            1,
+            "error: without again, model net is locked at an unreachable commit, which the manifest no longer allows\n"
+            "   hint: allow it there in the manifest, then remove it\n",
+        )
+        assert (manifest.read_bytes(), (project / "hub.lock").read_bytes()) == before
+        assert hublock("remove", "net").code == 0
+        assert hublock("lock", "--check").code == 0
+
     def test_that_nobody_has_are_told_apart(self, repo: ForgeRepo, project: Path, add: Run) -> None:
         refused(
             add("someone/model:" + "1" * 40),

@@ -159,6 +159,21 @@ def test_precise_moves_to_one_commit_forth_and_back(branch: ForgeRepo, project: 
     assert (refused.code, "no branch or tag of b/branch leads to" in refused.err) == (2, True)
 
 
+def test_a_repository_that_is_named_by_its_commit_is_not_moved(pinned: Forge, branch: ForgeRepo, hub: Run) -> None:
+    other = branch.commit({"hubconf.py": BIG + "# more\n"})
+    commit = branch.commit({"hubconf.py": BIG})
+    url = ("--no-trace", "--url", "https://example.org/big.pth")
+    assert hub("add", f"b/branch:{commit}", "big", "--name", "fixed", *url).code == 0
+
+    done = hub("update", "fixed", "--precise", other)
+
+    assert done.code == 2
+    assert done.err == (
+        "error: b/branch:<hex> names its commit itself\n"
+        "   hint: name the other one in the manifest, then hublock lock\n"
+    )
+
+
 def test_only_what_is_named_moves(branch: ForgeRepo, tagged: ForgeRepo, project: Path, hub: Run) -> None:
     old = commit_of(project, "b/branch")
     branch.commit({"a.txt": "a"})
@@ -473,6 +488,20 @@ def test_up_to_date_is_not_said_of_a_stale_lock_without_a_warning(
 
     assert (done.code, done.err.splitlines()[0].partition(",")[0]) == (0, "hub.lock is up to date")
     assert done.err.endswith("\nwarning: hub.lock is stale: model later is not locked yet\n")
+
+
+def test_removing_one_of_two_spellings_leaves_the_lock_that_locking_writes(
+    pinned: Forge, project: Path, hub: Run
+) -> None:
+    url = ("--no-trace", "--url", "https://example.org/net.pth")
+    assert hub("add", "A/Tagged:v1", "net", "--name", "first", *url).code == 0
+    assert 'id = "A/Tagged:v1"' in (project / "hub.lock").read_text()
+    assert hub("remove", "first").code == 0
+    left = (project / "hub.lock").read_bytes()
+
+    assert b'id = "a/tagged:v1"' in left
+    assert hub("lock").code == 0
+    assert (project / "hub.lock").read_bytes() == left
 
 
 def test_removing_something_that_was_never_locked_writes_no_lock(pinned: Forge, project: Path, hub: Run) -> None:

@@ -47,7 +47,10 @@ TENSOR_GLOBALS = frozenset(
         *(f"torch.{element}Storage" for element in ("QInt32", "QInt8", "QUInt2x4", "QUInt4x2", "QUInt8")),
     }
 )
-"""What ``torch.load(weights_only=True)`` of torch 2.4, the oldest that hublock supports, accepts by itself."""
+"""What ``torch.load(weights_only=True)`` of torch 2.4, the oldest that hublock supports, accepts by itself.
+
+And three types of numbers that only later ones accept: ``torch.uint16``, ``uint32`` and ``uint64``.
+"""
 
 _DATA_MODULES = _words(
     "_codecs _collections _datetime _decimal _operator _random _struct argparse array builtins collections copyreg"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hublock.core.reference import is_commit
 from hublock.errors import InputError, RefNotFound
 from hublock.net.git.wire import Advertised
 
@@ -12,7 +13,6 @@ HEADS, TAGS = "refs/heads/", "refs/tags/"
 OWN = (HEADS, TAGS)
 """What a repository's own people write; ``refs/pull/`` and the like hold what strangers send."""
 ALLOW = "if you trust that commit, add it with --allow-unreachable"
-_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.IGNORECASE)
 _ABBREVIATED = re.compile(r"[0-9a-f]{4,63}", re.IGNORECASE)
 
 
@@ -23,11 +23,6 @@ class Named:
     ref: str
     commit: str
     warning: str | None = None
-
-
-def is_commit(ref: str) -> bool:
-    """Say whether ``ref`` is a whole commit id; it means that commit, whatever branch may be called so."""
-    return _COMMIT.fullmatch(ref) is not None
 
 
 def prefixes(ref: str | None) -> tuple[str, ...]:

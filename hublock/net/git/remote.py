@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Submodule
 from hublock.core.progress import Progress
-from hublock.core.reference import Reference
+from hublock.core.reference import Reference, is_commit
 from hublock.core.tree import SourceFile
 from hublock.errors import IntegrityError, RefNotFound, RemoteError, TransferError
 from hublock.net.git.child import disk_wire, ssh_wire
@@ -23,7 +23,7 @@ from hublock.net.git.history import COMMITS_ONLY, History, TooLong, descendants,
 from hublock.net.git.hosts import git_url, moved
 from hublock.net.git.objects import find, parse_commit, read_tree
 from hublock.net.git.pack import read_objects
-from hublock.net.git.refs import ALLOW, HEADS, OWN, Named, choose, is_commit, missing, own, prefixes, ranked
+from hublock.net.git.refs import ALLOW, HEADS, OWN, Named, choose, missing, own, prefixes, ranked
 from hublock.net.git.smart import http_wire
 from hublock.net.git.wire import Advertised, Extent, Wire
 from hublock.net.git.worktree import find_repository, is_dirty

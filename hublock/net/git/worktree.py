@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from shlex import quote
 
 from hublock.errors import RepositoryNotFound
 from hublock.net.git.child import child_environment
@@ -17,7 +18,9 @@ def find_repository(name: str, path: Path) -> Path:
     if not folder.is_dir():
         raise RepositoryNotFound(f"{name} is no folder", hint="give the path of a git repository")
     if not (folder / ".git").exists() and not ((folder / "objects").is_dir() and (folder / "HEAD").exists()):
-        raise RepositoryNotFound(f"{name} is a folder, but no git repository", hint=f"git init {name}, then commit")
+        raise RepositoryNotFound(
+            f"{name} is a folder, but no git repository", hint=f"git init {quote(name)}, then commit"
+        )
     return folder
 
 

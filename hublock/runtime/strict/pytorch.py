@@ -25,6 +25,10 @@ def torch_hub() -> ModuleType:
     return torch.hub
 
 
+PYTHONS_OWN = 1000
+"""More objects than Python itself freezes as it starts (3.12: some 375), and fewer than any program's own freeze."""
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Do not search for garbage what an import makes, as all of it stays: that takes a fifth of torch's import.
@@ -32,7 +36,7 @@ def _uncollected() -> Iterator[None]:
     Later searches, and those at the end of the process, pass it over as well: they took another fifth. Only what the
     user's own code has made must not be passed over, as a file in a cycle is not written out before it is found there.
     """
-    if "torch.hub" in sys.modules or not gc.isenabled() or gc.get_freeze_count():
+    if "torch.hub" in sys.modules or not gc.isenabled() or gc.get_freeze_count() > PYTHONS_OWN:
         yield
         return
     searched = _may_hold_files()

@@ -1,5 +1,6 @@
 """What foreign code asked for and did not get."""
 
+import shlex
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -39,11 +40,17 @@ def origin(url: str) -> str:
 def to_tolerate(what: str, owner: str) -> str:
     """Return how to lock ``owner`` in spite of the refusal of ``what``."""
     if what.startswith("file:"):
-        return f"hublock add {owner} --input PATH, if this file is yours"
-    add = f"hublock add {owner} … --tolerate {what}, if the model does not need it"
+        return f"hublock add {_quoted(owner)} --input PATH, if this file is yours"
+    add = f"hublock add {_quoted(owner)} … --tolerate {shlex.quote(what)}, if the model does not need it"
     # nothing is added twice, and a locked model is only traced again when told to be
     line = f'if it is in the manifest, add "{what}" to its tolerate'
     return f"{add}; {line}, then hublock lock, with --retrace NAME where it is locked"
+
+
+def _quoted(owner: str) -> str:
+    """Return the words of ``owner`` as a shell takes them: foreign code may have chosen the repository."""
+    repository, _, entrypoint = owner.rpartition(" ")
+    return shlex.join(filter(None, (repository, entrypoint)))
 
 
 def unlocked(what: str, message: str, owner: str) -> Refusal:
