@@ -10,33 +10,16 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hublock.errors import TreeMismatch
 from hublock.runtime.modules.rewriting import compile_source
-from hublock.runtime.modules.sources import Found, Sources
+from hublock.runtime.modules.sources import Found
 
 if TYPE_CHECKING:
     from importlib.resources.abc import TraversableResources
 
-
-class Owner(Protocol):
-    """The repository that a module belongs to; ``runtime.modules.space.Space`` is it."""
-
-    sources: Sources
-    extra: dict[str, ModuleType]
-
-    def redirect(self, name: str, importer: str | None = None) -> str | None:
-        """Return the full name under which the repository serves the absolute module ``name``, or None."""
-
-    def settle(self) -> None:
-        """Take note that hubconf.py has been imported."""
-
-    def begin(self) -> None:
-        """Do what comes before the first line of the repository's code."""
-
-    def prepare(self, module: ModuleType) -> None:
-        """Mark ``module`` and give it its own ``__import__`` before its code runs."""
+    from hublock.runtime.modules.space import Space
 
 
 class TreeLoader(importlib.machinery.SourceFileLoader):
@@ -45,7 +28,7 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
     It is a SourceFileLoader so that ``inspect``, ``importlib.resources`` and ``pkg_resources`` know what to do with it.
     """
 
-    def __init__(self, fullname: str, file: str, owner: Owner) -> None:
+    def __init__(self, fullname: str, file: str, owner: "Space") -> None:
         """Load ``file`` (relative to the tree) of ``owner`` as ``fullname``; nothing is read yet."""
         super().__init__(fullname, owner.sources.on_disk(file))
         self.file = file
@@ -92,7 +75,7 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
 class FolderLoader(importlib.abc.InspectLoader):
     """Makes a package without code: a folder without ``__init__.py``, or the repository itself."""
 
-    def __init__(self, folder: str, owner: Owner) -> None:
+    def __init__(self, folder: str, owner: "Space") -> None:
         """Stand for ``folder`` on disk."""
         self.folder = folder
         self.owner = owner
@@ -147,7 +130,7 @@ class RepositoryLoader(FolderLoader):
 class RefusedLoader(importlib.abc.Loader):
     """Refuses a compiled module: what the dynamic linker reads after our check could not be held to the listing."""
 
-    def __init__(self, file: str, owner: Owner) -> None:
+    def __init__(self, file: str, owner: "Space") -> None:
         """Refuse ``file`` of ``owner``."""
         self.message = f"{file} of {owner.sources.repository.id} is a compiled module; only source files are imported"
 
@@ -179,7 +162,7 @@ class AliasLoader(importlib.abc.Loader):
         module.__spec__ = self._spec
 
 
-def spec_for(fullname: str, found: tuple[Found, ...], owner: Owner) -> importlib.machinery.ModuleSpec:
+def spec_for(fullname: str, found: tuple[Found, ...], owner: "Space") -> importlib.machinery.ModuleSpec:
     """Return the spec of what was found; several are folders that form one namespace package."""
     first = found[0]
     if first.kind == "folder":
@@ -189,17 +172,17 @@ def spec_for(fullname: str, found: tuple[Found, ...], owner: Owner) -> importlib
     return file_spec(fullname, first.path, owner, package=first.kind == "package")
 
 
-def folders_spec(fullname: str, folders: Iterable[str], owner: Owner) -> importlib.machinery.ModuleSpec:
+def folders_spec(fullname: str, folders: Iterable[str], owner: "Space") -> importlib.machinery.ModuleSpec:
     """Return the spec of a package without code that stands for folders of the tree."""
     return _folder_spec(fullname, [owner.sources.on_disk(folder) for folder in folders if folder], FolderLoader, owner)
 
 
-def repository_spec(fullname: str, owner: Owner) -> importlib.machinery.ModuleSpec:
+def repository_spec(fullname: str, owner: "Space") -> importlib.machinery.ModuleSpec:
     """Return the spec of the package that holds all modules of ``owner``."""
     return _folder_spec(fullname, [owner.sources.on_disk("")], RepositoryLoader, owner)
 
 
-def file_spec(fullname: str, file: str, owner: Owner, *, package: bool) -> importlib.machinery.ModuleSpec:
+def file_spec(fullname: str, file: str, owner: "Space", *, package: bool) -> importlib.machinery.ModuleSpec:
     """Return the spec of a source file; it names no bytecode file, as one with a location would."""
     loader = TreeLoader(fullname, file, owner)
     spec = importlib.machinery.ModuleSpec(fullname, loader, origin=loader.path, is_package=package)
@@ -209,7 +192,7 @@ def file_spec(fullname: str, file: str, owner: Owner, *, package: bool) -> impor
 
 
 def _folder_spec(
-    fullname: str, folders: list[str], loader: type[FolderLoader], owner: Owner
+    fullname: str, folders: list[str], loader: type[FolderLoader], owner: "Space"
 ) -> importlib.machinery.ModuleSpec:
     spec = importlib.machinery.ModuleSpec(fullname, loader(folders[0], owner), is_package=True)
     spec.submodule_search_locations = folders

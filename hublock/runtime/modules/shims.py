@@ -9,13 +9,15 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from functools import wraps
-from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hublock.runtime.modules.ownership import installed
 from hublock.runtime.modules.sources import FILE, ROOT
 from hublock.runtime.repository import PACKAGE
+
+if TYPE_CHECKING:
+    from hublock.runtime.modules.space import Space
 
 _TARGET, _SHIMS = "__hublock_target__", "__hublock_shims__"
 _BY_NAME = {
@@ -29,45 +31,6 @@ _BY_NAME = {
     ),
 }  # fmt: skip
 """Functions whose first argument may be the name of a module."""
-
-
-class View(Protocol):
-    """What the stand-ins need of a repository; ``runtime.modules.space.Space`` is it."""
-
-    name: str
-    builtins: dict[str, Any]
-    extra: dict[str, ModuleType]
-    path: list[str]
-
-    def redirect(self, name: str) -> str | None:
-        """Return the full name of the absolute module ``name``, or None."""
-
-    def imported(self, name: str) -> str:
-        """Return the name in ``sys.modules`` of what the repository's code calls ``name``."""
-
-    def forget(self, name: str) -> None:
-        """Look for a module anew when it is imported next."""
-
-    def import_(self, name: str) -> ModuleType:
-        """Answer ``__import__``, which has more parameters."""
-
-    def import_module(self, name: str, package: str | None = None) -> ModuleType:
-        """Answer ``importlib.import_module``."""
-
-    def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
-        """Answer ``importlib.util.find_spec``."""
-
-    def data_folder(self, name: str) -> ModuleType | None:
-        """Return a package that stands for a folder of the tree without source, if ``name`` is one."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Answer ``pickle.Unpickler.find_class``."""
-
-    def companion_of(self, folder: str) -> Path | None:
-        """Return the folder of the installed package that stands behind a folder of the tree."""
-
-    def loader_of(self, path: str) -> importlib.machinery.SourceFileLoader | None:
-        """Return the verifying loader of a file of the tree, None for any other file."""
 
 
 class Shim(ModuleType):
@@ -105,7 +68,7 @@ class Shim(ModuleType):
 class _System(Shim):
     """``sys`` with the ``sys.path`` of whoever asks."""
 
-    _view: View
+    _view: "Space"
 
     @property
     def path(self) -> list[str]:
@@ -121,7 +84,7 @@ class _System(Shim):
 class _Builtins(Shim):
     """``builtins``, whose new names the repository's modules know at once: theirs is another dict."""
 
-    _view: View
+    _view: "Space"
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -131,7 +94,7 @@ class _Builtins(Shim):
 class Shims:
     """The stand-ins of one repository, made when first asked for."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: "Space") -> None:
         """Show ``view`` to its repository."""
         self._view = view
         self._made: dict[str, Shim] = {}
@@ -185,7 +148,7 @@ class Shims:
 class Modules(MutableMapping[str, ModuleType]):
     """``sys.modules`` as a repository sees it: its own modules under their stock names."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: "Space") -> None:
         """Show the modules of ``view``."""
         self._view = view
 
@@ -243,7 +206,7 @@ class Modules(MutableMapping[str, ModuleType]):
         return {name: module for name in self if (module := self.get(name)) is not None}
 
 
-def _first_renamed(function: Callable[..., Any], view: View) -> Callable[..., Any]:
+def _first_renamed(function: Callable[..., Any], view: "Space") -> Callable[..., Any]:
     @wraps(function)
     def renamed(name: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(name, str):
@@ -256,7 +219,7 @@ def _first_renamed(function: Callable[..., Any], view: View) -> Callable[..., An
     return renamed
 
 
-def _walker(view: View) -> Callable[..., Iterator[Any]]:
+def _walker(view: "Space") -> Callable[..., Iterator[Any]]:
     def walk_packages(path: Any = None, prefix: str = "", onerror: Any = None) -> Iterator[Any]:
         for found in sys.modules["pkgutil"].iter_modules(path, prefix):
             yield found
@@ -273,7 +236,7 @@ def _walker(view: View) -> Callable[..., Iterator[Any]]:
     return walk_packages
 
 
-def _source_file_loader(view: View) -> type[importlib.machinery.SourceFileLoader]:
+def _source_file_loader(view: "Space") -> type[importlib.machinery.SourceFileLoader]:
     class SourceFileLoader(importlib.machinery.SourceFileLoader):
         def __new__(cls, _fullname: str, path: str) -> Any:
             verified = view.loader_of(path) if cls is SourceFileLoader else None
@@ -282,7 +245,7 @@ def _source_file_loader(view: View) -> type[importlib.machinery.SourceFileLoader
     return SourceFileLoader
 
 
-def _file_finder(view: View) -> type[importlib.machinery.FileFinder]:
+def _file_finder(view: "Space") -> type[importlib.machinery.FileFinder]:
     class FileFinder(importlib.machinery.FileFinder):
         """Finds compiled modules of the tree's packages in their installed namesakes, as torchvision looks for them."""
 
@@ -296,7 +259,7 @@ def _file_finder(view: View) -> type[importlib.machinery.FileFinder]:
     return FileFinder
 
 
-def _pickle(view: View) -> dict[str, Any]:
+def _pickle(view: "Space") -> dict[str, Any]:
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if module in view.extra or view.redirect(module):
