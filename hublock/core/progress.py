@@ -1,7 +1,6 @@
 """Silent hooks through which the rooms below speak; a face overrides them to show bars and lines."""
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 
@@ -20,9 +19,7 @@ class Task:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
