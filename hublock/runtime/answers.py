@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -100,10 +101,8 @@ class LockedAnswers:
         for digest in digests:
             path = self._store.blob(digest)
             if path is not None:
-                try:
+                with suppress(OSError):
                     sha256_of(path)
-                except OSError:
-                    continue
 
     def fetch(self, url: str, *, hash_prefix: str | None = None) -> File:
         """Return the locked file at ``url``.

@@ -8,6 +8,7 @@ import _compat_pickle
 import pickletools
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -183,11 +184,9 @@ class _Machine:
         self.frame_end = 0
 
     def run(self) -> Run:
-        try:
+        with suppress(Truncated):
             while not self.result.ended:
                 self._step()
-        except Truncated:
-            pass
         return self.result
 
     def _step(self) -> None:

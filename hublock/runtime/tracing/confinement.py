@@ -12,6 +12,7 @@ import signal
 import struct
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,13 +125,11 @@ def _leave_network() -> bool:
     user, group = os.geteuid(), os.getegid()
     if _libc().unshare(_CLONE_NEWUSER | _CLONE_NEWNET):
         return False
-    try:
+    # else without names for user and group, but also without a network
+    with suppress(OSError):
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    except OSError:
-        # without names for user and group, but also without a network
-        return True
     return True
 
 

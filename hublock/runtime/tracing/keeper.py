@@ -5,7 +5,6 @@ elsewhere it reaches the child's process group. All end when the parent says so 
 closes it because it died; then the keeper also removes what the parent can no longer remove. POSIX only.
 """
 
-import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -76,11 +76,9 @@ def _follow_parent(process: int, orphaned: threading.Event) -> None:
 
 
 def _kill_group(process: int) -> None:
-    try:
+    # the group may be empty
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        # the group is empty
-        return
 
 
 def _kill_adopted() -> None:
@@ -98,10 +96,8 @@ def _kill_adopted() -> None:
 
 
 def _kill(process: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def _descendants(root: int) -> list[int]:
@@ -125,7 +121,7 @@ def _descendants(root: int) -> list[int]:
 def _end_as(status: int) -> NoReturn:
     if status < 0:
         # so that our parent sees which signal it was
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             # SIGKILL has no handler to reset
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)

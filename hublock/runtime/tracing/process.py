@@ -33,11 +33,9 @@ class Child:
 
     def send(self, message: Message) -> None:
         """Say ``message``, whether or not anybody is there to hear it."""
-        try:
+        # where it is gone, listening will tell how
+        with suppress(OSError):
             self.channel.send(message)
-        except OSError:
-            # it is gone, and listening will tell how
-            return
 
     def end(self) -> None:
         """Kill the child and everything it started."""

@@ -8,6 +8,7 @@ import base64
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,11 +82,9 @@ class Channel:
     def close(self) -> None:
         """Stop speaking and listening."""
         for stream in (self._reading, self._writing):
-            try:
+            # what was buffered may reach nobody
+            with suppress(OSError):
                 stream.close()
-            except OSError:
-                # what was buffered reaches nobody
-                continue
 
 
 def write_error(error: HublockError) -> Message:
