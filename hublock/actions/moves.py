@@ -80,20 +80,16 @@ def _trend(resolved: Resolved, history: History, precise: str | None) -> Trend:
 
 def at_once(do: Callable[[T], S], items: Iterable[T], context: Context) -> list[S | HublockError]:
     """Do the same with several things, some at a time, and return each result or failure in their order."""
-
-    def attempt(item: T) -> S | HublockError:
-        try:
-            return do(item)
-        except HublockError as error:
-            return error
-
     stop = Stop()
 
-    def until_stopped(item: T) -> S | HublockError:
+    def attempt(item: T) -> S | HublockError:
         with stop.ending(context.transport):
-            return attempt(item)
+            try:
+                return do(item)
+            except HublockError as error:
+                return error
 
-    calls = [partial(until_stopped, item) for item in items]
+    calls = [partial(attempt, item) for item in items]
     return make_calls(calls, most=context.settings.jobs, on_failure=stop.set)
 
 

@@ -66,9 +66,9 @@ def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = Fal
 
 def check_files(lock: Lock, context: Context, *, deep: bool = False) -> list[Finding]:
     """Do what :func:`check_upstream` does, for the files alone."""
-    files = remote_files(lock)
+    files = files_of(lock.models, lock.weights)
     served = at_once(lambda file: check_file(file, context, deep=deep), files, context)
-    revisions = {(row.repo, row.type, row.revision): row for row in _hugging_face(lock)}.values()
+    revisions = {(row.repo, row.type, row.revision): row for model in lock.models for row in model.hf}.values()
     commits = at_once(lambda row: revision_commit(row, context), revisions, context)
     return [
         *(finding for file, seen in zip(files, served, strict=True) for finding in _of_file(file, seen)),
@@ -76,13 +76,8 @@ def check_files(lock: Lock, context: Context, *, deep: bool = False) -> list[Fin
     ]
 
 
-def remote_files(lock: Lock) -> list[RemoteFile]:
-    """Return every file of ``lock`` that its host must still serve, each address once; replayed answers may vary."""
-    return files_of(lock.models, lock.weights)
-
-
 def files_of(models: Iterable[Model], weights: Iterable[NamedWeights] = ()) -> list[RemoteFile]:
-    """Return the files of some models and weights, each address once."""
+    """Return the files that hosts must still serve, each address once; replayed answers may vary."""
     found: dict[str, RemoteFile] = {}
     for model in models:
         for row in model.weights:
@@ -236,10 +231,6 @@ def _of_file(file: RemoteFile, seen: Finding | HublockError | None) -> Iterator[
         yield _unreachable(file.url, seen)
     elif seen is not None:
         yield seen
-
-
-def _hugging_face(lock: Lock) -> list[HuggingFaceFile]:
-    return [row for model in lock.models for row in model.hf]
 
 
 def _of_revision(row: HuggingFaceFile, seen: str | HublockError) -> Iterator[Finding]:
