@@ -115,12 +115,7 @@ def _lacks(wanted: WantedWeights, found: NamedWeights | None) -> str | None:
 
 def unconsented(model: Model, consent: Collection[str]) -> tuple[str, ...]:
     """Return the globals that the pickles of ``model`` name and ``consent`` does not."""
-    verdicts = [
-        *(item.pickle for item in model.weights),
-        *(item.pickle for item in model.hf),
-        *(item.pickle for item in model.inputs),
-    ]
-    return tuple(sorted(_globals(verdicts) - set(consent)))
+    return tuple(sorted(_globals(item.pickle for item in (*model.fetched, *model.inputs)) - set(consent)))
 
 
 def _globals(verdicts: Iterable[Pickle]) -> set[str]:
@@ -193,15 +188,6 @@ def assemble(
     )
 
 
-def _loaders(models: Iterable[tuple[str, Iterable[Model]]]) -> defaultdict[str, set[str]]:
-    """Return the ids of the repositories whose ``models`` load each other one, by the key of that."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    for repo_id, members in models:
-        for nested in (nested for model in members for nested in model.repos):
-            found[key_of(nested)].add(repo_id)
-    return found
-
-
 def without(lock: Lock, name: str) -> Lock:
     """Return ``lock`` without the entry ``name``, and without the repositories that nothing else in it loads."""
     repos = (replace(repo, models=tuple(model for model in repo.models if model.name != name)) for repo in lock.repos)
@@ -211,7 +197,10 @@ def without(lock: Lock, name: str) -> Lock:
 def reachable(repos: Iterable[Repo]) -> tuple[Repo, ...]:
     """Write down who loads whom, and leave out what nobody loads."""
     entries = list(repos)
-    via = _loaders((repo.id, repo.models) for repo in entries)
+    via: dict[str, set[str]] = defaultdict(set)
+    for repo in entries:
+        for nested in (nested for model in repo.models for nested in model.repos):
+            via[key_of(nested)].add(repo.id)
     return tuple(
         replace(repo, via=tuple(via[key_of(repo.id)])) for repo in entries if repo.models or via[key_of(repo.id)]
     )
