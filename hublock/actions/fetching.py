@@ -136,7 +136,7 @@ class FetchingAnswers:
 
     def _take(self, url: str, hash_prefix: str | None = None) -> File:
         with self._mutex:
-            known = self._weights.get(url) or self._pinned_weights(url)
+            known = self._weights.get(url) or self._lock.at(url)
             wanted = Wanted(url=url, digest=known.digest, size=known.size) if known else Wanted(url=url)
             if known is None:
                 check_url(url, self._context)
@@ -171,7 +171,7 @@ class FetchingAnswers:
     def reply(self, method: str, url: str) -> tuple[int, bytes] | None:
         """Fetch a small metadata answer and write it down; None if ``url`` is a file."""
         with self._mutex:
-            if url in self._weights or self._pinned_weights(url):
+            if url in self._weights or self._lock.at(url):
                 return None
             if (method, url) not in self._replies:
                 self._replies[method, url] = self._pinned_reply(method, url) or self._ask(method, url)
@@ -235,21 +235,10 @@ class FetchingAnswers:
             return pickle
 
     def _is_gone(self, url: str) -> bool:
-        if self._pinned_weights(url):
+        if self._lock.at(url):
             return False
         with self._context.transport.open("HEAD", url) as response:
             return response.status in (404, 410)
-
-    def _pinned_weights(self, url: str) -> Weights | None:
-        """Return what the lock says of ``url`` anywhere: a URL has one digest in a whole lock."""
-        for model in self._lock.models:
-            for weights in model.weights:
-                if weights.url == url:
-                    return weights
-        for named in self._lock.weights:
-            if named.url == url:
-                return Weights(url=url, digest=named.digest, size=named.size, pickle=named.pickle)
-        return None
 
     def _pinned_reply(self, method: str, url: str) -> Reply | None:
         replies = (reply for model in self._lock.models for reply in model.replies)

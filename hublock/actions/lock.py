@@ -228,8 +228,7 @@ def _named(
 ) -> list[tuple[NamedWeights, tuple[str, ...]]]:
     """Fetch the named weights that the lock does not answer yet, each with what was consented to on the way."""
     missing = plan(manifest, so_far).fetch
-    digests = {w.url: w.digest for m in so_far.models for w in m.weights}
-    digests |= {w.url: w.digest for w in so_far.weights}
+    digests = {row.url: row.digest for row in so_far.url_files}
     for item in missing:
         check_url(item.url, context)
     fetched = context.downloader().fetch_all([Wanted(url=item.url, digest=digests.get(item.url)) for item in missing])

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, NamedWeights, Repo, Weights
+from hublock.core.lockfile import Lock, Repo
 from hublock.core.reference import Reference
 from hublock.core.tree import EXECUTABLE, LINK, Entry
 from hublock.errors import InputError, StoreError
@@ -98,10 +98,7 @@ def _trees(lock: Lock) -> Iterator[_Named]:
 
 
 def _files(lock: Lock) -> Iterator[_Named]:
-    rows: list[Weights | NamedWeights] = [*lock.weights]
-    for repo in lock.repos:
-        rows += [weights for model in repo.models for weights in model.weights]
-    for file in rows:
+    for file in lock.url_files:
         if not _misfit(file.url):
             yield _Named(name=_file_name(file.url), what=file.url, digest=file.digest, size=file.size)
 

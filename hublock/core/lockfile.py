@@ -192,6 +192,15 @@ class Lock:
         """The names of all models and weights."""
         return (*(model.name for model in self.models), *(item.name for item in self.weights))
 
+    @property
+    def url_files(self) -> tuple[Weights | NamedWeights, ...]:
+        """Every file that is fetched by URL, those of models first; several may be of one URL."""
+        return (*(weights for model in self.models for weights in model.weights), *self.weights)
+
+    def at(self, url: str) -> Weights | NamedWeights | None:
+        """Return what it says of ``url`` anywhere: a URL has one digest in a whole lock."""
+        return next((row for row in self.url_files if row.url == url), None)
+
     def repo(self, reference: str) -> Repo | None:
         """Return the repository locked under ``reference``, whatever the case in which GitHub's names are typed.
 
