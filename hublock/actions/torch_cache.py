@@ -24,8 +24,6 @@ from hublock.store.disk import remove
 from hublock.store.store import Store
 from hublock.store.trees import StoredTree
 
-GUESSED = ("main", "master")
-"""The default branches that torch.hub looks for when it has no network."""
 LONGEST = 255 - len(".partial") - 33
 """Bytes of a file name that leave room for what torch.hub appends while it fetches, and so does a copy here."""
 
@@ -137,11 +135,9 @@ def _owner_and_name(repo: Repo) -> str:
 
 
 def _folder_name(repo: Repo) -> str:
-    ref = Reference.parse(repo.id).ref
-    if ref is None:
-        branch = repo.ref.removeprefix("refs/heads/")
-        ref = branch if branch in GUESSED else GUESSED[0]
-    return f"{_owner_and_name(repo)}_{ref.replace('/', '_')}"
+    # without a ref, torch.hub has two guesses at the default branch when it has no network
+    main, *master = placing.hub_folders(repo.id)
+    return master[0] if master and repo.ref == "refs/heads/master" else main
 
 
 def _distinct(items: Iterable[_Named]) -> list[_Named]:
