@@ -11,14 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from hublock.core.inventory import hugging_face_file
+from hublock.core.inventory import HUGGING_FACE, hugging_face_file
 from hublock.runtime.strict import placing
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.dispatching import dispatching
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function, swap
 
-HOST = "https://huggingface.co"
 _NOT_FOUND = 404
 
 
@@ -65,7 +64,7 @@ def _snapshot_download(
     **_options: Any,
 ) -> str:
     kind, wanted = repo_type or "model", revision or "main"
-    commit, names = scope.ask(HOST, lambda answers: answers.hf_files(repo_id, kind, wanted))
+    commit, names = scope.ask(HUGGING_FACE, lambda answers: answers.hf_files(repo_id, kind, wanted))
     for name in _chosen(names, allow_patterns, ignore_patterns):
         _file(scope, repo_id, kind, wanted, name, local_dir)
     return str(local_dir) if local_dir is not None else str(_snapshot(scope, repo_id, kind, commit))
@@ -89,17 +88,17 @@ def _patterns(given: str | Sequence[str] | None) -> list[str]:
 
 def address(repo: str, file: str) -> str:
     """Return what a refused file is known by, whatever revision was asked for."""
-    return f"{HOST}/{repo}/{file}"
+    return f"{HUGGING_FACE}/{repo}/{file}"
 
 
 def _file(scope: Scope, repo_id: str, kind: str, revision: str, name: str, local_dir: Any) -> Path:
     url = hugging_face_file(repo_id, kind, revision, name)
     # libraries probe for optional files: that one is absent is an answer of its own
-    probe = scope.ask(HOST, lambda answers: answers.reply("HEAD", url))
+    probe = scope.ask(HUGGING_FACE, lambda answers: answers.reply("HEAD", url))
     if probe is not None and probe[0] == _NOT_FOUND:
         _raise_absent(url)
     commit, file = scope.ask(
-        HOST, lambda answers: answers.hf(repo_id, kind, revision, name), file=address(repo_id, name)
+        HUGGING_FACE, lambda answers: answers.hf(repo_id, kind, revision, name), file=address(repo_id, name)
     )
     scope.given(file)
     if local_dir is not None:
