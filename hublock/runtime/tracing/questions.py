@@ -18,11 +18,10 @@ def answer(question: Message, answers: Answers, scratch: Scratch) -> Any:
         BadMessage: it is no question.
         HublockError: what ``answers`` refused it with.
     """
-    word = question.get("ask")
-    words = _WORDS.get(word) if isinstance(word, str) else None
-    if words is None or not all(_is_text(question.get(name)) for name in words):
+    told, words = _QUESTIONS.get(str(question.get("ask")), (None, ()))
+    if told is None or not all(_is_text(question.get(name)) for name in words):
         raise BadMessage("no question")
-    return _QUESTIONS[str(word)](answers, scratch, question)
+    return told(answers, scratch, question)
 
 
 def _is_text(word: object) -> bool:
@@ -31,13 +30,10 @@ def _is_text(word: object) -> bool:
 
 
 def _fetch(answers: Answers, scratch: Scratch, question: Message) -> Any:
+    prefix = question.get("hash_prefix")
     return write_file(
-        scratch.visible(answers.fetch(question["url"], hash_prefix=_optional(question.get("hash_prefix"))))
+        scratch.visible(answers.fetch(question["url"], hash_prefix=prefix if isinstance(prefix, str) else None))
     )
-
-
-def _optional(word: object) -> str | None:
-    return word if isinstance(word, str) else None
 
 
 def _repo(answers: Answers, scratch: Scratch, question: Message) -> Any:
@@ -77,11 +73,13 @@ def _pickle_of(answers: Answers, _: Scratch, question: Message) -> Any:
     return answers.pickle_of(question["repo"], question["path"])
 
 
-_QUESTIONS: dict[str, Callable[[Answers, Scratch, Message], Any]] = {
-    "fetch": _fetch, "repo": _repo, "reply": _reply, "hf": _hf, "hf_files": _hf_files, "input": _input,
-    "pickle_of": _pickle_of,
-}  # fmt: skip
-_WORDS = {
-    "fetch": ("url",), "repo": ("reference",), "reply": ("method", "url"), "hf": ("repo", "type", "revision", "file"),
-    "hf_files": ("repo", "type", "revision"), "input": ("path",), "pickle_of": ("repo", "path"),
-}  # fmt: skip
+_QUESTIONS: dict[str, tuple[Callable[[Answers, Scratch, Message], Any], tuple[str, ...]]] = {
+    "fetch": (_fetch, ("url",)),
+    "repo": (_repo, ("reference",)),
+    "reply": (_reply, ("method", "url")),
+    "hf": (_hf, ("repo", "type", "revision", "file")),
+    "hf_files": (_hf_files, ("repo", "type", "revision")),
+    "input": (_input, ("path",)),
+    "pickle_of": (_pickle_of, ("repo", "path")),
+}
+"""What answers each, and the words that it must have."""
