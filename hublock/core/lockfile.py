@@ -23,6 +23,8 @@ Pickle = Literal["tensors", "torchscript", "none"] | tuple[str, ...]
 
 Environment = Literal["warn", "exact"]
 Traced = Literal["confirmed", "unconfirmed", "declared"]
+ISOLATIONS = ("netns+landlock", "netns", "landlock", "guard")
+"""What may have held while a model was traced."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +112,7 @@ class Model:
     kwargs: Mapping[str, Value] = field(default_factory=dict)
     traced: Traced = "confirmed"
     isolation: str | None = None
-    """What held while tracing: ``netns+landlock``, ``netns``, ``landlock`` or ``guard``."""
+    """What held while tracing: one of :data:`ISOLATIONS`."""
     requires: tuple[str, ...] = ()
     traced_with: tuple[str, ...] = ()
     state: Digest | None = None

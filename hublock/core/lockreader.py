@@ -1,10 +1,13 @@
 """The one way to read a lock: strictly, at a bounded cost, and every refusal names the line."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from hublock.core import fields, tables
 from hublock.core.lockfile import (
+    ISOLATIONS,
     VERSION,
+    Environment,
     HuggingFaceFile,
     Input,
     Lock,
@@ -13,6 +16,7 @@ from hublock.core.lockfile import (
     Reply,
     Repo,
     Submodule,
+    Traced,
     TreeWeights,
     Weights,
 )
@@ -75,8 +79,8 @@ _MODEL = record(
     entrypoint=fields.entrypoint,
     args=fields.arguments_of,
     kwargs=fields.keywords,
-    traced=tables.one_of("confirmed", "unconfirmed", "declared"),
-    isolation=tables.one_of("netns+landlock", "netns", "landlock", "guard"),
+    traced=tables.one_of(*get_args(Traced)),
+    isolation=tables.one_of(*ISOLATIONS),
     requires=distinct(fields.requirement),
     traced_with=distinct(fields.distribution),
     state=_sha256,
@@ -108,7 +112,7 @@ _LOCK = record(
     Lock,
     keys={"repos": "repo"},
     version=tables.integer(1),
-    environment=tables.one_of("warn", "exact"),
+    environment=tables.one_of(*get_args(Environment)),
     repos=array(_REPO),
     weights=array(_NAMED),
 )

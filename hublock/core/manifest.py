@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from hublock.core import arguments, edits, fields, tables
 from hublock.core.lockfile import Environment, Value
@@ -228,4 +228,4 @@ def _item(name: str, cell: Cell) -> WantedWeights:
     return record(WantedWeights, given=given, url=fields.url, allow_pickle=distinct(tables.text))(cell)
 
 
-_MANIFEST = record(Manifest, environment=tables.one_of("warn", "exact"), models=_models, weights=_weights)
+_MANIFEST = record(Manifest, environment=tables.one_of(*get_args(Environment)), models=_models, weights=_weights)

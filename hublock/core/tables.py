@@ -15,7 +15,8 @@ Rule = Callable[["Cell"], T]
 LONGEST = 16384
 """The longest string that is not an argument, in characters."""
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""A part of a key that needs no quotes."""
 _KINDS: tuple[tuple[type, str], ...] = (
     (bool, "a boolean"),
     (str, "a string"),
@@ -62,7 +63,7 @@ class Cell:
         before = self.above.path
         if isinstance(self.step, int):
             return f"{before}[{self.step}]"
-        name = self.step if _BARE.fullmatch(self.step) else quote(self.step)
+        name = self.step if BARE.fullmatch(self.step) else quote(self.step)
         return f"{before}.{name}" if before else name
 
     def refuse(self, problem: str, *, hint: str | None = None) -> HublockError:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hublock.core.tables import Cell, Refusal, Source
+from hublock.core.tables import BARE, Cell, Refusal, Source
 from hublock.errors import HublockError, InvalidLock
 
 LARGEST = 16 * 2**20
@@ -28,7 +28,6 @@ _TOKEN = re.compile(
     | (?P<open> [\[{] ) | (?P<close> [\]}] ) | (?P<dot> \. ) | (?P<part> [=,\n] ) | (?P<broken> ["'] )""",
     re.VERBOSE | re.DOTALL,
 )
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 _TO_ESCAPE = re.compile(r"[^ !#-\[\]-~]")
 _CONFLICT = re.compile(r"^(?:<{7}|>{7}|\|{7}|={7}$)", re.MULTILINE)
@@ -131,7 +130,7 @@ def write(value: Any, *, ascii_only: bool = True) -> str:
 
 def write_key(key: str, *, ascii_only: bool = True) -> str:
     """Write one part of a key, bare where it can be."""
-    return key if _BARE.fullmatch(key) else write(key, ascii_only=ascii_only)
+    return key if BARE.fullmatch(key) else write(key, ascii_only=ascii_only)
 
 
 def _escape(mark: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from hublock.core.arguments import Value
 from hublock.core.digest import Digest
 from hublock.core.hubconf import EntryPoint
+from hublock.core.lockfile import ISOLATIONS
 from hublock.errors import HublockError, IncompleteTrace, UnlockedDownload
 from hublock.runtime.answers import Answers
 from hublock.runtime.repository import Repository
@@ -35,7 +36,6 @@ from hublock.runtime.tracing.wire import (
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds for which an entry point may run; while one of its questions is answered the clock stands still."""
-_ISOLATIONS = {name: name for name in ("netns+landlock", "netns", "landlock", "guard")}
 _START = 300.0
 """Seconds within which a child must have imported torch."""
 
@@ -65,7 +65,7 @@ class Outcome:
     traced_with: tuple[str, ...]
     """The distributions that were imported: ``torch==2.13.0``."""
     isolation: str
-    """What held: ``netns+landlock``, ``netns``, ``landlock`` or ``guard``."""
+    """What held: one of :data:`hublock.core.lockfile.ISOLATIONS`."""
     entrypoints: tuple[EntryPoint, ...]
     dependencies: tuple[str, ...]
     """What hubconf.py lists, once it runs."""
@@ -119,7 +119,7 @@ def _outcome(done: Mapping[str, Any], scratch: Scratch, output: str, job: Job) -
         return Outcome(
             state=None if done["state"] is None else Digest.parse(done["state"]),
             traced_with=texts(done["traced_with"]),
-            isolation=_ISOLATIONS[done["isolation"]],
+            isolation=ISOLATIONS[ISOLATIONS.index(done["isolation"])],
             entrypoints=tuple(map(read_entrypoint, done["entrypoints"])),
             dependencies=tuple(dict.fromkeys(texts(done["dependencies"]))),
             refusals=tuple(sorted(set(texts(done["refusals"])))),
