@@ -15,7 +15,7 @@ from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.actions.verdicts import scan_file
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
-from hublock.core.inventory import hugging_face_api, hugging_face_file, hugging_face_folder
+from hublock.core.inventory import LONGEST_LISTING, hugging_face_api, hugging_face_file, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, Traced, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.reference import Reference, key_of
@@ -27,9 +27,6 @@ from hublock.net.transport import Response
 from hublock.runtime.answers import File, check_prefix, sha256_now
 from hublock.runtime.repository import Repository
 from hublock.runtime.tracing.parent import Outcome
-
-LONGEST_LISTING = 32 << 20
-"""Bytes of what Hugging Face tells of one repository."""
 
 
 class FetchingAnswers:

@@ -15,7 +15,7 @@ from hublock.actions.moves import Move, at_once, look
 from hublock.actions.pin import remote_of
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule
-from hublock.core.inventory import address, hugging_face_api
+from hublock.core.inventory import LONGEST_LISTING, address, hugging_face_api
 from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo
 from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
@@ -28,8 +28,6 @@ from hublock.net.routes import passed_over
 from hublock.net.source import refuse_encoded
 from hublock.net.transport import Response
 
-MAX_ANSWER = 16 << 20
-"""Bytes of what Hugging Face tells of a revision, its files among it."""
 CONTENT_GONE = (404, 410)
 _KEEP = "keep the store, or name a mirror in HUBLOCK_MIRRORS"
 _PRIVATE = "for a release of a private repository set GITHUB_TOKEN"
@@ -219,7 +217,7 @@ def revision_commit(row: HuggingFaceFile, context: Context) -> str:
     """
     url = hugging_face_api(row.repo, row.type, row.revision)
     with ask(context.transport, "GET", url) as answer:
-        body = answer.read(MAX_ANSWER) if answer.status == 200 else b""
+        body = answer.read(LONGEST_LISTING) if answer.status == 200 else b""
     try:
         return str(json.loads(body)["sha"])
     except (ValueError, KeyError, TypeError):

@@ -9,6 +9,8 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Lock
 
 HUGGING_FACE = "https://huggingface.co"
+LONGEST_LISTING = 32 << 20
+"""Bytes of what Hugging Face tells of one revision, its files among it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
