@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from hublock.errors import HublockError
 
@@ -27,21 +27,13 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
-class Refusal(Protocol):
-    """A class of errors, such as InvalidLock."""
-
-    def __call__(self, message: str, *, hint: str | None = None) -> HublockError:
-        """Make one error."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """A TOML file, and how what is wrong in it is told."""
 
     file: str
     """Its name in messages."""
-    refusal: Refusal
+    refusal: type[HublockError]
     hint: str
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hublock.core.tables import BARE, Cell, Refusal, Source
+from hublock.core.tables import BARE, Cell, Source
 from hublock.errors import HublockError, InvalidLock
 
 LARGEST = 16 * 2**20
@@ -34,7 +34,7 @@ _CONFLICT = re.compile(r"^(?:<{7}|>{7}|\|{7}|={7}$)", re.MULTILINE)
 _PLACE = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
 
 
-def read_toml(text: str, *, file: str, refusal: Refusal, hint: str) -> Cell:
+def read_toml(text: str, *, file: str, refusal: type[HublockError], hint: str) -> Cell:
     """Parse ``text`` and return its root table; ``file`` is its name in messages.
 
     Raises:
