@@ -14,8 +14,8 @@ from hublock.actions.context import Context
 from hublock.core.digest import Digest
 from hublock.core.inventory import LockedFile, locked_content
 from hublock.core.lockfile import Lock, Repo
-from hublock.core.names import MAX_FILE
-from hublock.core.tree import LINK, Entry, Listing, SourceFile, blob_id, check_files, encode
+from hublock.core.names import MAX_FILE, encode
+from hublock.core.tree import LINK, Entry, Listing, SourceFile, blob_id, check_files
 from hublock.errors import (
     DigestMismatch,
     InputError,

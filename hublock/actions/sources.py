@@ -7,9 +7,9 @@ from hublock.actions.context import Context
 from hublock.actions.pin import pin_once
 from hublock.core.hubconf import HUBCONF
 from hublock.core.lockfile import Lock, Repo
-from hublock.core.names import follow
+from hublock.core.names import decode, follow
 from hublock.core.reference import Reference
-from hublock.core.tree import LINK, SourceFile, decode
+from hublock.core.tree import LINK, SourceFile
 from hublock.errors import HublockError, IntegrityError
 from hublock.net.git.locked import fetch_locked
 from hublock.store.store import StoredTree

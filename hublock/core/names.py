@@ -49,7 +49,7 @@ def check_path(path: str, *, windows: bool = WINDOWS) -> None:
 def _fault(path: str, *, windows: bool) -> str | None:
     if not path:
         return "is no name"
-    if len(_raw(path)) > MAX_PATH:
+    if len(encode(path)) > MAX_PATH:
         return f"is longer than {MAX_PATH} bytes"
     if path.startswith("/"):
         return "is absolute"
@@ -65,7 +65,7 @@ def _fault(path: str, *, windows: bool) -> str | None:
 def _name_fault(name: str, *, windows: bool) -> str | None:
     if name in ("", ".", ".."):
         return "has an empty or dotted part"
-    if len(_raw(name)) > MAX_NAME:
+    if len(encode(name)) > MAX_NAME:
         return f"has a part longer than {MAX_NAME} bytes"
     if _GIT.fullmatch(name.translate(_IGNORED)):
         return "is a disguise of .git"
@@ -133,10 +133,16 @@ def follow(path: str, links: Mapping[str, str]) -> str:
 
 
 def _check_target(path: str, target: str) -> None:
-    faulty = not target or len(_raw(target)) > MAX_PATH or "\\" in target or "\0" in target
+    faulty = not target or len(encode(target)) > MAX_PATH or "\\" in target or "\0" in target
     if faulty or target.startswith("/") or re.match(r"[A-Za-z]:", target):
         raise UnsafeArchive(f"the link {path!r} leads to {target[:80]!r}, which is not a path inside the tree")
 
 
-def _raw(path: str) -> bytes:
+def encode(path: str) -> bytes:
+    """Return the bytes git stores for ``path``."""
     return path.encode("utf-8", "surrogateescape")
+
+
+def decode(path: bytes) -> str:
+    """Return the text of a path that git stores as ``path``."""
+    return path.decode("utf-8", "surrogateescape")

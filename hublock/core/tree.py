@@ -12,7 +12,7 @@ from typing import Self
 
 from hublock.core.cached import cached
 from hublock.core.digest import Digest
-from hublock.core.names import check_amount, check_link, check_path, fold
+from hublock.core.names import check_amount, check_link, check_path, decode, encode, fold
 from hublock.errors import UnsafeArchive
 
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
@@ -95,16 +95,6 @@ class Listing:
     def size(self) -> int:
         """The bytes of all files together."""
         return sum(entry.size for entry in self.entries)
-
-
-def encode(path: str) -> bytes:
-    """Return the bytes git stores for ``path``."""
-    return path.encode("utf-8", "surrogateescape")
-
-
-def decode(path: bytes) -> str:
-    """Return the text of a path that git stores as ``path``."""
-    return path.decode("utf-8", "surrogateescape")
 
 
 def blob_id(data: bytes, algorithm: str = "sha256") -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hublock.core.digest import Digest
-from hublock.core.tree import EXECUTABLE, FILE, LINK, Entry, Listing, SourceFile, blob_id, encode
+from hublock.core.names import encode
+from hublock.core.tree import EXECUTABLE, FILE, LINK, Entry, Listing, SourceFile, blob_id
 from hublock.errors import TreeMismatch, UnsafeArchive
 from hublock.store.disk import inherited_mode, share, sync_file, sync_folder, write_beside, writing
 from hublock.store.stamps import stamp

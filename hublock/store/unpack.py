@@ -11,8 +11,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from hublock.core.names import MAX_FILES, check_amount, check_path
-from hublock.core.tree import EXECUTABLE, FILE, LINK, SourceFile, check_files, decode
+from hublock.core.names import MAX_FILES, check_amount, check_path, decode
+from hublock.core.tree import EXECUTABLE, FILE, LINK, SourceFile, check_files
 from hublock.errors import UnsafeArchive
 
 MAX_ARCHIVE = 1 << 30

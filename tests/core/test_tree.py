@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hublock.core.digest import Digest
+from hublock.core.names import decode, encode
 from hublock.core.tree import (
     Entry,
     Listing,
     SourceFile,
     blob_id,
     check_files,
-    decode,
     digest_of,
-    encode,
     tree_id,
 )
 from hublock.errors import UnsafeArchive

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hublock.core.lockfile import Submodule
-from hublock.core.names import check_amount, check_path
-from hublock.core.tree import EXECUTABLE, FILE, LINK, SUBMODULE, SourceFile, check_files, decode
+from hublock.core.names import check_amount, check_path, decode
+from hublock.core.tree import EXECUTABLE, FILE, LINK, SUBMODULE, SourceFile, check_files
 from hublock.errors import TreeMismatch, UnsafeArchive
 
 FOLDER = "40000"
