@@ -1,7 +1,7 @@
 """torch.hub's seven functions, answered from the project's lock.
 
 They have torch.hub's names, parameters and results; what they do not do is ask the network or run bytes that nobody
-locked. ``trust_repo`` and ``skip_validation`` are accepted and have no effect: the reviewed lock is the trust decision.
+locked. ``trust_repo``, ``skip_validation`` and ``verbose`` have no effect: the reviewed lock is the trust decision.
 """
 
 import os

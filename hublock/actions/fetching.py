@@ -147,7 +147,11 @@ class FetchingAnswers:
             return File(path=fetched.path, digest=fetched.digest, size=fetched.size, pickle=pickle)
 
     def repo(self, reference: str) -> Repository:
-        """Pin a nested repository, or take the pin that the lock has."""
+        """Pin a nested repository, or take the pin that the lock has; raises as :func:`pin` does, too.
+
+        Raises:
+            UnlockedDownload: it lies on this machine or behind ssh, which foreign code must not reach.
+        """
         with self._mutex:
             parsed = Reference.parse(reference)
             if parsed.key == key_of(self._pinned.repo.id):

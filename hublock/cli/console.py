@@ -49,7 +49,11 @@ class Console(Progress):
         self._bars = terminal and verbosity >= 0
 
     def data(self, text: str) -> None:
-        """Print an answer to stdout."""
+        """Print an answer to stdout.
+
+        Raises:
+            StoreError: stdout cannot be written.
+        """
         try:
             _print(printable(text), self._out)
         except OSError as error:

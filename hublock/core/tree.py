@@ -103,7 +103,11 @@ def blob_id(data: bytes, algorithm: str = "sha256") -> str:
 
 
 def tree_id(files: Iterable[tuple[str, str, str]], algorithm: str) -> str:
-    """Return the hex id of the tree that holds ``files``: ``(path, mode, hex id)``, in any order."""
+    """Return the hex id of the tree that holds ``files``: ``(path, mode, hex id)``, in any order.
+
+    Raises:
+        ValueError: one of them lies below another.
+    """
     root: _Folder = {}
     for path, mode, identity in files:
         *folders, name = path.split("/")

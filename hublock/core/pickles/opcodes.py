@@ -108,7 +108,12 @@ class Reader:
             size -= step
 
     def line(self) -> bytes:
-        """Return the bytes up to a line feed, and go on behind it."""
+        """Return the bytes up to a line feed, and go on behind it.
+
+        Raises:
+            Truncated: there is no line feed.
+            Unclear: it comes after more than :data:`MAX_LINE` bytes.
+        """
         while (end := self._buffer.find(b"\n", self._at)) < 0:
             if len(self._buffer) - self._at > MAX_LINE:
                 raise Unclear

@@ -199,7 +199,11 @@ class Finder(OwnFinder):
         self._roots = tuple({root for space in self._trees for root in space.sources.roots})
 
     def space(self, name: str) -> Space | None:
-        """Return the repository of the namespace ``name``, registered or looked up."""
+        """Return the repository of the namespace ``name``, registered or looked up.
+
+        Raises:
+            TreeMismatch: what was looked up is another one, or its listing is not that of its digest.
+        """
         known, named = self._spaces.get(name), _NAMESPACE.fullmatch(name)
         if known is not None or named is None:
             return known

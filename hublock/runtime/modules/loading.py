@@ -51,7 +51,11 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
         return compile_source(bytes(data), str(path), lambda name: self.owner.redirect(name, self.name))
 
     def get_source(self, fullname: str) -> str:
-        """Return the verified text, as ``inspect`` and tracebacks ask for it."""
+        """Return the verified text, as ``inspect`` and tracebacks ask for it.
+
+        Raises:
+            ImportError: the file is not the listed one by now.
+        """
         try:
             return importlib.util.decode_source(self.owner.sources.read(self.file))
         except TreeMismatch as error:
