@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from hublock.errors import EnvironmentMismatch, HublockError, InvalidReference, RepositoryNotFound, TransferError
-from hublock.net.git.wire import DulwichWire, Wire
+from hublock.net.git.wire import Wire
 
 if TYPE_CHECKING:
     from dulwich.client import SubprocessWrapper, TraditionalGitClient
@@ -62,7 +62,7 @@ def child_environment() -> dict[str, str]:
     return {**kept, "GIT_PROTOCOL": "version=2", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 
 
-class _ChildWire(DulwichWire):
+class _ChildWire(Wire):
     def __init__(self, name: str, address: str, command: Sequence[str]) -> None:
         super().__init__(name, _child_client(self._start))
         self._where, self._command = address, command

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
 from hublock.net.failures import printable
 from hublock.net.git.pack import MAX_PACK
-from hublock.net.git.wire import DulwichWire, Wire
+from hublock.net.git.wire import Wire
 from hublock.net.retry import ask
 from hublock.net.routes import Route
 from hublock.net.transport import Response, Transport
@@ -45,7 +45,7 @@ class _Greeting:
         """Nothing to close: it is in memory."""
 
 
-class _HttpWire(DulwichWire):
+class _HttpWire(Wire):
     def __init__(self, name: str, url: str, transport: Transport, route: int) -> None:
         super().__init__(name, _http_client(url, self._request))
         self._base, self._transport, self._route = url.rstrip("/"), transport, route

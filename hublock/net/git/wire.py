@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hublock.core.progress import Task
 from hublock.errors import HublockError, TransferError, UnsafeArchive
@@ -55,8 +55,12 @@ class Extent:
     task: Task = field(default_factory=Task)
 
 
-class Wire(Protocol):
-    """One repository on one server."""
+class Wire:
+    """One repository on one server: what the kinds of server share is dulwich, held on a short line."""
+
+    def __init__(self, name: str, client: "GitClient") -> None:
+        """``name`` is how messages call the repository; ``client`` knows where it is."""
+        self._name, self._client = name, client
 
     def advertise(self, prefixes: Sequence[str]) -> Advertised:
         """Return the refs whose full names begin with one of ``prefixes`` (and perhaps others).
@@ -65,27 +69,6 @@ class Wire(Protocol):
             RepositoryNotFound: there is no such repository, or it is not shown to us.
             TransferError: the server could not be reached, or refuses.
         """
-        ...
-
-    def fetch(self, wants: Sequence[str], into: Path, extent: Extent) -> None:
-        """Write the pack that brings ``wants`` to the file ``into``.
-
-        Raises:
-            TransferError: the server refuses, has no such object, or the line broke.
-            UnsafeArchive: the pack is too large.
-        """
-        ...
-
-
-class DulwichWire:
-    """What the kinds of server share: dulwich, held on a short line."""
-
-    def __init__(self, name: str, client: "GitClient") -> None:
-        """``name`` is how messages call the repository; ``client`` knows where it is."""
-        self._name, self._client = name, client
-
-    def advertise(self, prefixes: Sequence[str]) -> Advertised:
-        """See :meth:`Wire.advertise`."""
         with self._told():
             listed = self._client.get_refs(b"", ref_prefix=[prefix.encode() for prefix in prefixes])
             refs = _peeled({bytes(name): bytes(value) for name, value in listed.refs.items() if value is not None})
@@ -101,7 +84,12 @@ class DulwichWire:
             )
 
     def fetch(self, wants: Sequence[str], into: Path, extent: Extent) -> None:
-        """See :meth:`Wire.fetch`."""
+        """Write the pack that brings ``wants`` to the file ``into``.
+
+        Raises:
+            TransferError: the server refuses, has no such object, or the line broke.
+            UnsafeArchive: the pack is too large.
+        """
         wanted: Any = [want.encode() for want in wants]
         walker: Any = _Walker(extent.haves)
 
