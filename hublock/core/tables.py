@@ -1,7 +1,7 @@
 """Typed readers of parsed TOML: every value knows its address, so every refusal is one sentence that names it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -185,25 +185,19 @@ def record(
     A key is its field in kebab-case unless ``keys`` says otherwise; a field that has neither a default nor a ``given``
     value is required.
     """
-    known_before = dict(given or {})
+    known = dict(given or {})
     names = {(keys or {}).get(name, name.replace("_", "-")): name for name in rules}
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
 
     def rule(cell: Cell) -> T:
         cells = cell.members()
-        known(cells, names)
+        for key, below in cells.items():
+            if key not in names:
+                near = get_close_matches(key, names, n=1)
+                raise below.refuse(f"unknown key; did you mean {near[0]}" if near else "unknown key")
         for key, name in names.items():
-            if name in needed and name not in known_before and key not in cells:
+            if name in needed and name not in known and key not in cells:
                 raise cell.at(key, None).refuse("is missing")
-        return kind(**known_before | {name: rules[name](cells[key]) for key, name in names.items() if key in cells})
+        return kind(**known | {name: rules[name](cells[key]) for key, name in names.items() if key in cells})
 
     return rule
-
-
-def known(cells: Mapping[str, Cell], names: Iterable[str]) -> None:
-    """Refuse the first key that is none of ``names``, offering the nearest."""
-    expected = list(names)
-    for key, cell in cells.items():
-        if key not in expected:
-            near = get_close_matches(key, expected, n=1)
-            raise cell.refuse(f"unknown key; did you mean {near[0]}" if near else "unknown key")
