@@ -27,10 +27,12 @@ from hublock.store.disk import (
     writing,
 )
 from hublock.store.layout import Layout
-from hublock.store.stamps import DAY, stamp
+from hublock.store.stamps import stamp
 
 ABANDONED_AFTER = 120.0
 """Seconds without a write after which a partial file of an unknown machine counts as left behind."""
+DAY = 86_400.0
+"""Seconds after which a folder does: it stays as it is while the files in it are written."""
 
 _OWNED = re.compile(r"-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<number>\d+)$")
 
@@ -226,7 +228,6 @@ def left_behind(path: Path) -> bool:
         return int(match["number"]) < STARTED if pid == os.getpid() else not _lives(pid)
     with suppress(OSError):
         facts = path.stat()
-        # a folder stays as it is while the files in it are written
         return time.time() - facts.st_mtime > (DAY if stat.S_ISDIR(facts.st_mode) else ABANDONED_AFTER)
     return False
 

@@ -24,7 +24,7 @@ class Held:
     size: int
     """Bytes of the file, or of all files of the tree."""
     used: float
-    """When it was last written or checked, to a day; seconds since the epoch."""
+    """When it was last written or checked, to a quarter of an hour; seconds since the epoch."""
     digest: Digest | None = None
     """None for what is not finished."""
 

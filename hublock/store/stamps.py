@@ -5,7 +5,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-DAY = 86_400.0
 OFTEN = 900.0
 """Seconds; how exactly it is known when something was last used: what is used now outlives any `cache prune`."""
 
