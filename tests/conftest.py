@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.forge import Forge
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell lets its background jobs ignore Ctrl-C, and every process that a test starts would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# on a machine that does much else, what is slow says nothing of a property
+settings.register_profile(
+    "hublock", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+settings.load_profile("hublock")
 
 LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
 Record = Callable[[str, object], None]

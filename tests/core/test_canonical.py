@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from hublock.core.canonical import HEADER, dump_lock, is_canonical
 from hublock.core.digest import Digest
@@ -15,9 +15,7 @@ from tests.core.strategies import LOCKS
 GOOD = Path(__file__).parents[1] / "data" / "locks" / "good"
 WRITTEN = sorted(GOOD.glob("*.lock"))
 OTHERWISE = sorted(GOOD.glob("not-canonical/*.lock"))
-LAW = settings(
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None, max_examples=150
-)
+LAW = settings(max_examples=150)
 
 
 def read(text: str) -> Lock:

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hublock.core import edits
@@ -347,11 +347,9 @@ MODELS = st.builds(
     allow_pickle=words(NAMES),
     allow_unreachable=st.booleans(),
 )
-LAW = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=100)
 
 
 @given(st.lists(MODELS, max_size=4, unique_by=lambda model: model.name), st.booleans(), st.booleans())
-@LAW
 def test_any_models_can_be_added_and_removed_again(models: list[WantedModel], home: bool, windows: bool) -> None:
     text = start = "# begin\r\n[tool.x]\r\ny = 1 # z\r\n" if windows and home else "# begin\n" * (not home)
     for model in models:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
@@ -83,7 +83,7 @@ def test_there_is_a_bad_file_for_every_refusal() -> None:
 
 
 @given(LOCKS)
-@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_accepts_any_lock_we_write(lock: Lock) -> None:
     problem = next(VALIDATORS["locks"].iter_errors(tomllib.loads(dump_lock(lock))), None)
     assert problem is None
@@ -120,7 +120,7 @@ def passes(rule: Callable[[Cell], object], text: str) -> bool:
 
 @pytest.mark.parametrize("name", RULES)
 @given(st.lists(PIECES, max_size=7).map("".join))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_a_pattern_of_the_schema_says_what_the_rule_of_the_parser_says(name: str, text: str) -> None:
     one = VALIDATORS["locks"].evolve(schema={"$defs": DEFINITIONS, "$ref": f"#/$defs/{name}"})
     assert one.is_valid(text) == passes(RULES[name], text)

@@ -113,7 +113,7 @@ def test_what_git_archives_hashes_to_its_tree(forge: Forge, tmp_path: Path) -> N
 WHOLE = archive([FOLDER, HUBCONF, below(b"x/y"), below("ä".encode(), method=0)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_any_damage_is_refused_or_read_as_zipfile_does(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
