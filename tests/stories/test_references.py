@@ -347,8 +347,10 @@ class TestCommitsThatNoBranchLeadsTo:
         done = hublock("remove", "again")
         assert (done.code, done.err) == (
             1,
-            "error: without again, model net is locked at an unreachable commit, which the manifest no longer allows\n"
-            "   hint: allow it there in the manifest, then remove it\n",
+            (
+                "error: without again, model net is locked at an unreachable commit, which the manifest no longer allows\n"
+                "   hint: allow it there in the manifest, then remove it\n"
+            ),
         )
         assert (manifest.read_bytes(), (project / "hub.lock").read_bytes()) == before
         assert hublock("remove", "net").code == 0
