@@ -454,6 +454,38 @@ def test_a_relative_import_does_not_leave_a_top_level_package(tmp_path: Path) ->
     assert hubconf.net.said == hubconf.net.again == "attempted relative import beyond top-level package"
 
 
+@pytest.mark.parametrize("folder", ["", "src/"])
+@pytest.mark.filterwarnings("error")
+def test_a_top_level_module_has_no_package_as_it_has_none_under_torch_hub(tmp_path: Path, folder: str) -> None:
+    files = {
+        "hubconf.py": f"""
+            import os, sys
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), "{folder}"))
+            import model
+        """,
+        f"{folder}model.py": """
+            if __package__:
+                from .layers import NAME
+            else:
+                from layers import NAME
+            try:
+                from .layers import NAME as near
+            except ImportError as error:
+                near = str(error)
+            import part
+        """,
+        f"{folder}layers.py": "NAME = 'layers'",
+        f"{folder}part/__init__.py": "from . import leaf",
+        f"{folder}part/leaf.py": "package = __package__",
+    }
+    repository = make_repository(tmp_path, files)
+    model = import_hubconf(repository).model
+    assert (model.__package__, model.NAME) == ("", "layers")
+    assert model.near == "attempted relative import with no known parent package"
+    assert model.part.leaf.package == model.part.__name__
+    assert importlib.reload(model) is model
+
+
 def test_new_builtins_are_known_to_every_module_of_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("made_here", "_"):
         monkeypatch.setattr(f"builtins.{name}", None, raising=False)

@@ -214,6 +214,10 @@ class Space:
         Functions keep the builtins that their module had when they were made.
         """
         vars(module)[MARKER] = self.name
+        stock = self._stock(module.__name__)
+        if stock and "." not in stock and stock != "hubconf" and not hasattr(module, "__path__"):
+            # as under torch.hub, which code asks before it imports its neighbours
+            module.__package__ = ""
         if hasattr(module, "__path__") and module.__name__.startswith(f"{self.name}.{FILE}"):
             # a fresh process knows no other name of it; most are called as their folders are
             self.extra.setdefault(Path(module.__path__[0]).name, module)
@@ -255,6 +259,9 @@ class Space:
 
     def _check_level(self, package: str, level: int) -> None:
         """Refuse a relative import that leaves what is a top-level package for the author."""
+        if level and not package:
+            # not by the import system, which would warn of a module that has another parent
+            raise ImportError("attempted relative import with no known parent package")
         if not f"{package}.".startswith(f"{self.name}.") or package.startswith(f"{self.name}.{FILE}"):
             return
         depth = self._stock(f"{package}.").count(".")
