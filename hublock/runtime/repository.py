@@ -11,6 +11,8 @@ PACKAGE = "hublock.repos"
 """The real package below which every repository is imported."""
 MARKER = "__hublock_repo__"
 """The global by which a frame of a repository's own code is told from any other."""
+ROOT = "__root_"
+"""How packages begin that stand for folders which code puts on its ``sys.path``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ def base_of(name: str) -> str:
 
 def as_written(text: str) -> str:
     """Return ``text`` with the modules of repositories called as their authors call them."""
-    return re.sub(rf"{re.escape(PACKAGE)}\.\w+\.", "", text)
+    return re.sub(rf"{re.escape(PACKAGE)}\.\w+\.(?:{ROOT}\w+\.)?", "", text)
 
 
 def namespace(repository: Repository) -> str:

@@ -281,13 +281,17 @@ def activated(functions: Mapping[str, Function]) -> Iterator[None]:
 
 def _of_torch() -> list[tuple[Function, Function]]:
     import torch
+    import torch._weights_only_unpickler as unpickler
     import torch.hub
 
+    # private, and not sure to be there in later versions
+    safe_globals = getattr(unpickler, "_get_user_allowed_globals", None)
     return [
         (torch.hub._get_torch_home, downloads.get_torch_home),
         (torch.load, checkpoints.load),
         (torch.save, checkpoints.save),
         (torch.jit.load, checkpoints.load_script),
+        *([(safe_globals, checkpoints.safe_globals)] if safe_globals is not None else []),
     ]
 
 

@@ -5,6 +5,7 @@ import sys
 import tarfile
 import types
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,26 @@ WHOLE = (
     "    def __eq__(self, other):\n        return type(other) is Net and other.size == self.size\n"
     "    def __hash__(self):\n        return self.size\n"
 )
+MODELS = {"models/__init__.py": "", "models/net.py": WHOLE}
+
+
+def stock_net() -> bytes:
+    """Return a whole object of ``models.net``, as it is saved under torch.hub."""
+    net = types.ModuleType("models.net")
+    exec(WHOLE, vars(net))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "models", types.ModuleType("models"))
+        patch.setitem(sys.modules, "models.net", net)
+        return saved(net.Net(7))
+
+
+@pytest.fixture
+def marked_safe() -> Iterator[set[Any]]:
+    """What torch holds for safe before the test, and again after it."""
+    before = torch.serialization.get_safe_globals()
+    yield set(before)
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(before)
 
 
 class TestForms:
@@ -235,6 +256,50 @@ class TestHowItIsUnpickled:
         )
         assert run(outer, "model", [URL, "none"], answers=shelf)
         assert sys.modules.get("netcode") is not old
+
+    @pytest.mark.parametrize("with_block", [False, True])
+    def test_a_class_that_the_code_marks_safe_is_found_by_the_name_it_was_saved_under(
+        self, shelf: Shelf, repository: MakeRepository, marked_safe: set[Any], with_block: bool
+    ) -> None:
+        shelf.put(URL, stock_net(), ("models.net.Net",))
+        body = """
+    import sys
+    from contextlib import nullcontext
+    from torch.serialization import add_safe_globals, safe_globals
+    def model(url, with_block, folder="."):
+        sys.path.insert(0, os.path.join(os.path.dirname(__file__), folder))
+        from models.net import Net
+        with safe_globals([Net]) if with_block else nullcontext(add_safe_globals([Net])):
+            found = get(url, weights_only=True)
+        return type(found) is Net, found.size
+        """
+        repos = [repository(FETCH + body, MODELS | {f"v2/{k}": v for k, v in MODELS.items()}) for _ in range(2)]
+        shelf.repos["nested/one"] = repos[1]
+        outer = repository(
+            "import torch\ndef model(*args):\n    return torch.hub.load('nested/one', 'model', *args)\n", MODELS
+        )
+
+        for repo in (*repos, *repos, outer):
+            assert run(repo, "model", [URL, with_block], answers=shelf) == (True, 7)
+        # a folder that comes onto sys.path is in the names of its modules
+        assert run(repos[0], "model", [URL, with_block, "v2"], answers=shelf) == (True, 7)
+        new = set(torch.serialization.get_safe_globals()) - marked_safe
+        assert {marked.__module__.partition(".")[0] for marked in new} == (set() if with_block else {"hublock"})
+        # what the user's own code loads is not the tree's
+        with pytest.raises(pickle.UnpicklingError, match=r"models\.net\.Net was not an allowed global"):
+            torch.load(io.BytesIO(stock_net()), weights_only=True)
+
+    @pytest.mark.usefixtures("marked_safe")
+    def test_a_class_that_only_another_repository_marks_safe_is_not_unpickled(
+        self, shelf: Shelf, repository: MakeRepository
+    ) -> None:
+        shelf.put(URL, stock_net(), ("models.net.Net",))
+        mark = "    from models.net import Net\n    def model():\n        torch.serialization.add_safe_globals([Net])\n"
+        run(repository(FETCH + mark, MODELS), "model", answers=shelf)
+        repo = repository(FETCH + "    def model(url):\n        return get(url, weights_only=True)\n", MODELS)
+
+        with pytest.raises(pickle.UnpicklingError, match=r"models\.net\.Net was not an allowed global"):
+            run(repo, "model", [URL], answers=shelf)
 
     def test_the_code_may_load_again_what_it_saved(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path

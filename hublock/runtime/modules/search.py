@@ -9,7 +9,8 @@ import posixpath
 from collections.abc import Sequence
 
 from hublock.runtime.modules.ownership import installed
-from hublock.runtime.modules.sources import ROOT, Found, Sources
+from hublock.runtime.modules.sources import Found, Sources
+from hublock.runtime.repository import ROOT
 from hublock.runtime.strict.frames import here
 
 

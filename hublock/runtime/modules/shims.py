@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hublock.runtime.modules.ownership import installed
-from hublock.runtime.modules.sources import FILE, ROOT
-from hublock.runtime.repository import PACKAGE
+from hublock.runtime.modules.sources import FILE
+from hublock.runtime.repository import PACKAGE, ROOT
 
 if TYPE_CHECKING:
     from hublock.runtime.modules.space import Space

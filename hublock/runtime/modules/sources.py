@@ -13,9 +13,9 @@ from hublock.core.cached import cached
 from hublock.core.names import follow
 from hublock.core.tree import LINK, blob_id
 from hublock.errors import TreeMismatch, UnsafeArchive
-from hublock.runtime.repository import Repository
+from hublock.runtime.repository import ROOT, Repository
 
-ROOT, FILE = "__root_", "__file_"
+FILE = "__file_"
 
 
 def package_of(folders: Sequence[str]) -> str:

@@ -29,8 +29,8 @@ from hublock.runtime.modules.ownership import RESERVED, installed
 from hublock.runtime.modules.rewriting import adds_folders
 from hublock.runtime.modules.search import Search
 from hublock.runtime.modules.shims import Shims
-from hublock.runtime.modules.sources import FILE, ROOT, Found, Sources, module_of, package_of
-from hublock.runtime.repository import MARKER, Repository
+from hublock.runtime.modules.sources import FILE, Found, Sources, module_of, package_of
+from hublock.runtime.repository import MARKER, ROOT, Repository
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -17,7 +17,7 @@ from hublock.core.lockfile import Pickle
 from hublock.core.tree import blob_id
 from hublock.errors import HublockError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
-from hublock.runtime.repository import base_of, namespace
+from hublock.runtime.repository import as_written, base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.mounts import may_be_mapped
 from hublock.runtime.strict.notes import Told
@@ -148,6 +148,20 @@ def _without_pickle_options(options: dict[str, Any]) -> dict[str, Any]:
     if str(options.get("encoding", "utf-8")).lower() not in ("ascii", "latin1", "latin-1", "utf-8", "utf8"):
         kept.add("encoding")
     return {name: value for name, value in options.items() if name in kept}
+
+
+def safe_globals(scope: Scope, original: Function) -> dict[str, Any]:
+    """Answer which globals the code has marked safe for ``weights_only``: those of the tree by their stock names, too.
+
+    Torch goes by the names of their modules, and a checkpoint has the names that those have under torch.hub.
+    """
+    marked: dict[str, Any] = original()
+    # the tree of who asks last: of two classes with one stock name it means its own
+    packages = [f"{package}." for package in (*scope.packages.values(), innermost_namespace()) if package]
+    own = {
+        as_written(name): value for package in packages for name, value in marked.items() if name.startswith(package)
+    }
+    return marked | own
 
 
 def _may_map(path: Path) -> bool:
