@@ -453,6 +453,32 @@ class TestWhoseBytes:
             run(repo, "model", ["save.pth"], answers=shelf)
         assert RAN == []
 
+    @pytest.mark.parametrize(
+        "copy", ["io.BytesIO(pkgutil.get_data(__name__, name))", "shutil.copy(os.path.join(HERE, name), folder)"]
+    )
+    def test_a_copy_of_a_checkpoint_of_the_tree_has_its_verdict(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, copy: str
+    ) -> None:
+        repo = repository(
+            FETCH
+            + f"""
+    import pkgutil, shutil
+    HERE = os.path.dirname(__file__)
+    def model(name, folder):
+        return torch.load({copy}, weights_only=False)
+            """,
+            {"save.pth": ones(4), "evil.pth": saved(Evil()), "unlisted.pth": ones(8)},
+        )
+        shelf.tree[repo.id, "save.pth"] = shelf.tree[repo.id, "evil.pth"] = "tensors"
+        RAN.clear()
+
+        assert len(run(repo, "model", ["save.pth", str(tmp_path)], answers=shelf)["w"]) == 4
+        with pytest.raises(UnsafePickle):
+            run(repo, "model", ["evil.pth", str(tmp_path)], answers=shelf)
+        with pytest.raises(UnlockedDownload, match="whose bytes the lock does not list"):
+            run(repo, "model", ["unlisted.pth", str(tmp_path)], answers=shelf)
+        assert RAN == []
+
     @pytest.mark.parametrize("packed", ["zip", "tar"])
     def test_what_the_code_unpacks_from_a_fetched_archive_is_known(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, packed: str

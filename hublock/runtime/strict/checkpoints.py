@@ -14,10 +14,10 @@ from typing import Any
 
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Pickle
-from hublock.core.tree import blob_id
+from hublock.core.tree import LINK, blob_id
 from hublock.errors import HublockError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
-from hublock.runtime.repository import as_written, base_of, namespace
+from hublock.runtime.repository import Repository, as_written, base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.mounts import may_be_mapped
 from hublock.runtime.strict.notes import Told
@@ -243,11 +243,27 @@ def _identify_in_tree(scope: Scope, real: Path) -> Found | None:
             continue
         if blob_id(real.read_bytes()) != entry.blob:
             raise _remember(scope, inside, TreeMismatch(f"{inside} of {repository.id} is not what the lock says"))
-        with outside():
-            verdict = scope.answers.pickle_of(repository.id, inside)
-        if verdict is not None:
-            return Found(name=inside, pickle=verdict)
+        found = _judged(scope, repository, inside)
+        if found is not None:
+            return found
     return None
+
+
+def _identify_copy(scope: Scope, data: bytes) -> Found | None:
+    """Find bytes, wherever the code has put them, among the files of its trees."""
+    for repository in scope.repositories:
+        for entry in repository.listing.entries:
+            if entry.size == len(data) and entry.mode != LINK and entry.blob == blob_id(data):
+                found = _judged(scope, repository, entry.path)
+                if found is not None:
+                    return found
+    return None
+
+
+def _judged(scope: Scope, repository: Repository, inside: str) -> Found | None:
+    with outside():
+        verdict = scope.answers.pickle_of(repository.id, inside)
+    return None if verdict is None else Found(name=inside, pickle=verdict)
 
 
 def _identify_bytes(scope: Scope, data: bytes, name: str) -> Found:
@@ -257,6 +273,9 @@ def _identify_bytes(scope: Scope, data: bytes, name: str) -> Found:
         return Found(name=name, pickle=known.pickle)
     if digest in scope.saved:
         return Found(name=name, pickle=None, is_saved=True)
+    in_tree = _identify_copy(scope, data)
+    if in_tree is not None:
+        return in_tree
     archive = _archive_of(scope, data)
     if archive is not None:
         return Found(name=name, pickle=_verdict_of_unpacked(scope, archive, data, name))
