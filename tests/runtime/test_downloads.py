@@ -1,6 +1,7 @@
 import functools
 import sys
 import types
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,7 @@ import torch
 import torch.hub
 import torch.utils.model_zoo
 
-from hublock.errors import (
-    DigestMismatch,
-)
+from hublock.errors import DigestMismatch, UnlockedDownload
 from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.conftest import MakeRepository
 
@@ -198,3 +197,59 @@ class TestWhatIsAnswered:
         for name in (str(mine), "../mine.pth"):
             assert run(repo, "model", [URL, str(tmp_path / "a"), name], answers=shelf) == 3
         assert (mine.read_bytes(), mine.is_symlink()) == (b"the user's own", False)
+
+
+class TestFileUrls:
+    """A repository may name a file of its own by a URL."""
+
+    HUBCONF = """
+        import os, pathlib, torch
+        HERE = pathlib.Path(__file__).parent
+        def model(name, **options):
+            return len(torch.hub.load_state_dict_from_url((HERE / name).as_uri(), **options)["w"])
+        def download(name, target, prefix=None):
+            target = target or os.path.join(torch.hub.get_dir(), "x")
+            torch.hub.download_url_to_file((HERE / name).as_uri(), target, prefix)
+            return len(torch.load(target)["w"])
+    """
+
+    def test_a_file_of_the_tree_is_answered(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        repo = repository(self.HUBCONF, {"the weights/a.pth": ones(3), "b/a.pth": ones(4)})
+        shelf.tree[repo.id, "the weights/a.pth"] = shelf.tree[repo.id, "b/a.pth"] = "tensors"
+        monkeypatch.chdir(tmp_path)
+
+        assert run(repo, "model", ["the weights/a.pth"], answers=shelf) == 3
+        assert run(repo, "model", ["the weights/a.pth"], {"model_dir": "here"}, answers=shelf) == 3
+        # as http URLs are, it is fetched by URL and not by name
+        assert run(repo, "model", ["b/a.pth"], {"model_dir": "here", "map_location": "cpu"}, answers=shelf) == 4
+        for target in (None, "copy.pth"):
+            assert run(repo, "download", ["the weights/a.pth", target], answers=shelf) == 3
+        assert (tmp_path / "copy.pth").read_bytes() == (tmp_path / "here" / "a.pth").read_bytes() == ones(3)
+        assert not (tmp_path / "copy.pth").is_symlink()
+        assert shelf.asked == []
+
+    def test_one_that_is_not_in_the_tree_is_refused(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        (tmp_path / "mine.pth").write_bytes(ones(3))
+        repo = repository(self.HUBCONF)
+
+        for call, arguments in (("model", []), ("download", [str(tmp_path / "copy.pth")])):
+            with pytest.raises(UnlockedDownload, match=r"opens file:.*mine\.pth, which is not in its tree"):
+                run(repo, call, ["../mine.pth", *arguments], answers=shelf)
+        assert not (tmp_path / "copy.pth").exists()
+
+    def test_what_torch_checks_is_checked(self, shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
+        repo = repository(self.HUBCONF, {"net-00000000.pth": ones(3)})
+        shelf.tree[repo.id, "net-00000000.pth"] = "tensors"
+        target = str(tmp_path / "copy.pth")
+
+        with pytest.raises(DigestMismatch, match="invalid hash value"):
+            run(repo, "model", ["net-00000000.pth"], {"check_hash": True}, answers=shelf)
+        with pytest.raises(DigestMismatch, match="invalid hash value"):
+            run(repo, "download", ["net-00000000.pth", target, "00"], answers=shelf)
+        assert run(repo, "download", ["net-00000000.pth", target, sha256(ones(3)).hexdigest()[:8]], answers=shelf) == 3
+        with pytest.raises(FileNotFoundError):
+            run(repo, "download", ["none.pth", target], answers=shelf)

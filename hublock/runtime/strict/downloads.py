@@ -5,11 +5,13 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import urlparse, urlsplit
 
+from hublock.runtime.answers import check_prefix, sha256_now
 from hublock.runtime.strict import placing
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
+from hublock.runtime.strict.transports import local_file
 
 
 def get_dir(scope: Scope, _original: Function) -> str:
@@ -35,8 +37,17 @@ def download_url_to_file(
     Raises:
         UnlockedDownload: nobody locked ``url``.
         DigestMismatch: the sha256 does not begin with ``hash_prefix``.
+        OSError: ``url`` names a file that is not there, or ``dst`` cannot be written.
     """
-    placing.place(scope.fetch(url, hash_prefix).path, Path(dst).expanduser(), private=scope.private_hub)
+    placing.place(_fetch(scope, url, hash_prefix), Path(dst).expanduser(), private=scope.private_hub)
+
+
+def _fetch(scope: Scope, url: str, hash_prefix: str | None) -> Path:
+    if urlsplit(url).scheme.lower() != "file":
+        return scope.fetch(url, hash_prefix).path
+    path = local_file(scope, url)
+    check_prefix(url, sha256_now(path), hash_prefix)
+    return path
 
 
 def load_state_dict_from_url(
@@ -56,17 +67,18 @@ def load_state_dict_from_url(
     Raises:
         UnlockedDownload: nobody locked ``url``.
         DigestMismatch: ``check_hash`` is set and the name claims another sha256.
+        OSError: ``url`` names a file that is not there.
     """
     name = file_name if file_name is not None else os.path.basename(urlparse(url).path)  # noqa: PTH119 - as torch does
-    file = scope.fetch(url, _claimed_hash(name) if check_hash else None)
+    path = _fetch(scope, url, _claimed_hash(name) if check_hash else None)
     kept = Path(model_dir) if model_dir is not None else scope.hub_dir / "checkpoints"
     kept.mkdir(parents=True, exist_ok=True)
-    _leave_behind(scope, file.path, kept / name)
+    _leave_behind(scope, path, kept / name)
     folder = Path(tempfile.mkdtemp(dir=scope.folder))
     # a name may be a path, and lead out of the folder
     alone = Path(name).name or "file"
     try:
-        placing.link(file.path, folder / alone)
+        placing.link(path, folder / alone)
         loaded = original(url, str(folder), map_location, progress, check_hash, alone, *rest, **options)
         for unpacked in folder.iterdir():
             # the one file of an old zip

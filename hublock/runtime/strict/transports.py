@@ -135,7 +135,7 @@ def _urllib_open(
     if scheme == "data":
         return original(opener, fullurl, data, *rest, **options)
     if scheme == "file":
-        _check_local(scope, url)
+        local_file(scope, url)
         return original(opener, fullurl, data, *rest, **options)
     if scheme not in ("http", "https"):
         raise scope.refuse(origin(url), f"opens {url}")
@@ -151,8 +151,8 @@ def _urllib_open(
     return _Opened(answered.body, headers, url, answered.status)
 
 
-def _check_local(scope: Scope, url: str) -> None:
-    """Let a ``file:`` URL open what lies in the tree or in the private folders, or was given by us.
+def local_file(scope: Scope, url: str) -> Path:
+    """Return the file that a ``file:`` URL names: it lies in the tree or in the private folders, or was given by us.
 
     Raises:
         UnlockedDownload: it lies anywhere else.
@@ -160,7 +160,7 @@ def _check_local(scope: Scope, url: str) -> None:
     real = os.path.realpath(urllib.request.url2pathname(urlsplit(url).path))
     allowed = [repository.root for repository in scope.repositories] + [scope.folder, scope.private_hub]
     if real in scope.by_path or any(Path(real).is_relative_to(os.path.realpath(root)) for root in allowed):
-        return
+        return Path(real)
     raise scope.refuse(f"file:{Path(real).name}", f"opens {url}, which is not in its tree")
 
 
