@@ -64,6 +64,8 @@ def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_pa
         ("m = __import__('models.yolo')", "m.yolo.NAME"),
         ("m = __import__('models.yolo', fromlist=['NAME'])", "m.NAME"),
         ("m = __import__('models.yolo', globals(), locals(), [], 0)", "m.yolo.NAME"),
+        ("import models; m = __import__(models.__name__ + '.yolo')", "m.yolo.NAME"),
+        ("import models.deep; m = __import__(models.deep.__name__ + '.leaf')", "m.deep.leaf.NAME"),
         ("import builtins; m = builtins.__import__('models.yolo')", "m.yolo.NAME"),
         ("import importlib; m = importlib.__import__('models.yolo')", "m.yolo.NAME"),
         ("import importlib; m = importlib.import_module('models.yolo')", "m.NAME"),
@@ -110,6 +112,7 @@ def test_every_way_to_import_finds_the_tree(tmp_path: Path, statement: str, valu
         hubconf = f"def entry():\n    {statement}\n    return {value}\nresult = entry()\n"
     expected = {
         "models.NAME": "models", "models.yolo.NAME": "models.yolo", "models.deep.leaf.NAME": "models.yolo.leaf",
+        "m.deep.leaf.NAME": "models.yolo.leaf",
         "(models.yolo.NAME, utils.NAME, p.sep)": ("models.yolo", "utils", os.sep), "y.NAME": "models.yolo",
         "(y.NAME, NAME)": ("models.yolo", "models"), "m.yolo.NAME": "models.yolo", "m.NAME": "models.yolo",
         "yolo.NAME": "models.yolo", "('models.yolo' in sys.modules, sys.modules['models'].NAME)": (True, "models"),

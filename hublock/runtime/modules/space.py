@@ -10,6 +10,7 @@ import posixpath
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -289,11 +290,13 @@ class Space:
             return found
         # `import a.b as c` takes the attribute b of a, which need not be the module
         below = stock.count(".")
-        found = sys.modules[target.rsplit(".", below)[0]]
+        found = top = sys.modules[target.rsplit(".", below)[0]]
         for part in reversed(name.rsplit(".", below)[0].split(".")[1:]):
             holder = ModuleType(part)
             setattr(holder, part, found)
             found = holder
+        # and a plain call, with what the code computed from a __name__, its top-level package
+        vars(found)["__getattr__"] = partial(getattr, top)
         return found
 
     def _stock(self, name: str) -> str:
