@@ -828,3 +828,54 @@ def test_libraries_find_what_a_repository_names_to_them(tmp_path: Path) -> None:
             library.find("models.yolo")
     for name in ("library_of_tests", "library_of_tests.missing"):
         del sys.modules[name]
+
+
+def test_a_library_that_calls_import_finds_what_a_repository_names_to_it(tmp_path: Path) -> None:
+    library = tmp_path / "site" / "jsonargparse"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text("")
+    (library / "_util.py").write_text(
+        "def import_object(name):\n"
+        "    module, _, name = name.rpartition('.')\n"
+        "    return getattr(__import__(module, fromlist=[name]), name)\n"
+        "def import_top(name):\n    return __import__(name)\n"
+    )
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "yolo.py").write_text("NAME = 'the user'")
+    repository = make_repository(
+        tmp_path / "tree",
+        {
+            "hubconf.py": """
+                import os, sys
+                sys.path.append(os.path.join(os.path.dirname(__file__), "more"))
+                from jsonargparse._util import import_object, import_top
+                found = [import_object(f"{name}.NAME") for name in ("models.yolo", "models.deep.leaf", "extra")]
+                found += [import_top("models.yolo").yolo.NAME, import_object("os.path.sep"), import_top("os.path").sep]
+                for name in ("models.none.NAME", "none.NAME", "models.yolo.NONE"):
+                    try:
+                        import_object(name)
+                    except (ModuleNotFoundError, AttributeError) as error:
+                        found.append(type(error))
+            """,
+            "models/yolo.py": "NAME = 'the tree'",
+            "models/deep/leaf.py": "NAME = 'a leaf'",
+            "more/extra.py": "NAME = 'extra'",
+        },
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path / "site"))
+        patch.syspath_prepend(str(tmp_path))
+        patch.setattr(site, "getusersitepackages", lambda: str(tmp_path / "site"))
+        util = importlib.import_module("jsonargparse._util")
+        for _ in range(2):
+            assert import_hubconf(repository).found == [
+                "the tree", "a leaf", "extra", "the tree", os.sep, os.sep,
+                ModuleNotFoundError, ModuleNotFoundError, AttributeError,
+            ]  # fmt: skip
+            # what the user names to it is the user's
+            assert util.import_object("models.yolo.NAME") == util.import_top("models.yolo").yolo.NAME == "the user"
+            isolation.retire([namespace(repository)])
+        with pytest.raises(ModuleNotFoundError):
+            util.import_object("extra.NAME")
+    for name in ("jsonargparse", "jsonargparse._util", "models", "models.yolo"):
+        del sys.modules[name]

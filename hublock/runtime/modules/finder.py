@@ -7,7 +7,7 @@ import importlib.machinery
 import itertools
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, ModuleType
 from typing import Any
 from uuid import uuid4
@@ -268,12 +268,45 @@ def _swap_resolve(config: ModuleType) -> None:
     swap(resolve, lambda original: lambda configurator, s: original(configurator, _redirected(s)))
 
 
+_THAT_CALL_IMPORT = (
+    "jsonargparse._util",
+    "lightning.pytorch.cli",
+    "nemo.utils.model_utils",
+    "pytorch_lightning.cli",
+)
+"""Modules of libraries that find a class, given by its name, by a call of ``__import__``.
+
+That goes by the real ``sys.modules``, where the user's own modules have these names; so each is given another one.
+"""
+
+
+def _give_import(library: ModuleType) -> None:
+    vars(library)["__import__"] = _import_as_their_caller
+
+
+def _import_as_their_caller(
+    name: str,
+    globals: Mapping[str, Any] | None = None,
+    locals: Mapping[str, Any] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    space = _calling() if not level else None
+    if space is None or _redirected(name) == name:
+        return builtins.__import__(name, globals, locals, fromlist or (), level)
+    return space.import_(name, fromlist=tuple(fromlist or ()))
+
+
 def _redirected(name: str) -> str:
     """Return the full name of what the repository that calls means by the absolute ``name``; else that itself."""
-    calling = innermost_namespace() if not name.startswith(".") else None
-    space = FINDER.space(calling) if calling else None
+    space = _calling() if not name.startswith(".") else None
     own = space.redirect(name) if space is not None and not installed(name.partition(".")[0]) else None
     return own or name
+
+
+def _calling() -> Space | None:
+    package = innermost_namespace()
+    return FINDER.space(package) if package else None
 
 
 def let_trace(tracer: ModuleType) -> None:
@@ -302,5 +335,7 @@ def install() -> None:
     swap(importlib.import_module, _as_their_caller)
     when_imported("pydoc", _swap_locate)
     when_imported("logging.config", _swap_resolve)
+    for library in _THAT_CALL_IMPORT:
+        when_imported(library, _give_import)
     if not sys.meta_path or sys.meta_path[0] is not FINDER:
         sys.meta_path[:] = [FINDER, *(finder for finder in sys.meta_path if finder is not FINDER)]
