@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from hublock.runtime import environment
 from hublock.runtime.repository import MARKER, Repository, namespace
-from hublock.runtime.strict import downloads, local, placing, surroundings
+from hublock.runtime.strict import attributes, downloads, local, placing, surroundings
 from hublock.runtime.strict.objects import filled
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
@@ -57,11 +57,8 @@ def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleTyp
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
     package = scope.packages[used]
     surroundings.make_again(scope, package)
-    try:
+    with surroundings.made(scope, package), attributes.made(package):
         hubconf = isolation.import_hubconf(repository, package)
-    except BaseException:
-        surroundings.forget_made(package)
-        raise
     # another load may just have imported it
     surroundings.make_again(scope, package)
     return hubconf

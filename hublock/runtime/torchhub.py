@@ -29,10 +29,10 @@ from hublock.runtime.strict import (
     local,
     placing,
     programs,
-    surroundings,
     transports,
 )
 from hublock.runtime.strict.arrivals import when_imported
+from hublock.runtime.strict.attributes import Attributes
 from hublock.runtime.strict.callers import inherit, is_adopted
 from hublock.runtime.strict.dispatching import Answering, dispatching
 from hublock.runtime.strict.notes import ANCESTORS, Ancestor, Told
@@ -192,7 +192,7 @@ def install() -> None:
     module = torch_hub()
     with _install_lock:
         if not _installed:
-            swap(module.set_dir, lambda original: _DISPATCHING["set_dir"](surroundings.heeding(original)))
+            module.__class__ = Attributes
             for name, decide in _DISPATCHING.items():
                 swap(vars(module)[name], decide)
             for function, answer in _of_torch():

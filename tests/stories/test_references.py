@@ -345,13 +345,9 @@ class TestCommitsThatNoBranchLeadsTo:
         manifest.write_text(manifest.read_text().replace("allow-unreachable = true\n", "", 1))
         before = (manifest.read_bytes(), (project / "hub.lock").read_bytes())
         done = hublock("remove", "again")
-        assert (done.code, done.err) == (
-            1,
-            (
-                "error: without again, model net is locked at an unreachable commit, which the manifest no longer allows\n"
-                "   hint: allow it there in the manifest, then remove it\n"
-            ),
-        )
+        sentence = "model net is locked at an unreachable commit, which the manifest no longer allows"
+        hint = "allow it there in the manifest, then remove it"
+        assert (done.code, done.err) == (1, f"error: without again, {sentence}\n   hint: {hint}\n")
         assert (manifest.read_bytes(), (project / "hub.lock").read_bytes()) == before
         assert hublock("remove", "net").code == 0
         assert hublock("lock", "--check").code == 0

@@ -1,4 +1,4 @@
-"""``sys.argv`` while loads are under way: empty for them, and for everybody else what it is."""
+"""``sys.argv`` while loads are under way: empty for each of them, and for everybody else what it is."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,17 +7,18 @@ from hublock.runtime.strict.callers import current
 
 
 class Arguments(list[str]):
-    """Two lists in one: whoever asks for anything gets it of theirs."""
+    """Many lists in one: whoever asks for anything gets it of theirs."""
 
     def __init__(self, users: list[str]) -> None:
         """Show ``users`` to all code but that of loads."""
         # what C code looks into
         super().__init__(users)
-        self._users, self._loads = users, [""]
+        self._users = users
 
     def asked(self) -> list[str]:
         """Return the list of whoever calls."""
-        return self._users if current() is None else self._loads
+        own = current()
+        return self._users if own is None else own.argv
 
     def __reduce__(self) -> tuple[type, tuple[list[str]]]:
         """Be a plain list to a process that is told of it."""

@@ -1,15 +1,16 @@
-"""What is process-wide and must be after a load as it was before: arguments, environment, directory, torch.hub.
+"""What is process-wide and must be after a load as it was before: arguments, environment, directory.
 
 Only what foreign code itself changes is put back, so a thread that changes its environment meanwhile keeps its change.
-``sys.argv`` and torch.hub's attributes raise no event when they are changed: of several loads at once the last one
-to end puts them back. What modules change as they are imported, once per process, is made again for later loads of
-them.
+An assignment to ``sys.argv`` raises no event: of several loads at once the last one to end puts it back. What modules
+change as they are imported, once per process, is made again for later loads of them.
 """
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hublock.runtime import isolation
@@ -18,12 +19,10 @@ from hublock.runtime.strict.arguments import Arguments
 from hublock.runtime.strict.callers import loading
 from hublock.runtime.strict.frames import importing_package
 from hublock.runtime.strict.scope import Scope
-from hublock.runtime.strict.swap import Function
 
 _lock = ForkSafeLock()
 _loads = 0
 _argv: list[str] = []
-_hub: dict[str, Any] = {}
 _Before = list[tuple[Scope, str | None]]
 """Which loads changed one thing, in that order, and what it was before each of them did."""
 _CWD = ""
@@ -31,8 +30,19 @@ _CWD = ""
 _changed: dict[str, _Before] = {}
 _about: dict[str, tuple[Scope, str | None, str | None]] = {}
 """Which load was last about to change one thing, from what to what: events come before what they tell of."""
-_made: dict[str, dict[str, tuple[str | None, str | None]]] = {}
-"""What modules changed as they were imported, from what to what, by their package."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Made:
+    """What modules of one package changed as they were imported."""
+
+    variables: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    """From what to what; the current directory among them."""
+    argv: list[str] | None = None
+    hub_dir: Path | None = None
+
+
+_made: dict[str, _Made] = {}
 
 
 @contextmanager
@@ -74,9 +84,30 @@ def before_putenv(scope: Scope, name: str, value: str | None) -> None:
 def _note_made(name: str, old: str | None, new: str | None) -> None:
     package = importing_package()
     if package is not None:
-        changes = _made.setdefault(package, {})
+        changes = _made.setdefault(package, _Made()).variables
         before, _ = changes.get(name, (old, None))
         changes[name] = before, new
+
+
+@contextmanager
+def made(scope: Scope, package: str) -> Iterator[None]:
+    """Note what of ``scope`` the import of ``package`` in the block changes, for later loads; nothing if it fails."""
+    arguments, hub_dir, are_ours = list(scope.argv), scope.hub_dir, isinstance(sys.argv, Arguments)
+    try:
+        yield
+    except BaseException:
+        with _lock:
+            _made.pop(package, None)
+        raise
+    with _lock:
+        if are_ours and not isinstance(sys.argv, Arguments):
+            # assigned for everybody, and meant for itself
+            scope.argv[:] = sys.argv
+            sys.argv = Arguments(_argv)
+        if scope.argv != arguments:
+            _made.setdefault(package, _Made()).argv = list(scope.argv)
+        if scope.hub_dir != hub_dir:
+            _made.setdefault(package, _Made()).hub_dir = scope.hub_dir
 
 
 def make_again(scope: Scope, package: str) -> None:
@@ -85,7 +116,12 @@ def make_again(scope: Scope, package: str) -> None:
     What is not any more as they had found it, its user has set since, and it stays.
     """
     with _lock:
-        for name, (before, value) in list(_made.get(package, {}).items()):
+        found = _made.get(package, _Made())
+        if found.argv is not None and scope.argv == [""]:
+            scope.argv[:] = found.argv
+        if found.hub_dir is not None and scope.hub_dir == scope.private_hub:
+            scope.hub_dir = found.hub_dir
+        for name, (before, value) in list(found.variables.items()):
             now = _now(name)
             if now in (before, value):
                 # also where another load has done it: it stays when that ends
@@ -93,12 +129,6 @@ def make_again(scope: Scope, package: str) -> None:
             if now == before != value:
                 with suppress(OSError):
                     _set(name, value)
-
-
-def forget_made(package: str) -> None:
-    """Forget what modules did whose import has failed: it is done again when they are imported again."""
-    with _lock:
-        _made.pop(package, None)
 
 
 def _now(name: str) -> str | None:
@@ -138,26 +168,19 @@ def _taken_back(before: _Before, scope: Scope) -> list[str | None]:
 
 def _begin() -> None:
     global _loads, _argv  # noqa: PLW0603 - sys.argv is process-wide
-    import torch.hub
-
     with _lock:
         _loads += 1
         if _loads == 1:
             _argv = sys.argv
             sys.argv = Arguments(_argv)
-            _hub.update(vars(torch.hub))
 
 
 def _end() -> None:
     global _loads  # noqa: PLW0603 - sys.argv is process-wide
-    import torch.hub
-
     with _lock:
         _loads -= 1
         if _loads == 0:
             sys.argv = _argv
-            _restore_hub(vars(torch.hub))
-            _hub.clear()
 
 
 def _end_in_child() -> None:
@@ -170,29 +193,6 @@ def _end_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_end_in_child)
-
-
-def heeding(set_dir: Function) -> Function:
-    """Make torch.hub's ``set_dir``, which only the user's own code reaches, stand when a load beside it ends."""
-
-    def heeded(*args: Any, **kwargs: Any) -> None:
-        import torch.hub
-
-        set_dir(*args, **kwargs)
-        with _lock:
-            if _hub:
-                _hub["_hub_dir"] = vars(torch.hub)["_hub_dir"]
-
-    return heeded
-
-
-def _restore_hub(now: dict[str, Any]) -> None:
-    """Undo assignments to torch.hub's attributes."""
-    for name in now.keys() - _hub.keys():
-        del now[name]
-    for name, value in _hub.items():
-        if now.get(name, _hub) is not value:
-            now[name] = value
 
 
 def _restore(scope: Scope) -> None:

@@ -1,0 +1,190 @@
+"""torch.hub's attributes, ``sys.argv`` and the hub folder: what a repository makes of them, its own code alone has."""
+
+import pickle
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.hub
+
+from tests.runtime.answering import Shelf, ones, run
+from tests.runtime.conftest import MakeRepository
+
+URL = "https://example.org/net.pth"
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    def now() -> tuple[Any, ...]:
+        return (
+            sys.argv,
+            list(sys.argv),
+            torch.hub.get_dir(),
+            {name: getattr(torch.hub, name) for name in dir(torch.hub)},
+        )
+
+    before = now()
+    yield
+    assert now() == before
+
+
+PATCHING = """
+    import torch
+    fetch = torch.hub.load_state_dict_from_url
+    def stripped(url):
+        return {name.upper(): value for name, value in fetch(url).items()}
+    torch.hub.load_state_dict_from_url = stripped
+    def model():
+        return list(torch.hub.load_state_dict_from_url("https://example.org/net.pth"))
+    def later():
+        return model
+    def back():
+        torch.hub.load_state_dict_from_url = fetch
+        return model()
+    def again():
+        import late
+        return model()
+"""
+
+
+def test_what_modules_assign_as_they_are_imported_holds_for_every_load_of_them(
+    shelf: Shelf, repository: MakeRepository
+) -> None:
+    shelf.put(URL, ones(2))
+    late = "import torch\ntorch.hub.load_state_dict_from_url = lambda url: {'late': 1}\n"
+    repo, other = repository(PATCHING, {"late.py": late}), repository(PATCHING.replace("upper", "lower"))
+
+    for _ in range(3):
+        assert run(repo, "model", answers=shelf) == ["W"]
+        assert run(other, "model", answers=shelf) == ["w"]
+    assert run(repo, "back", answers=shelf) == ["w"]
+    assert run(repo, "later", answers=shelf)() == ["W"]
+    assert run(repo, "again", answers=shelf) == ["late"]
+    assert run(repo, "model", answers=shelf) == ["late"]
+
+
+def test_what_an_entry_point_assigns_its_model_has_and_nobody_else(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import torch
+        def model(value):
+            torch.hub.made_here = value
+            del torch.hub.HASH_REGEX
+            return lambda: (torch.hub.made_here, hasattr(torch.hub, "HASH_REGEX"))
+        def look():
+            return hasattr(torch.hub, "made_here"), hasattr(torch.hub, "HASH_REGEX")
+        def lost():
+            del torch.hub.never_there
+    """)
+    assert run(repo, "model", [1], answers=shelf)() == (1, False)
+    assert run(repo, "look", answers=shelf) == (False, True)
+    assert not hasattr(torch.hub, "made_here")
+    with pytest.raises(AttributeError, match="never_there"):
+        run(repo, "lost", answers=shelf)
+
+
+def test_a_bystander_and_another_load_do_not_run_what_a_load_assigns(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+) -> None:
+    shelf.put(URL, ones(2))
+    repo = repository("""
+        import torch
+        fetch = torch.hub.load_state_dict_from_url
+        def model(begun, go):
+            torch.hub.load_state_dict_from_url = lambda *args, **options: fetch(*args, **options)
+            begun.set()
+            go.wait(60)
+            return list(torch.hub.load_state_dict_from_url("https://example.org/net.pth"))
+        def other():
+            return torch.hub.load_state_dict_from_url is fetch
+    """)
+    torch.save({"mine": torch.ones(1)}, tmp_path / "mine.pth")
+    begun, go = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(run, repo, "model", [begun, go], answers=shelf)
+        assert begun.wait(60)
+        try:
+            mine = torch.hub.load_state_dict_from_url("https://example.net/mine.pth", model_dir=str(tmp_path))
+            assert (list(mine), run(repo, "other", answers=shelf)) == (["mine"], True)
+        finally:
+            go.set()
+        assert load.result() == ["w"]
+
+
+def test_the_users_own_assignments_are_the_users(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import torch
+        def model():
+            return torch.hub.made_by_user
+    """)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.hub, "made_by_user", 1, raising=False)
+        assert run(repo, "model", answers=shelf) == vars(torch.hub)["made_by_user"] == 1
+    assert pickle.loads(pickle.dumps(torch.hub)) is torch.hub
+
+
+def test_an_import_that_failed_assigns_nothing(shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
+    repo = repository(f"""
+        import os, sys, torch
+        found = hasattr(torch.hub, "made_here"), list(sys.argv), torch.hub.get_dir() == "/set"
+        if not os.path.exists({str(tmp_path / "once")!r}):
+            open({str(tmp_path / "once")!r}, "w").close()
+            torch.hub.made_here = 1
+            torch.hub.set_dir("/set")
+            sys.argv.append("--flag")
+            raise ValueError("the first time")
+        def model():
+            return found
+    """)
+    with pytest.raises(ValueError, match="the first time"):
+        run(repo, "model", answers=shelf)
+    assert run(repo, "model", answers=shelf) == (False, [""], False)
+
+
+@pytest.mark.parametrize("change", ["sys.argv = ['main.py', '--k', '3']", "sys.argv[:] = ['main.py', '--k', '3']"])
+def test_arguments_and_the_folder_that_an_import_sets_hold_for_every_load_of_it(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path, change: str
+) -> None:
+    repo = repository(f"""
+        import sys, torch
+        {change}
+        torch.hub.set_dir({str(tmp_path)!r})
+        def model():
+            found = list(sys.argv), torch.hub.get_dir()
+            sys.argv.append("more")
+            torch.hub.set_dir("/elsewhere")
+            return found
+        def other():
+            return model()
+    """)
+    plain = repository("""
+        import sys
+        def model():
+            return list(sys.argv)
+    """)
+    expected = ["main.py", "--k", "3"], str(tmp_path)
+    for entrypoint in ("model", "other", "model"):
+        assert run(repo, entrypoint, answers=shelf) == expected
+        assert run(plain, "model", answers=shelf) == [""]
+
+
+def test_each_of_two_loads_has_its_own_arguments(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import sys
+        def model(begun=None, go=None):
+            if begun:
+                sys.argv.append("--mine")
+                begun.set()
+                go.wait(60)
+            return list(sys.argv)
+    """)
+    begun, go = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(run, repo, "model", [begun, go], answers=shelf)
+        assert begun.wait(60)
+        assert run(repo, "model", answers=shelf) == [""]
+        go.set()
+        assert load.result() == ["", "--mine"]
