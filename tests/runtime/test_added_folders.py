@@ -1,6 +1,8 @@
 """Folders that an entry point puts on ``sys.path`` while it runs: each load has its own, in any process."""
 
 import random
+import sys
+import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from hublock.runtime.repository import Repository, namespace
 from tests.runtime.answering import Shelf, run
 from tests.runtime.carrying import in_a_fresh_process
+from tests.runtime.conftest import MakeRepository
 from tests.runtime.trees import make_repository
 
 HOW = {
@@ -542,3 +545,48 @@ def test_a_load_that_must_begin_again_has_the_same_random_numbers_and_leaves_no_
 
     assert results[0] == results[1]
     assert results[0][2] == 1
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "from os import sys\nsys.path.append(SRC)",
+        "from os import sys\nsys.path.insert(0, SRC)",
+        "import site\nsite.addsitedir(SRC)",
+        "from os import sys\nsys.path.insert(0, SRC)\nimport first\nsys.path.remove(SRC)",
+    ],
+)
+def test_folders_that_code_puts_on_the_path_of_all_are_its_own(
+    shelf: Shelf, repository: MakeRepository, way: str, tmp_path: Path
+) -> None:
+    lines = textwrap.indent(way, " " * 12)
+    repo = repository(
+        f"""
+            import os
+            SRC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "src")
+{lines}
+            def one():
+                from first import NAME
+                return NAME
+            def two():
+                from second import NAME
+                return NAME
+            def late():
+                def forward():
+                    import third
+                    return third.Net
+                return forward
+        """,
+        {
+            "src/first.py": "NAME = 'first'",
+            "src/second.py": "NAME = 'second'",
+            "src/third.py": "class Net:\n    pass\n",
+        },
+    )
+    before = list(sys.path)
+    for _ in range(2):
+        assert [run(repo, name, answers=shelf) for name in ("two", "one")] == ["second", "first"]
+    net = run(repo, "late", answers=shelf)()
+    assert net.__module__ == f"{namespace(repo)}.third"
+    assert sys.path == before
+    assert not {"first", "second", "third"} & sys.modules.keys()

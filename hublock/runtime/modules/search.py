@@ -26,7 +26,26 @@ class Search:
         self._found: dict[tuple[str, ...], tuple[Found, ...]] = {}
         self._folders: dict[str, str | None] = {}
         self._lasting: list[str] | None = None
+        self._followed: list[str] = list(path)
         self._settled: tuple[list[str], dict[str, tuple[str, ...] | None]] = [], {}
+
+    def follow(self, real: Sequence[str]) -> None:
+        """Look also in folders of the tree that code has put on the ``real`` path of all, as by ``os.sys`` or ``site``.
+
+        Those before everything else there come first here as well.
+        """
+        if real == self._followed:
+            return
+        self._followed = list(real)
+        is_first, known = True, set(self._entries())
+        first: list[str] = []
+        last: list[str] = []
+        for entry in self._followed:
+            is_own = self._sources.reached(entry) is not None
+            is_first = is_first and is_own
+            if is_own and entry not in known:
+                (first if is_first else last).append(entry)
+        self.path[:] = [*first, *self.path, *last]
 
     def settle(self) -> None:
         """Take note of the roots that hubconf.py has made, which every process imports first."""

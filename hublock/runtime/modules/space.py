@@ -72,6 +72,7 @@ class Space:
         top, _, below = name.partition(".")
         if top in RESERVED:
             return None
+        self._search.follow(sys.path)
         # anything may be put into sys.modules
         taken_in = str(getattr(self.extra.get(top), "__name__", ""))
         if taken_in.startswith(f"{self.name}.{FILE}"):
@@ -140,6 +141,7 @@ class Space:
 
     def settle(self) -> None:
         """Take note that hubconf.py has been imported, which every process does first."""
+        self._search.follow(sys.path)
         self._search.settle()
 
     @cached
