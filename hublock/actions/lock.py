@@ -109,7 +109,7 @@ def build(
     models = {model.name: (repo.id, model) for repo in old.repos for model in repo.models}
     consent: dict[str, tuple[str, ...]] = {}
     locked = []
-    for pending in (*todo.trace, *_again(manifest, models, retrace)):
+    for pending in (*todo.trace, *_again(manifest, todo, models, retrace)):
         wanted = pending.wanted
         context.progress.note(f"{wanted.name} {pending.reason}")
         reference, allow = Reference.parse(wanted.repo), wanted.allow_unreachable
@@ -121,7 +121,7 @@ def build(
         pinned = pin_once(reference, so_far, context, base=base, allow_unreachable=allow)
         found = _find_out(wanted, pinned, so_far, context, base=base, options=options)
         repo, model = found.repo, found.model
-        if wanted.name in retrace:
+        if wanted.name in todo.keep and model.traced != "declared":
             model = both_traces(models[wanted.name][1], model)
         consent[wanted.name] = found.consent
         pool.update({key_of(item.repo.id): item.repo for item in found.nested} | {key_of(repo.id): repo})
@@ -186,12 +186,14 @@ def _so_far(
     return Lock(repos=tuple(repos), weights=weights)
 
 
-def _again(manifest: Manifest, models: Mapping[str, object], retrace: Collection[str]) -> Iterable[Pending]:
+def _again(manifest: Manifest, todo: Plan, models: Mapping[str, object], retrace: Collection[str]) -> Iterable[Pending]:
+    """Yield what is found out once more although the lock answers it."""
     wanted = {model.name: model for model in manifest.models}
-    for name in retrace:
+    for name in dict.fromkeys(retrace):
         if name not in wanted or name not in models:
             raise NotLocked(f"no model {name} is locked{nearest(name, models)}", hint="hublock list")
-        yield Pending(wanted=wanted[name], reason="is traced again")
+        if name in todo.keep:
+            yield Pending(wanted=wanted[name], reason="is traced again")
 
 
 def _find_out(
