@@ -129,11 +129,12 @@ def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator
     other = read_named_lock(against, hint="check the path of --against") if against else lock
     for change in changes.compare(other, lock):
         what = f" {change.what}" if change.what else ""
-        sides = f": {change.old or 'nothing'} there, {change.new or 'nothing'} here"
+        sides = {"added": f"{change.new or 'it is'} only here", "removed": f"{change.old or 'it is'} only there"}
+        said = sides.get(change.kind, f"{change.old} there, {change.new} here")
         yield Finding(
             rule="lock-differs",
             subject=change.entry.partition(" ")[2] or str(project.lock),
-            message=f"{project.lock} differs from {against} in {change.entry}{what}{sides}",
+            message=f"{project.lock} differs from {against} in {change.entry}{what}: {said}",
             hint=f"hublock diff {quote(str(against))}",
         )
 
@@ -183,7 +184,7 @@ _LOADING: dict[type[HublockError], Rule] = {
 def _told(error: BaseException) -> str:
     kind = type(error).__name__
     try:
-        return f"{kind}: {error}"
+        return f"{kind}: {' '.join(str(error).split())}"
     except Exception:  # noqa: BLE001 - its text is foreign code as well
         return kind
 

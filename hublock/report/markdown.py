@@ -30,7 +30,7 @@ def report(changes: Sequence[Change], contracts: Sequence[tuple[str, ContractCha
 
 def code(value: str) -> str:
     """Return ``value`` as inline code, in a table cell too."""
-    plain = re.sub(r"\s+", " ", value).replace("|", "\\|")
+    plain = "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in value).replace("|", "\\|")
     if not plain.strip():
         return ""
     fence = "`" * (max((len(run) for run in re.findall(r"`+", plain)), default=0) + 1)
@@ -39,20 +39,16 @@ def code(value: str) -> str:
 
 
 def _table(changes: Sequence[Change]) -> str:
-    rows = [
-        f"| {_mark(change)} {code(change.entry)} | {code(change.what)} | {_short(change.old)} | {_short(change.new)} |"
-        for change in changes
-    ]
-    return "\n".join(["| entry | what | was | is |", "|---|---|---|---|", *rows, ""])
+    return "\n".join(["| entry | what | was | is |", "|---|---|---|---|", *map(_row, changes), ""])
+
+
+def _row(change: Change) -> str:
+    cells = (change.what, *text.shortened(change.old, change.new))
+    return f"| {' | '.join([f'{_mark(change)} {code(change.entry)}', *map(code, cells)])} |"
 
 
 def _mark(change: Change) -> str:
     return "⚠" if change.alarming else text.MARKS[change.kind]
-
-
-def _short(value: str) -> str:
-    """Shorten digests and commits, which the lock itself shows whole."""
-    return code(re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1…", value)[:200])
 
 
 def _contract(name: str, change: ContractChange) -> str:

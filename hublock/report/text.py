@@ -6,6 +6,8 @@ from datetime import datetime
 from hublock.core.changes import Change
 from hublock.core.contract import ContractChange
 
+LONGEST = 300
+"""Characters of a value that are shown."""
 MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 
@@ -57,8 +59,23 @@ def _head(change: Change) -> str:
     return f"{MARKS[change.kind]} {change.entry}: {change.new or change.old}"
 
 
+def shortened(old: str, new: str) -> tuple[str, str]:
+    """Cut two long values around their first difference; ``…`` stands for what was cut."""
+    start = 0
+    if max(len(old), len(new)) > LONGEST:
+        shorter = min(len(old), len(new))
+        alike = next((at for at in range(shorter) if old[at] != new[at]), shorter)
+        start = max(0, alike - LONGEST // 4)
+    return _cut(old, start), _cut(new, start)
+
+
+def _cut(value: str, start: int) -> str:
+    end = start + LONGEST
+    return f"{'…' if start else ''}{value[start:end]}{'…' if end < len(value) else ''}"
+
+
 def _values(change: Change) -> str:
-    old, new = (text if len(text) < 300 else f"{text[:300]}..." for text in (change.old, change.new))
+    old, new = shortened(change.old, change.new)
     if change.kind == "changed":
         return f": {old} -> {new}"
     return f": {new or old}" if new or old else ""

@@ -77,6 +77,23 @@ def test_as_json(committed: Forge, hub: Run) -> None:
     assert signature == {"name": "big", "old": "(pretrained=False)", "new": "(weights=False)"}
 
 
+def test_shows_other_bytes_also_of_a_model_that_was_renamed(committed: Forge, project: Path, hub: Run) -> None:
+    assert hub("remove", "net").code == 0
+    committed.serve("https://example.org/net.pth", b"evil bytes of net!")
+    words = ("--no-trace", "--url", "https://example.org/net.pth", "--input", "best.pt")
+    assert hub("add", "a/tagged:v1", "net", "--name", "net2", *words).code == 0
+    file = "file https://example.org/net.pth: sha256:<hex>, 18 bytes, pickle none"
+
+    done = hub("diff")
+    (project / "old.lock").write_bytes(git("show", "HEAD:hub.lock", cwd=project))
+
+    assert f"- model net: net of a/tagged:v1\n  - {file}\n" in done.out
+    assert f"+ model net2: net of a/tagged:v1\n  ! {file} -> sha256:<hex>, 18 bytes, pickle none\n" in done.out
+    held = hub("verify", "--against", "old.lock")
+    assert f"in model net {file} only there\n" in held.err
+    assert f"in model net2 {file} there, sha256:<hex>, 18 bytes, pickle none here\n" in held.err
+
+
 def test_against_a_file_or_a_commit_before_the_lock(committed: Forge, project: Path, hub: Run) -> None:
     (project / "old.lock").write_text((project / "hub.lock").read_text())
     git("rm", "--quiet", "--cached", "hub.lock", cwd=project)
