@@ -48,21 +48,29 @@ class Console(Progress):
         self._colours = terminal and not environ.get("NO_COLOR")
         self._bars = terminal and verbosity >= 0
 
-    def data(self, text: str) -> None:
-        """Print an answer to stdout.
+    def data(self, line: str) -> None:
+        """Print an answer of one line to stdout.
+
+        Raises:
+            StoreError: stdout cannot be written.
+        """
+        self.text(printable(line))
+
+    def text(self, text: str) -> None:
+        """Print an answer of several lines to stdout.
 
         Raises:
             StoreError: stdout cannot be written.
         """
         try:
-            _print(printable(text), self._out)
+            _print("\n".join(map(printable, text.split("\n"))), self._out)
         except OSError as error:
             message = f"standard output cannot be written: {error.strerror}"
             raise StoreError(message, hint="send it elsewhere") from error
 
     def json(self, value: object) -> None:
         """Print an answer to stdout as JSON."""
-        self.data(json.dumps(value, indent=2, ensure_ascii=False))
+        self.text(json.dumps(value, indent=2, ensure_ascii=False))
 
     def table(self, rows: Iterable[Sequence[str]]) -> None:
         """Print an answer to stdout as aligned columns."""
@@ -188,14 +196,14 @@ class _Clock(Task):
 
 
 def printable(text: str) -> str:
-    """Return ``text`` without what would move a terminal's cursor, colour it, or turn the direction of writing.
+    """Return ``text`` without what would begin a line, move a terminal's cursor, colour it, or turn the writing.
 
-    Docstrings, names and errors come from strangers. Such letters are shown as JSON escapes them, so that JSON stays
-    the same JSON.
+    Docstrings, names and errors come from strangers, and a line of theirs would look like one of ours. Such letters are
+    shown as JSON escapes them, so that JSON stays the same JSON.
     """
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else json.dumps(letter)[1:-1] for letter in text)
+    return "".join(letter if letter.isprintable() or letter == "\t" else json.dumps(letter)[1:-1] for letter in text)
 
 
 def size(count: int) -> str:

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         contracts = {name: asdict(change) for name, change in found.contracts}
         face.console.json({"changes": [asdict(change) for change in found.changes], "contracts": contracts})
     elif arguments.format == "markdown":
-        face.console.data(markdown.report(found.changes, found.contracts).rstrip("\n"))
+        face.console.text(markdown.report(found.changes, found.contracts).rstrip("\n"))
     else:
         for line in text.changes(found.changes):
             face.console.data(line)

@@ -46,5 +46,5 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     entry = find_entrypoint(offer_of(reference, face), entrypoint)
     face.console.data(f"{entry.name}{entry.signature}")
     if entry.doc:
-        face.console.data(f"\n{cleandoc(entry.doc)}")
+        face.console.text(f"\n{cleandoc(entry.doc)}")
     return 0

@@ -143,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         import traceback
 
         console.error(HublockError(f"this is a bug in hublock: {type(error).__name__}: {error}"))
-        console.say(traceback.format_exc())
+        for line in traceback.format_exc().splitlines():
+            console.say(line)
         return OWN_BUG
     return code
 

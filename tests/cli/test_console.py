@@ -63,6 +63,31 @@ def test_nothing_that_strangers_wrote_steers_the_terminal() -> None:
     assert err.getvalue().count("\x1b") == 10
 
 
+def test_nothing_that_strangers_wrote_begins_a_line_of_ours() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    console = Console(out, err, {}, verbosity=1)
+    forged = "x\n::error::forged\r\v\u2028\x85::error::forged"
+
+    console.data(forged)
+    console.table([(forged, forged)])
+    for speak in (console.say, console.note, console.warn, console.hint):
+        speak(forged)
+    console.done("Locked", forged)
+    console.error(StaleLock(forged, hint=forged))
+
+    lines = (out.getvalue() + err.getvalue()).splitlines()
+    assert len(lines) == 9
+    assert not any(line.startswith("::") for line in lines)
+
+
+def test_an_answer_of_several_lines_keeps_them() -> None:
+    out = io.StringIO()
+
+    Console(out, io.StringIO(), {}).text("a\n\n  b\x1b[31m\n")
+
+    assert out.getvalue() == "a\n\n  b\\u001b[31m\n\n"
+
+
 @pytest.mark.parametrize(
     ("verbosity", "expected"), [(-1, ["error"]), (0, ["say", "error"]), (1, ["say", "note", "error"])]
 )

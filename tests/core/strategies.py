@@ -129,7 +129,7 @@ REPOS = st.builds(
     tree=digests("git-sha1"),
     digest=digests("git-sha256"),
     allow_unreachable=st.booleans(),
-    dependencies=words(TEXTS.filter(bool)),
+    dependencies=words(WORDS),
     submodules=rows(
         st.builds(Submodule, path=PATHS, url=st.just("../a.git") | URLS, commit=COMMITS), lambda row: row.path
     ),

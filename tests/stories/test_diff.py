@@ -112,6 +112,17 @@ def test_the_project_may_be_a_folder_of_the_repository(pinned: Forge, project: P
     assert hub("diff", "--exit-code").code == 0
 
 
+def test_no_line_of_a_lock_looks_like_one_of_ours(committed: Forge, project: Path, hub: Run) -> None:
+    lock = (project / "hub.lock").read_text()
+    names = r'["a.b", "x\n::error::forged\nhub.lock pins what it pinned before"]'
+    assert 'pickle = "none"' in lock
+    (project / "hub.lock").write_text(lock.replace('pickle = "none"', f"pickle = {names}"))
+
+    for done in (hub("diff"), hub("diff", "--format", "markdown"), hub("verify")):
+        assert r"x\n::error::forged\nhub.lock pins" in done.out + done.err
+        assert not any(line.startswith(("::", "hub.lock pins")) for line in (done.out + done.err).splitlines())
+
+
 @pytest.mark.parametrize("against", ["nowhere", "--output=x", "HEAD:hub.lock"])
 def test_refuses_what_is_neither_file_nor_commit(committed: Forge, project: Path, hub: Run, against: str) -> None:
     done = hub("diff", "--", against)
