@@ -208,8 +208,8 @@ def _written(manifest: Manifest, new: Sequence[WantedModel | WantedWeights], don
     """Return the manifest with what is ``new``, and with what was consented to for anything in it."""
     text = _text_by_now([item.name for item in new], project)
     for item in (*manifest.models, *manifest.weights, *new):
-        agreed = tuple(sorted({*item.allow_pickle, *done.consent.get(item.name, ())}))
-        if item in new or agreed != tuple(sorted(item.allow_pickle)):
+        agreed = tuple(dict.fromkeys((*item.allow_pickle, *sorted(done.consent.get(item.name, ())))))
+        if item in new or agreed != item.allow_pickle:
             text = edit_manifest(text, embedded=project.embedded, add=replace(item, allow_pickle=agreed))
     return text
 

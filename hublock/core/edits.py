@@ -6,6 +6,7 @@ and merges tables that are written out of order; any other layout is left to tom
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ def splice(text: str, path: Path, values: Values | None) -> str:
         _change(lines, found, path, values)
     else:
         _insert(lines, path, values)
-    return "".join(_ended(line, newline) if newline == "\r\n" else line for line in lines)
+    return _ended(lines, newline)
 
 
 def rewrite(text: str, path: Path, values: Values | None) -> str:
@@ -64,11 +65,14 @@ def rewrite(text: str, path: Path, values: Values | None) -> str:
     home: Any = document
     for key in path[:-1]:
         home = home[key] if values is None else home.setdefault(key, tomlkit.table(is_super_table=True))
+    table = home.get(path[-1])
     if values is None:
         del home[path[-1]]
-    else:
+    elif table is None:
         home[path[-1]] = {key: _item(value) for key, value in values.items()}
-    return document.as_string()
+    else:
+        _assign(table, table.unwrap(), values)
+    return _ended(_lines(document.as_string()), line_ending(text))
 
 
 def exchange(text: str, path: Path, values: Values | None) -> str:
@@ -79,6 +83,11 @@ def exchange(text: str, path: Path, values: Values | None) -> str:
     """
     cut = rewrite(text, path, None)
     return cut if values is None else splice(cut, path, values)
+
+
+def comments(text: str) -> Counter[str]:
+    """Return the comments of a valid TOML file, and how often each is there."""
+    return Counter(token[0].rstrip() for token in tokens(text) if token[0].startswith("#"))
 
 
 def line_ending(text: str) -> str:
@@ -179,20 +188,31 @@ def _change(lines: list[str], found: list[Section], path: Path, values: Values) 
     before: Any = tomllib.loads("".join("".join(lines[section.header : section.end]) for section in found))
     for key in path:
         before = before[key]
-    changed = {key for key in {*before, *values} if key not in values or not _equal(before.get(key), values[key])}
     body = tomlkit.parse("".join(lines[own[0].header : own[0].end]))
     table: Any = body
     for key in path:
         table = table[key]
-    for key in [key for key in before if key in changed and key in table and key not in values]:
-        del table[key]
-    for key in [key for key in values if key in changed]:
-        table[key] = _item(values[key])
+    changed = _assign(table, before, values)
     for section in reversed(found):
         if section is own[0]:
             lines[section.header : section.end] = _lines(body.as_string())
         elif section.path[len(path)] in changed:
             _cut(lines, section)
+
+
+def _assign(table: Any, before: Values, values: Values) -> set[str]:
+    """Set only the keys of a tomlkit table whose values are not as ``before``, and return them."""
+    changed = {key for key in {*before, *values} if key not in values or not _equal(before.get(key), values[key])}
+    for key in [key for key in before if key in changed and key in table and key not in values]:
+        del table[key]
+    for key in [key for key in values if key in changed]:
+        old, new = before.get(key), values[key]
+        if key in table and isinstance(old, list) and isinstance(new, list) and _equal(old, new[: len(old)]):
+            # between its items may be comments
+            table[key].extend(new[len(old) :])
+        else:
+            table[key] = _item(new)
+    return changed
 
 
 def _equal(left: object, right: object) -> bool:
@@ -211,5 +231,8 @@ def _lines(text: str) -> list[str]:
     return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
-def _ended(line: str, newline: str) -> str:
-    return line.rstrip("\r\n") + newline if line.endswith("\n") else line
+def _ended(lines: list[str], newline: str) -> str:
+    """Return the whole text, in which a line may be new."""
+    if newline == "\n":
+        return "".join(lines)
+    return "".join(line.rstrip("\r\n") + newline if line.endswith("\n") else line for line in lines)

@@ -108,7 +108,8 @@ def edit_manifest(
             found = parse_manifest(after, file=file, embedded=embedded)
         except (LookupError, ValueError, InvalidManifest):
             continue
-        if _agree(found, expected) and _rest(after, embedded) == _rest(text, embedded):
+        kept = add is None or edits.comments(text) <= edits.comments(after)
+        if kept and _agree(found, expected) and _rest(after, embedded) == _rest(text, embedded):
             return after
     raise InvalidManifest(
         f"{file}: {kind}.{name}: is laid out in a way that cannot be edited safely",

@@ -1,4 +1,6 @@
+import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +195,38 @@ def test_changes_only_the_keys_that_differ() -> None:
 
 def test_changes_a_subtable_into_an_inline_table() -> None:
     changed = WantedModel(name="b", repo="o/r", entrypoint="b", kwargs={"y": True})
-    text = edit_manifest(COMMENTED, embedded=False, add=changed)
-    start, end = COMMENTED.index("[models.b.kwargs]"), COMMENTED.index("\n[weights.w]")
-    assert text == COMMENTED[:start] + "kwargs = { y = true }\n" + COMMENTED[end:]
+    bare = COMMENTED.replace("  # one", "")
+    text = edit_manifest(bare, embedded=False, add=changed)
+    start, end = bare.index("[models.b.kwargs]"), bare.index("\n[weights.w]")
+    assert text == bare[:start] + "kwargs = { y = true }\n" + bare[end:]
+
+
+def test_refuses_a_change_that_would_lose_a_comment() -> None:
+    with pytest.raises(InvalidManifest, match=r"hub.toml: models.b: is laid out in a way that cannot be edited safely"):
+        edit_manifest(COMMENTED, embedded=False, add=WantedModel(name="b", repo="o/r", entrypoint="b"))
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("text", "gained"),
+    [
+        ('[models]\n# base\na = { repo = "o/r" }  # keep\n', ' allow-pickle = ["a.B"]'),
+        ('models = { a = { repo = "o/r" }, b = { repo = "o/r" } }  # both\n', ' allow-pickle = ["a.B"]'),
+        ('# top\n[models]\na.repo = "o/r"  # why\n# other\nb.repo = "o/r"\n', 'a.allow-pickle = ["a.B"]\n'),
+        ('models.a.repo = "o/r"  # why\n\n[models.a.kwargs]\nx = 1  # one\n', 'models.a.allow-pickle = ["a.B"]\n'),
+        ('[models.a]\nrepo = "o/r"\nallow-pickle = ["z.Z",  # last\n    "b.B",  # why\n]\n', '    "a.B",\n'),
+    ],
+)  # fmt: skip
+def test_consent_is_written_beside_every_comment(text: str, gained: str, newline: str) -> None:
+    text, gained = text.replace("\n", newline), gained.replace("\n", newline)
+    model = next(model for model in read(text).models if model.name == "a")
+    edited = edit_manifest(text, embedded=False, add=replace(model, allow_pickle=(*model.allow_pickle, "a.B")))
+
+    before, found, after = edited.partition(gained)
+    assert found
+    assert re.sub(r"[\s,]", "", before + after) == re.sub(r"[\s,]", "", text)
+    assert edits.comments(edited) == edits.comments(text)
+    assert edits.line_ending(edited) == newline
 
 
 def test_keeps_the_line_endings_of_windows() -> None:
@@ -236,8 +267,10 @@ def test_edits_every_layout(text: str) -> None:
     removed = read(edit_manifest(text, embedded=False, remove="a"))
     assert removed.models == tuple(model for model in before.models if model.name != "a")
     assert removed.weights == before.weights
-    changed = read(edit_manifest(text, embedded=False, add=WantedModel(name="a", repo="x/y", entrypoint="z")))
-    assert WantedModel(name="a", repo="x/y", entrypoint="z") in changed.models
+    [model] = [replace(model, repo="x/y", entrypoint="z") for model in before.models if model.name == "a"]
+    changed = edit_manifest(text, embedded=False, add=model)
+    assert model in read(changed).models
+    assert edits.comments(changed) == edits.comments(text)
 
 
 @pytest.mark.parametrize(
