@@ -15,6 +15,8 @@ Rule = Callable[["Cell"], T]
 LONGEST = 16384
 """The longest string that is not an argument, in characters."""
 
+SHOWN = 80
+"""How much of a string a message shows, in characters."""
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 """A part of a key that needs no quotes."""
 _KINDS: tuple[tuple[type, str], ...] = (
@@ -55,7 +57,7 @@ class Cell:
         before = self.above.path
         if isinstance(self.step, int):
             return f"{before}[{self.step}]"
-        name = self.step if BARE.fullmatch(self.step) else quote(self.step)
+        name = self.step if BARE.fullmatch(self.step) and len(self.step) <= SHOWN else quote(self.step)
         return f"{before}.{name}" if before else name
 
     def refuse(self, problem: str, *, hint: str | None = None) -> HublockError:
@@ -84,7 +86,7 @@ class Cell:
         return self.refuse(f"expected {expected}, found {kind_of(self.value)}")
 
 
-def quote(text: str, limit: int = 80) -> str:
+def quote(text: str, limit: int = SHOWN) -> str:
     """Return ``text`` in double quotes, safe to print: escaped where needed and cut to ``limit`` characters."""
     shown = text if len(text) <= limit else text[:limit] + "…"
     body = "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in shown.replace("\\", "\\\\"))

@@ -50,6 +50,11 @@ def test_no_refusal_prints_a_control_character() -> None:
     assert refusal(text).message == 'hub.lock: "a\\x1b[31mb": unknown key'
 
 
+@pytest.mark.parametrize("key", ["a" * 81, "a" * 3_000_000])
+def test_no_refusal_is_as_long_as_a_key(key: str) -> None:
+    assert refusal(f"version = 1\n{key} = 1\n").message == f'hub.lock: "{"a" * 80}…": unknown key'
+
+
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_reads_a_good_lock(path: Path) -> None:
     text = path.read_bytes().decode()
