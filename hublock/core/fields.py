@@ -113,15 +113,21 @@ def reference(cell: Cell) -> str:
 
 
 def requirement(cell: Cell) -> str:
-    """Read a PEP 508 requirement."""
+    """Read a PEP 508 requirement, on one line."""
+    value = tables.text(cell)
+    if not _is_requirement(value):
+        raise cell.refuse(f"{quote(value)} is not a requirement (PEP 508)", hint=_REQUIREMENT_HINT)
+    return value
+
+
+def _is_requirement(text: str) -> bool:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    value = tables.text(cell)
     try:
-        Requirement(value)
+        Requirement(text)
     except (InvalidRequirement, RecursionError):
-        raise cell.refuse(f"{quote(value)} is not a requirement (PEP 508)", hint=_REQUIREMENT_HINT) from None
-    return value
+        return False
+    return not re.search(r"[\x00-\x1f\x7f]", text)
 
 
 def body(cell: Cell) -> str:

@@ -1,8 +1,9 @@
 """The schemas judge every good and bad file as the parsers do.
 
 What no schema can say stands in ``bad/beyond-schema``: relations between entries (two names, ids, rows or digests),
-nesting, Python literals and markers inside strings, nan, and whether a number is an integer of 64 bits. The test below
-keeps that folder as small as it can be: each file in it must be one that the schema accepts.
+nesting, Python literals and markers inside strings, what a requirement may say of versions and markers beyond its
+shape, which letters beyond ASCII a Python name may have, nan, and whether a number is an integer of 64 bits. The test
+below keeps that folder as small as it can be: each file in it must be one that the schema accepts.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
@@ -124,3 +125,19 @@ def passes(rule: Callable[[Cell], object], text: str) -> bool:
 def test_a_pattern_of_the_schema_says_what_the_rule_of_the_parser_says(name: str, text: str) -> None:
     one = VALIDATORS["locks"].evolve(schema={"$defs": DEFINITIONS, "$ref": f"#/$defs/{name}"})
     assert one.is_valid(text) == passes(RULES[name], text)
+
+
+REQUIREMENTS = st.sampled_from([
+    *("a", "_", "-", ".", "1", "0", ".*", "==", ">=", "<", "~=", "!=", ",", " ", "(", ")", "[", "]", "@", ";", "+cpu"),
+    *("https://h/x", 'os_name=="x"', "rc", "post", "v", "!", "\t", "\v"),
+])  # fmt: skip
+
+
+@given(st.lists(REQUIREMENTS, max_size=6).map("".join))
+@example(" ()")
+@example("===1.0/x")
+@example("===1.0/x ,<3")
+@settings(max_examples=1000)
+def test_the_pattern_of_a_requirement_lets_all_pass_that_the_parser_reads(rest: str) -> None:
+    one = VALIDATORS["locks"].evolve(schema={"$defs": DEFINITIONS, "$ref": "#/$defs/requirement"})
+    assert one.is_valid(f"torch{rest}") or not passes(fields.requirement, f"torch{rest}")
