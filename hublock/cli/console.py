@@ -70,7 +70,7 @@ class Console(Progress):
 
     def json(self, value: object) -> None:
         """Print an answer to stdout as JSON."""
-        self.text(json.dumps(value, indent=2, ensure_ascii=False))
+        self.text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
     def table(self, rows: Iterable[Sequence[str]]) -> None:
         """Print an answer to stdout as aligned columns."""

@@ -128,13 +128,15 @@ def _size(model: "Model") -> int:
 
 
 def _row(repo: "Repo", model: "Model") -> dict[str, object]:
+    from hublock.core.arguments import in_json
+
     return {
         "name": model.name,
         "repository": repo.id,
         "commit": repo.commit,
         "entrypoint": model.entrypoint,
-        "args": list(model.args),
-        "kwargs": dict(model.kwargs),
+        "args": in_json(list(model.args)),
+        "kwargs": in_json(dict(model.kwargs)),
         "traced": model.traced,
         "size": _size(model),
         "weights": [{"url": w.url, "digest": str(w.digest), "size": w.size} for w in model.weights],

@@ -104,7 +104,16 @@ def show(value: Value) -> str:
         if special:
             return special[1]
         return "{" + ", ".join(f"{key!r}: {show(item)}" for key, item in value.items()) + "}"
-    return repr(value)
+    return _literal_source(value) if isinstance(value, float) else repr(value)
+
+
+def in_json(value: Value) -> Value:
+    """Return ``value`` for JSON, which has no infinity: there it is a literal."""
+    if isinstance(value, list):
+        return [in_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: in_json(item) for key, item in value.items()}
+    return {"python": _literal_source(value)} if isinstance(value, float) and math.isinf(value) else value
 
 
 def show_call(entrypoint: str, args: Iterable[Value], kwargs: Mapping[str, Value]) -> str:
