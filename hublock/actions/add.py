@@ -1,7 +1,7 @@
 """Add models or weights to the manifest, then lock them; both files change, or neither."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
@@ -22,7 +22,7 @@ from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_man
 from hublock.core.matching import same_arguments
 from hublock.core.nearest import nearest
 from hublock.core.plan import plan
-from hublock.core.reference import Reference
+from hublock.core.reference import Reference, key_of
 from hublock.core.tables import Cell, Source
 from hublock.errors import InputError, RefNotFound
 from hublock.net.git.refs import short
@@ -60,7 +60,8 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
 
     Raises:
         InvalidReference: the reference follows none of the spellings.
-        InputError: a name is taken or none, the reference means two things, or a declared URL is none.
+        InputError: a name is taken or none, the reference means two things, a declared URL or a refusal to tolerate is
+            none, or no manifest can hold an argument.
         RefNotFound: the word behind the colon is neither ref nor entry point.
         EntrypointNotFound: the repository has no such entry point.
         NotLocked: there is a lock, and no manifest.
@@ -71,6 +72,8 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
         _check_name(wish.name)
     for url in wish.urls:
         _check_url(url, context)
+    for refusal in wish.tolerate:
+        _check_refusal(refusal)
     with changing(project, context) as project:
         text = project.manifest_text()
         manifest, lock = project.read_manifest(text), project.read_lock()
@@ -87,6 +90,9 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
             wish = replace(wish, name=_free(entrypoints[0], manifest))
         wanted = _new(_wanted(replace(wish, entrypoints=entrypoints), str(reference), project), manifest)
         _refuse_dropping(replace(manifest, models=wanted), lock, project)
+        for model in wanted:
+            # what cannot be written is not worth a trace
+            edit_manifest(text, embedded=project.embedded, add=model)
         done = build(
             replace(manifest, models=(*manifest.models, *wanted)), lock, context, base=project.folder, options=options
         )
@@ -129,9 +135,14 @@ def add_weights(
 def _new(wanted: Sequence[WantedModel], manifest: Manifest) -> tuple[WantedModel, ...]:
     """Return the models that the manifest does not have just so, each under a name that nobody has."""
     known = [replace(model, allow_pickle=(), requires=()) for model in manifest.models]
-    new = tuple(model for model in wanted if not any(is_same(model, other) for other in known))
+    new = tuple(model for model in wanted if not any(_is_alike(model, other) for other in known))
     _refuse_taken([model.name for model in new], manifest)
     return new
+
+
+def _is_alike(left: WantedModel, right: WantedModel) -> bool:
+    """Tell whether two models are wanted alike, in whatever case GitHub's names are typed."""
+    return key_of(left.repo) == key_of(right.repo) and is_same(left, replace(right, repo=left.repo))
 
 
 def _wanted(wish: Wish, repo: str, project: Project) -> tuple[WantedModel, ...]:
@@ -149,12 +160,16 @@ def _wanted(wish: Wish, repo: str, project: Project) -> tuple[WantedModel, ...]:
             args=wish.args,
             kwargs=wish.kwargs,
             allow_unreachable=wish.allow_unreachable,
-            tolerate=wish.tolerate,
-            inputs=tuple(_beside(path, project) for path in wish.inputs),
-            urls=wish.urls,
+            tolerate=_once(wish.tolerate),
+            inputs=_once(_beside(path, project) for path in wish.inputs),
+            urls=_once(wish.urls),
         )
         for name, entrypoint in zip(names, wish.entrypoints, strict=True)
     )
+
+
+def _once(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words))
 
 
 def _check_name(name: str) -> None:
@@ -168,6 +183,11 @@ def _check_url(url: str, context: Context) -> None:
         raise InputError(f"{url!r} is not an http or https URL", hint=hint)
     fields.url(Cell(url, Source(file="--url", refusal=InputError, hint=hint)))
     check_address(url, context, hint=hint)
+
+
+def _check_refusal(refusal: str) -> None:
+    hint = "hublock add … --tolerate https://HOST, or --tolerate subprocess:PROGRAM"
+    fields.tolerated(Cell(refusal, Source(file="--tolerate", refusal=InputError, hint=hint)))
 
 
 def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:

@@ -1,6 +1,7 @@
 """What a command is given: somewhere to speak, the settings, and the way to the project."""
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,9 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InputError: always.
         """
-        raise InputError(f"{self.prog}: {message}", hint=f"{self.prog} --help")
+        lacking = re.search(r"(--[a-z-]+): expected one argument", message)
+        hint = f"{lacking[1]}=VALUE where it begins with a dash, such as {lacking[1]}=-1e-3; " if lacking else ""
+        raise InputError(f"{self.prog}: {message}", hint=f"{hint}{self.prog} --help")
 
     def refuse(self, word: str) -> NoReturn:
         """Refuse a word that the command does not take.
