@@ -571,6 +571,9 @@ def test_folders_that_code_puts_on_the_path_of_all_are_its_own(
             def two():
                 from second import NAME
                 return NAME
+            def order():
+                from both import NAME
+                return NAME
             def late():
                 def forward():
                     import third
@@ -578,6 +581,8 @@ def test_folders_that_code_puts_on_the_path_of_all_are_its_own(
                 return forward
         """,
         {
+            "both.py": "NAME = 'root'",
+            "src/both.py": "NAME = 'src'",
             "src/first.py": "NAME = 'first'",
             "src/second.py": "NAME = 'second'",
             "src/third.py": "class Net:\n    pass\n",
@@ -586,6 +591,7 @@ def test_folders_that_code_puts_on_the_path_of_all_are_its_own(
     before = list(sys.path)
     for _ in range(2):
         assert [run(repo, name, answers=shelf) for name in ("two", "one")] == ["second", "first"]
+    assert run(repo, "order", answers=shelf) == ("src" if "insert(0, SRC)" in way else "root")
     net = run(repo, "late", answers=shelf)()
     assert net.__module__ == f"{namespace(repo)}.third"
     assert sys.path == before

@@ -165,6 +165,14 @@ def test_nested_repositories_are_those_of_the_models(store: Store) -> None:
         found.repo("other/inner")
 
 
+def test_a_nested_repository_that_the_lock_has_lost_is_found_out_again(store: Store) -> None:
+    found = locked(store, Model(name="a", entrypoint="net", repos=("other/inner",)))
+
+    with pytest.raises(UnlockedDownload, match="the lock has lost other/inner, which Owner/Repo:v1 loads") as caught:
+        found.repo("other/inner")
+    assert caught.value.hint == "hublock lock"
+
+
 def test_a_nested_repository_that_writes_beside_its_code_gets_a_copy(store: Store) -> None:
     inner = repo(store, "other/inner", text=b"x = 1")
     model = Model(name="a", entrypoint="net", repos=("other/inner",))

@@ -46,6 +46,7 @@ PATCHING = """
         torch.hub.load_state_dict_from_url = fetch
         return model()
     def again():
+        torch.hub.load_state_dict_from_url = fetch
         import late
         return model()
 """
