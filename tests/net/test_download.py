@@ -436,16 +436,19 @@ def test_parts_that_came_in_an_earlier_run_are_not_fetched_again(bench: Bench, s
 
 
 def test_connections_are_bounded_by_jobs(bench: Bench, small_parts: None) -> None:
-    now, most, count = 0, 0, threading.Lock()
+    now, most, count, together = 0, 0, threading.Lock(), threading.Event()
 
     def reply(head: bytes) -> Iterator[bytes]:
         nonlocal now, most
         with count:
             now += 1
             most = max(most, now)
+            if now > 1:
+                together.set()
         asked = re.search(rb"Range: bytes=(\d+)-(\d+)", head)
         start, stop = (int(asked[1]), int(asked[2]) + 1) if asked else (0, len(DATA))
         status = "206 Partial Content" if asked else "200 OK"
+        together.wait(10)
         wire.closing.wait(0.005)
         with count:
             now -= 1
