@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from hublock.core.tree import SourceFile
 from hublock.errors import DigestMismatch, OfflineError, TreeMismatch, UnlockedDownload
 from hublock.runtime import answers
 from hublock.runtime.answers import LockedAnswers, forget_checked, sha256_of
+from hublock.runtime.strict import placing
 from hublock.store.store import Store
 
 URL = "https://example.org/net.pth"
@@ -163,6 +165,32 @@ def test_nested_repositories_are_those_of_the_models(store: Store) -> None:
     path.write_bytes(b"x = 3")
     with pytest.raises(TreeMismatch):
         found.repo("other/inner")
+
+
+def test_what_is_put_back_in_a_copy_goes_through_no_link(tmp_path: Path) -> None:
+    files = {"cfg/conf.yaml": "tree", "one.yaml": "tree", "plain.txt": "tree", "deep/er/x.txt": "tree"}
+    root, users = tmp_path / "root", tmp_path / "users"
+    for name, text in files.items():
+        for folder in (root, users):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text if folder == root else "user")
+    (root / "link").symlink_to("one.yaml")
+    copy = placing.writable_copy(root)
+    shutil.rmtree(copy / "cfg")
+    (copy / "cfg").symlink_to(users / "cfg")
+    for name in ("one.yaml", "link"):
+        (copy / name).unlink()
+        (copy / name).symlink_to(users / "one.yaml")
+    shutil.rmtree(copy / "deep")
+    (copy / "deep").write_text("in the way")
+    (copy / "plain.txt").write_text("changed")
+    (copy / "more.txt").write_text("stays")
+
+    assert placing.writable_copy(root) == copy
+    assert {name: (copy / name).read_text() for name in files} == files
+    assert ((copy / "link").readlink(), (copy / "more.txt").read_text()) == (Path("one.yaml"), "stays")
+    assert not (copy / "cfg").is_symlink()
+    assert {(users / name).read_text() for name in files} == {"user"}
 
 
 def test_a_nested_repository_that_the_lock_has_lost_is_found_out_again(store: Store) -> None:

@@ -61,6 +61,56 @@ class TestWhatIsAnswered:
 
         assert run(repo, "model", [URL, OTHER, URL], answers=shelf) == [3, 5, 3]
 
+    @pytest.mark.parametrize("folder", ["torch.hub.get_dir()", "set_below(torch.hub.get_dir())"])
+    def test_a_folder_that_a_module_keeps_holds_the_files_of_each_load(
+        self, shelf: Shelf, repository: MakeRepository, folder: str
+    ) -> None:
+        repo = repository(f"""
+            import os, torch
+            def set_below(folder):
+                torch.hub.set_dir(os.path.join(folder, "mine"))
+                return torch.hub.get_dir()
+            KEPT = {folder}
+            def model(url):
+                torch.hub.load_state_dict_from_url(url, KEPT)
+                first = len(torch.load(os.path.join(KEPT, "net.pth"))["w"])
+                torch.hub.load_state_dict_from_url(url)
+                torch.hub.download_url_to_file(url, os.path.join(KEPT, "again.pth"))
+                again = len(torch.load(os.path.join(KEPT, "again.pth"))["w"])
+                return first, len(torch.load(torch.hub.get_dir() + "/checkpoints/net.pth")["w"]), again
+        """)
+        shelf.put(URL, ones(2))
+        shelf.put(OTHER, ones(3))
+        assert [run(repo, "model", [url], answers=shelf) for url in (URL, OTHER, URL)] == [(n, n, n) for n in (2, 3, 2)]
+
+    @pytest.mark.parametrize(
+        ("write", "left"),
+        [
+            ("torch.save({'w': torch.zeros(5)}, path)", 5),
+            ("with open(path, 'wb') as file: file.write(new)", 5),
+            ("open(path, 'ab').close()", 2),
+            ("with open(path, 'r+b') as file: file.write(new)", 5),
+        ],
+    )
+    def test_code_that_writes_where_its_download_is_writes_into_no_store(
+        self, shelf: Shelf, repository: MakeRepository, write: str, left: int
+    ) -> None:
+        repo = repository(f"""
+            import io, os, torch
+            def model(url):
+                buffer = io.BytesIO()
+                torch.save({{"w": torch.zeros(5)}}, buffer)
+                new = buffer.getvalue()
+                path = os.path.join(torch.hub.get_dir(), "net.pth")
+                torch.hub.download_url_to_file(url, path)
+                {write}
+                return len(torch.load(path)["w"])
+        """)
+        file = shelf.put(URL, ones(2))
+        before = file.path.read_bytes()
+        assert run(repo, "model", [URL], answers=shelf) == left
+        assert file.path.read_bytes() == before
+
     def test_a_file_planted_in_torch_hubs_cache_is_not_seen(
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

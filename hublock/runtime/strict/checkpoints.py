@@ -21,6 +21,7 @@ from hublock.runtime.repository import Repository, as_written, base_of, namespac
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.mounts import may_be_mapped
 from hublock.runtime.strict.notes import Told
+from hublock.runtime.strict.placing import let_write
 from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function
@@ -104,6 +105,9 @@ def _check_folder(scope: Scope, folder: Path) -> None:
 def save(scope: Scope, original: Function, obj: Any, f: Any, *rest: Any, **options: Any) -> None:
     """Answer ``torch.save``: what the code writes itself it may load again."""
     start = f.tell() if _can_be_read(f) else None
+    if isinstance(f, str | os.PathLike):
+        # C++ opens it, of which the guard does not hear
+        let_write(scope.by_path, Path(f), private=scope.private, keep=False)
     original(obj, f, *rest, **options)
     if start is not None:
         f.seek(start)

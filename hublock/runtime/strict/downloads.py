@@ -39,7 +39,7 @@ def download_url_to_file(
         DigestMismatch: the sha256 does not begin with ``hash_prefix``.
         OSError: ``url`` names a file that is not there, or ``dst`` cannot be written.
     """
-    placing.place(_fetch(scope, url, hash_prefix), Path(dst).expanduser(), private=scope.private_hub)
+    placing.place(_fetch(scope, url, hash_prefix), Path(dst).expanduser(), private=scope.private)
 
 
 def _fetch(scope: Scope, url: str, hash_prefix: str | None) -> Path:
@@ -90,12 +90,15 @@ def load_state_dict_from_url(
 
 
 def _leave_behind(scope: Scope, source: Path, target: Path, *, copy: bool = False) -> None:
-    """Put a file where torch.hub would keep it; another file that is there already is the user's and stays."""
-    if placing.is_below(target, scope.private_hub) or not target.exists():
+    """Put a file where torch.hub would keep it; another file that is there already is the user's and stays.
+
+    Unless an earlier load has left it in its own hub folder, whose name a module may keep.
+    """
+    if placing.is_below(target, scope.private) or not target.exists():
         if copy:
             placing.copy(source, target)
         else:
-            placing.place(source, target, private=scope.private_hub)
+            placing.place(source, target, private=scope.private)
 
 
 def _claimed_hash(name: str) -> str | None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Container
 from multiprocessing import util
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def place(source: Path, target: Path, *, private: Path) -> None:
         link(source, target)
     else:
         copy(source, target)
+
+
+def let_write(files: Container[str], link: Path, *, private: Path, keep: bool) -> None:
+    """Make of a link below ``private`` to one of ``files`` a file of its own, which code is about to write.
+
+    With its bytes, if they ``keep``. Whoever may write everywhere would else write into the store.
+    """
+    if link.is_symlink() and is_below(link, private) and os.path.realpath(link) in files:
+        if keep:
+            copy(Path(os.path.realpath(link)), link)
+        else:
+            link.unlink()
 
 
 def is_below(path: Path, folder: Path) -> bool:
@@ -101,13 +114,31 @@ def forget_copy(copy: Path) -> None:
             del _copies[root]
 
 
-def _restore(root: Path, copy: Path) -> None:
-    """Give the files of the tree the bytes that they have there; what code has put beside them stays."""
-    for path in [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]:
-        there = copy / path.relative_to(root)
-        if not there.is_file() or not filecmp.cmp(path, there, shallow=False):
-            there.parent.mkdir(parents=True, exist_ok=True)
+def _restore(root: Path, target: Path) -> None:
+    """Give the files of the tree the bytes that they have there; what code has put beside them stays.
+
+    What it has put in their place goes, and is never written through: a link may lead to files of the user's.
+    """
+    for path in sorted(root.rglob("*")):
+        there = target / path.relative_to(root)
+        if path.is_symlink():
+            if not there.is_symlink() or there.readlink() != path.readlink():
+                _remove_any(there)
+                there.symlink_to(path.readlink())
+        elif path.is_dir():
+            if there.is_symlink() or not there.is_dir():
+                _remove_any(there)
+                there.mkdir()
+        elif there.is_symlink() or not there.is_file() or not filecmp.cmp(path, there, shallow=False):
+            _remove_any(there)
             shutil.copyfile(path, there)
+
+
+def _remove_any(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _copy_tree(root: Path, copy: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hublock.core.digest import Digest
 from hublock.runtime.strict.frames import THAT_KEEP_NOTHING, is_others
-from hublock.runtime.strict.placing import is_below
+from hublock.runtime.strict.placing import is_below, let_write
 from hublock.runtime.strict.refusals import by_library, left_behind, origin
 from hublock.runtime.strict.scope import Scope
 
@@ -31,6 +31,8 @@ def note(scope: Scope, arguments: tuple[Any, ...]) -> None:
     path, _, flags = arguments
     if isinstance(path, str | bytes):
         file = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - links stay
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            let_write(scope.by_path, Path(file), private=scope.private, keep=not flags & os.O_TRUNC)
         is_new = flags & os.O_CREAT and not os.path.exists(file)  # noqa: PTH110 - any string
         if is_new:
             # it looked before it made it

@@ -35,7 +35,7 @@ class Scope:
     hub_dir: Path
     """What ``torch.hub.get_dir()`` returns inside, until the code itself calls ``set_dir``."""
     private_hub: Path
-    """What ``hub_dir`` is at first: the only place where links into the store may stand."""
+    """What ``hub_dir`` is at first."""
     owner: str = "this model"
     """The repository and entry point, for messages."""
     cpu_only: bool = False
@@ -127,6 +127,11 @@ class Scope:
             # a forked child of a load within it may have forgotten it
             with suppress(ValueError):
                 under_way.remove(self)
+
+    @property
+    def private(self) -> Path:
+        """The folder that holds the private folders of all loads of this process."""
+        return self.folder.parent
 
     @property
     def loading(self) -> bool:
@@ -238,7 +243,7 @@ class Scope:
     @property
     def as_ancestor(self) -> Ancestor:
         """What the processes that it starts know of it."""
-        notes = self.folder.parent / "refused-in-processes"
+        notes = self.private / "refused-in-processes"
         return Ancestor(notes=notes, load=str(self.folder), names=tuple(self.names))
 
     @property

@@ -40,6 +40,7 @@ class _Made:
     """From what to what; the current directory among them."""
     argv: list[str] | None = None
     hub_dir: Path | None = None
+    """Relative to the private one of a load, if it lies below that."""
 
 
 _made: dict[str, _Made] = {}
@@ -107,7 +108,9 @@ def made(scope: Scope, package: str) -> Iterator[None]:
         if scope.argv != arguments:
             _made.setdefault(package, _Made()).argv = list(scope.argv)
         if scope.hub_dir != hub_dir:
-            _made.setdefault(package, _Made()).hub_dir = scope.hub_dir
+            is_below = scope.hub_dir.is_relative_to(scope.private_hub)
+            made_dir = scope.hub_dir.relative_to(scope.private_hub) if is_below else scope.hub_dir
+            _made.setdefault(package, _Made()).hub_dir = made_dir
 
 
 def make_again(scope: Scope, package: str) -> None:
@@ -120,7 +123,7 @@ def make_again(scope: Scope, package: str) -> None:
         if found.argv is not None and scope.argv == [""]:
             scope.argv[:] = found.argv
         if found.hub_dir is not None and scope.hub_dir == scope.private_hub:
-            scope.hub_dir = found.hub_dir
+            scope.hub_dir = scope.private_hub / found.hub_dir
         for name, (before, value) in list(found.variables.items()):
             now = _now(name)
             if now in (before, value):
