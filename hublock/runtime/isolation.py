@@ -115,6 +115,12 @@ def take_in(package: str, names: Iterable[str]) -> None:
             space.take_in(module, file)
 
 
+def keep_path(packages: Iterable[str]) -> None:
+    """Let the modules below ``packages`` find for good what is in the folders that they put on the path of all."""
+    for package in packages:
+        FINDER.named(package).keep_path()
+
+
 def retire(packages: Iterable[str]) -> None:
     """Let later loads import the code anew: what a load was refused, these modules may keep in some form."""
     for package in packages:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from hublock.runtime import environment
 from hublock.runtime.repository import MARKER, Repository, namespace
-from hublock.runtime.strict import attributes, downloads, local, placing, surroundings
+from hublock.runtime.strict import downloads, local, made, placing, surroundings
 from hublock.runtime.strict.objects import filled
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
@@ -57,8 +57,11 @@ def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleTyp
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
     package = scope.packages[used]
     surroundings.make_again(scope, package)
-    with surroundings.made(scope, package), attributes.made(package):
+    try:
         hubconf = isolation.import_hubconf(repository, package)
+    except BaseException:
+        made.forget(package)
+        raise
     # another load may just have imported it
     surroundings.make_again(scope, package)
     return hubconf

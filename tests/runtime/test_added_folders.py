@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from hublock.runtime import torchhub
 from hublock.runtime.repository import Repository, namespace
 from tests.runtime.answering import Shelf, run
 from tests.runtime.carrying import in_a_fresh_process
@@ -553,7 +554,6 @@ def test_a_load_that_must_begin_again_has_the_same_random_numbers_and_leaves_no_
         "from os import sys\nsys.path.append(SRC)",
         "from os import sys\nsys.path.insert(0, SRC)",
         "import site\nsite.addsitedir(SRC)",
-        "from os import sys\nsys.path.insert(0, SRC)\nimport first\nsys.path.remove(SRC)",
     ],
 )
 def test_folders_that_code_puts_on_the_path_of_all_are_its_own(
@@ -596,3 +596,49 @@ def test_folders_that_code_puts_on_the_path_of_all_are_its_own(
     assert net.__module__ == f"{namespace(repo)}.third"
     assert sys.path == before
     assert not {"first", "second", "third"} & sys.modules.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("sys.path.append(A); import only; sys.path.remove(A); sys.path.append(B); import common", "b"),
+        ("sys.path.append(A); import only; sys.path.append(B); sys.path.insert(0, B); import common", "b"),
+        ("sys.path.append(A); sys.path.append(B); import common", "a"),
+    ],
+)
+def test_the_path_of_all_is_followed_as_it_changes(
+    shelf: Shelf, repository: MakeRepository, change: str, found: str
+) -> None:
+    repo = repository(
+        f"""
+            import os
+            from os import sys
+            A, B = [os.path.join(os.path.dirname(os.path.abspath(__file__)), name) for name in "ab"]
+            {change}
+            def model():
+                import late
+                return common.NAME, late.NAME
+        """,
+        {"a/only.py": "", **{f"{f}/{name}.py": f"NAME = {f!r}" for f in "ab" for name in ("common", "late")}},
+    )
+    before = list(sys.path)
+    for _ in range(2):
+        assert run(repo, "model", answers=shelf) == (found, found)
+        assert sys.path == before
+
+
+def test_only_folders_of_the_tree_leave_the_path_of_all(shelf: Shelf, tmp_path: Path) -> None:
+    folder, beside = tmp_path / "my", tmp_path / "my_common"
+    for path in (folder / "src", beside):
+        path.mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(folder)
+    (folder / "hubconf.py").write_text(
+        "import os\nfrom os import sys\ndef model(*folders):\n    sys.path.extend(folders)\n    return len(folders)\n"
+    )
+    before = list(sys.path)
+    added = [str(folder / "src"), str(beside), str(tmp_path / "linked" / "src")]
+    try:
+        assert torchhub.watch_local(folder, "model", added, answers=shelf).result == 3
+        assert sys.path == [*before, str(beside)]
+    finally:
+        sys.path[:] = before

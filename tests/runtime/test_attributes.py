@@ -1,5 +1,6 @@
 """torch.hub's attributes, ``sys.argv`` and the hub folder: what a repository makes of them, its own code alone has."""
 
+import os
 import pickle
 import sys
 import threading
@@ -62,26 +63,33 @@ def test_what_modules_assign_as_they_are_imported_holds_for_every_load_of_them(
     for _ in range(3):
         assert run(repo, "model", answers=shelf) == ["W"]
         assert run(other, "model", answers=shelf) == ["w"]
-    assert run(repo, "back", answers=shelf) == ["w"]
     assert run(repo, "later", answers=shelf)() == ["W"]
-    assert run(repo, "again", answers=shelf) == ["late"]
-    assert run(repo, "model", answers=shelf) == ["late"]
+    assert run(repo, "again", answers=shelf) == run(repo, "model", answers=shelf) == ["late"]
+    assert run(repo, "back", answers=shelf) == run(repo, "model", answers=shelf) == ["w"]
 
 
-def test_what_an_entry_point_assigns_its_model_has_and_nobody_else(shelf: Shelf, repository: MakeRepository) -> None:
+def test_what_an_entry_point_assigns_its_models_have_and_no_other_code(
+    shelf: Shelf, repository: MakeRepository
+) -> None:
     repo = repository("""
         import torch
         def model(value):
             torch.hub.made_here = value
-            del torch.hub.HASH_REGEX
+            if value == 1:
+                del torch.hub.HASH_REGEX
             return lambda: (torch.hub.made_here, hasattr(torch.hub, "HASH_REGEX"))
-        def look():
-            return hasattr(torch.hub, "made_here"), hasattr(torch.hub, "HASH_REGEX")
         def lost():
             del torch.hub.never_there
     """)
-    assert run(repo, "model", [1], answers=shelf)() == (1, False)
-    assert run(repo, "look", answers=shelf) == (False, True)
+    plain = repository("""
+        import torch
+        def look():
+            return hasattr(torch.hub, "made_here"), hasattr(torch.hub, "HASH_REGEX")
+    """)
+    forward = run(repo, "model", [1], answers=shelf)
+    assert forward() == (1, False)
+    assert run(plain, "look", answers=shelf) == (False, True)
+    assert run(repo, "model", [2], answers=shelf)() == forward() == (2, False)
     assert not hasattr(torch.hub, "made_here")
     with pytest.raises(AttributeError, match="never_there"):
         run(repo, "lost", answers=shelf)
@@ -99,8 +107,11 @@ def test_a_bystander_and_another_load_do_not_run_what_a_load_assigns(
             begun.set()
             go.wait(60)
             return list(torch.hub.load_state_dict_from_url("https://example.org/net.pth"))
-        def other():
-            return torch.hub.load_state_dict_from_url is fetch
+    """)
+    other = repository("""
+        import torch
+        def model():
+            return torch.hub.load_state_dict_from_url.__name__
     """)
     torch.save({"mine": torch.ones(1)}, tmp_path / "mine.pth")
     begun, go = threading.Event(), threading.Event()
@@ -109,10 +120,52 @@ def test_a_bystander_and_another_load_do_not_run_what_a_load_assigns(
         assert begun.wait(60)
         try:
             mine = torch.hub.load_state_dict_from_url("https://example.net/mine.pth", model_dir=str(tmp_path))
-            assert (list(mine), run(repo, "other", answers=shelf)) == (["mine"], True)
+            assert (list(mine), run(other, "model", answers=shelf)) == (["mine"], "load_state_dict_from_url")
         finally:
             go.set()
         assert load.result() == ["w"]
+
+
+def test_of_a_load_within_a_load_the_last_assignment_stands(shelf: Shelf, repository: MakeRepository) -> None:
+    text = """
+        import torch
+        torch.hub.made_here = NAME
+        def model():
+            return torch.hub.made_here
+        def outer():
+            return torch.hub.made_here, torch.hub.load("some/inner", "model"), torch.hub.made_here
+    """
+    shelf.repos["some/inner"] = repository(text.replace("NAME", "'inner'"))
+    repo = repository(text.replace("NAME", "'outer'"))
+    assert run(repo, "outer", answers=shelf) == ("outer", "inner", "inner")
+    assert run(repo, "model", answers=shelf) == "outer"
+
+
+def test_what_a_library_does_as_it_is_first_imported_it_does_for_everybody(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "library_of_tests.py").write_text(
+        "import os, torch.hub\nos.environ['BY_LIBRARY'] = '1'\ntorch.hub.by_library = 1\n"
+    )
+    (site / "library_of_tests-1.dist-info").mkdir()
+    (site / "library_of_tests-1.dist-info" / "METADATA").write_text("Name: library-of-tests\nVersion: 1\n")
+    (site / "library_of_tests-1.dist-info" / "INSTALLER").write_text("pip")
+    monkeypatch.syspath_prepend(str(site))
+    repo = repository("""
+        import os, torch
+        def model():
+            import library_of_tests
+            return os.environ.get("BY_LIBRARY"), torch.hub.by_library
+    """)
+    try:
+        for _ in range(2):
+            assert run(repo, "model", answers=shelf) == ("1", 1)
+        assert (os.environ.get("BY_LIBRARY"), vars(torch.hub)["by_library"]) == ("1", 1)
+    finally:
+        del sys.modules["library_of_tests"], os.environ["BY_LIBRARY"]
+        delattr(torch.hub, "by_library")
 
 
 def test_the_users_own_assignments_are_the_users(shelf: Shelf, repository: MakeRepository) -> None:
@@ -143,6 +196,27 @@ def test_an_import_that_failed_assigns_nothing(shelf: Shelf, repository: MakeRep
     with pytest.raises(ValueError, match="the first time"):
         run(repo, "model", answers=shelf)
     assert run(repo, "model", answers=shelf) == (False, [""], False)
+
+
+def test_what_a_module_that_is_imported_late_sets_holds_for_every_load_of_it(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+) -> None:
+    late = f"""
+        import sys, torch
+        torch.hub.set_dir({str(tmp_path)!r})
+        sys.argv += ["--k"]
+    """
+    repo = repository(
+        """
+            import sys, torch
+            def model():
+                import late
+                return list(sys.argv), torch.hub.get_dir()
+        """,
+        {"late.py": late},
+    )
+    for _ in range(2):
+        assert run(repo, "model", answers=shelf) == (["", "--k"], str(tmp_path))
 
 
 @pytest.mark.parametrize("change", ["sys.argv = ['main.py', '--k', '3']", "sys.argv[:] = ['main.py', '--k', '3']"])

@@ -450,13 +450,16 @@ class TestBystanders:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_process_that_is_forked_beside_a_load_has_its_arguments(shelf: Shelf, repository: MakeRepository) -> None:
     repo = repository("""
-        import sys
+        import os, sys
         def model(begun=None, go=None):
             if begun:
+                os.environ["OF_THE_LOAD"] = "1"
+                os.chdir("/")
                 begun.set()
                 go.wait(60)
             return list(sys.argv)
     """)
+    folder = Path.cwd()
     arguments, begun, go = list(sys.argv), threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(run, repo, "model", [begun, go], answers=shelf)
@@ -465,9 +468,9 @@ def test_a_process_that_is_forked_beside_a_load_has_its_arguments(shelf: Shelf, 
         if not child:
             status = 1
             with suppress(BaseException):
-                assert sys.argv == arguments
+                assert (sys.argv, Path.cwd(), "OF_THE_LOAD" in os.environ) == (arguments, folder, False)
                 assert run(repo, "model", answers=shelf) == [""]
-                assert sys.argv == arguments
+                assert (sys.argv, Path.cwd(), "OF_THE_LOAD" in os.environ) == (arguments, folder, False)
                 status = 0
             os._exit(status)
         go.set()

@@ -26,7 +26,9 @@ class Search:
         self._found: dict[tuple[str, ...], tuple[Found, ...]] = {}
         self._folders: dict[str, str | None] = {}
         self._lasting: list[str] | None = None
-        self._followed: list[str] = list(path)
+        self._real: list[str] = list(path)
+        self.followed: set[str] = set()
+        """Entries that are there because they are on the path of all."""
         self._settled: tuple[list[str], dict[str, tuple[str, ...] | None]] = [], {}
 
     def follow(self, real: Sequence[str]) -> None:
@@ -34,18 +36,21 @@ class Search:
 
         Those before everything else there come first here as well.
         """
-        if real == self._followed:
+        if real == self._real:
             return
-        self._followed = list(real)
+        self._real = list(real)
+        # in the order in which they are there now, and no more if they are gone
+        self.path[:] = [entry for entry in self.path if entry not in self.followed]
         is_first, known = True, set(self._entries())
         first: list[str] = []
         last: list[str] = []
-        for entry in self._followed:
+        for entry in self._real:
             is_own = self._sources.reached(entry) is not None
             is_first = is_first and is_own
             if is_own and entry not in known:
                 (first if is_first else last).append(entry)
         self.path[:] = [*first, *self.path, *last]
+        self.followed = {*first, *last}
 
     def settle(self) -> None:
         """Take note of the roots that hubconf.py has made, which every process imports first."""

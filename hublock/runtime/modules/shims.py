@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hublock.runtime.modules.ownership import installed
 from hublock.runtime.modules.sources import FILE
 from hublock.runtime.repository import PACKAGE, ROOT
+from hublock.runtime.strict.arguments import Arguments
 
 if TYPE_CHECKING:
     from hublock.runtime.modules.space import Space
@@ -66,7 +67,7 @@ class Shim(ModuleType):
 
 
 class _System(Shim):
-    """``sys`` with the ``sys.path`` of whoever asks."""
+    """``sys`` with the ``sys.path`` of whoever asks, and during loads its ``sys.argv``."""
 
     _view: "Space"
 
@@ -77,6 +78,8 @@ class _System(Shim):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "path":
             self._view.path = value
+        elif name == "argv" and isinstance(sys.argv, Arguments):
+            sys.argv[:] = value
         else:
             super().__setattr__(name, value)
 

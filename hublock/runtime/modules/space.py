@@ -144,6 +144,11 @@ class Space:
         self._search.follow(sys.path)
         self._search.settle()
 
+    def keep_path(self) -> None:
+        """Look for good in the folders of the tree on the real ``sys.path``, from which they are about to go."""
+        self._search.follow(sys.path)
+        self._search.followed.clear()
+
     @cached
     def may_add_folders(self) -> bool:
         """Whether a function of hubconf.py may put folders of the tree on ``sys.path``."""
@@ -262,7 +267,7 @@ class Space:
 
     def _check_level(self, package: str, level: int) -> None:
         """Refuse a relative import that leaves what is a top-level package for the author."""
-        if level and not package:
+        if not package:
             # not by the import system, which would warn of a module that has another parent
             raise ImportError("attempted relative import with no known parent package")
         if not f"{package}.".startswith(f"{self.name}.") or package.startswith(f"{self.name}.{FILE}"):
@@ -324,7 +329,8 @@ class Space:
         return self._shims.get(absolute) or found
 
     def _absolute(self, name: str, package: str | None) -> str:
-        self._check_level(package or "", len(name) - len(name.lstrip(".")))
+        if package:
+            self._check_level(package, len(name) - len(name.lstrip(".")))
         return importlib.util.resolve_name(name, package) if name.startswith(".") else name
 
     def _bind(self, name: str, target: str) -> None:

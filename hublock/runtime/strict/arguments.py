@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hublock.runtime.strict.callers import current
+from hublock.runtime.strict.made import importing
 
 
 class Arguments(list[str]):
@@ -20,6 +21,13 @@ class Arguments(list[str]):
         own = current()
         return self._users if own is None else own.argv
 
+    def note(self) -> None:
+        """Take note of the list of a load that the import of a module has changed."""
+        own = current()
+        made = importing() if own is not None else None
+        if own is not None and made is not None:
+            made.argv = list(own.argv)
+
     def __reduce__(self) -> tuple[type, tuple[list[str]]]:
         """Be a plain list to a process that is told of it."""
         return list, ([*self.asked()],)
@@ -27,9 +35,18 @@ class Arguments(list[str]):
 
 def _of_theirs(name: str) -> Callable[..., Any]:
     def method(arguments: Arguments, *args: Any, **options: Any) -> Any:
-        return getattr(arguments.asked(), name)(*args, **options)
+        result = getattr(arguments.asked(), name)(*args, **options)
+        if name in _THAT_CHANGE:
+            arguments.note()
+        return result
 
     return method
+
+
+_THAT_CHANGE = {
+    "__delitem__", "__iadd__", "__imul__", "__setitem__", "append", "clear", "extend", "insert", "pop", "remove",
+    "reverse", "sort",
+}  # fmt: skip
 
 
 for _name in {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__", *vars(list)} - {

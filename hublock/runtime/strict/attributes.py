@@ -1,19 +1,19 @@
 """torch.hub's attributes while loads are under way: what foreign code assigns, it alone sees.
 
-What modules assign as they are imported, once per process, is there for later loads of them as well.
+As the modules that assign are imported once per process, and others call their functions once, it stays with these
+modules, for later loads of them and for their models.
 """
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import count
 from types import ModuleType
 from typing import Any
 
 from hublock.runtime.strict.callers import current
-from hublock.runtime.strict.frames import importing_package
+from hublock.runtime.strict.frames import importing_library, importing_package, innermost_namespace
+from hublock.runtime.strict.made import anything, made_by, made_if_any
 
-_made: dict[str, dict[str, Any]] = {}
-"""What modules assigned as they were imported, by their package."""
+_numbers = count()
 _GONE = object()
 """Stands for what was deleted."""
 
@@ -22,27 +22,23 @@ class Attributes(ModuleType):
     """The module torch.hub: whoever asks for an attribute gets it of theirs."""
 
     def __getattribute__(self, name: str) -> Any:
-        for assigned in _of_caller():
-            if name in assigned:
-                if assigned[name] is _GONE:
-                    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-                return assigned[name]
-        return super().__getattribute__(name)
+        found = [table[name] for table in _of_caller() if name in table]
+        if not found:
+            return super().__getattribute__(name)
+        _, value = max(found, key=lambda numbered: numbered[0])
+        if value is _GONE:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        own, package = current(), importing_package()
-        if own is not None:
-            # the last assignment stands
-            own.assigned.pop(name, None)
-        if package is not None:
-            _made.setdefault(package, {})[name] = value
-        elif own is not None:
-            own.assigned[name] = value
-        else:
+        package = _package()
+        if package is None:
             super().__setattr__(name, value)
+        else:
+            made_by(package).assigned[name] = next(_numbers), value
 
     def __delattr__(self, name: str) -> None:
-        if current() is None and importing_package() is None:
+        if _package() is None:
             super().__delattr__(name)
         else:
             # or it raises
@@ -53,19 +49,18 @@ class Attributes(ModuleType):
         return importlib.import_module, (self.__name__,)
 
 
-def _of_caller() -> Iterator[dict[str, Any]]:
-    own = current()
-    if own is not None:
-        yield own.assigned
-        for package in _made and (*own.packages.values(), *own.names):
-            yield _made.get(package, {})
+def _of_caller() -> list[dict[str, tuple[int, Any]]]:
+    """Return the assignments that the caller sees."""
+    own = current() if anything() else None
+    packages = {*own.packages.values(), *own.names, innermost_namespace() or ""} if own is not None else ()
+    return [made_if_any(package).assigned for package in packages]
 
 
-@contextmanager
-def made(package: str) -> Iterator[None]:
-    """Keep what the import of ``package`` in the block assigns for later loads; nothing if it fails."""
-    try:
-        yield
-    except BaseException:
-        _made.pop(package, None)
-        raise
+def _package() -> str | None:
+    """Return the package that assigns; None for the user's own code, and for what a library does as it is imported."""
+    if importing_library():
+        return None
+    package, own = importing_package(), current()
+    if package is None and own is not None:
+        package = innermost_namespace() or next(reversed([*own.names, *own.packages.values()]), None)
+    return package

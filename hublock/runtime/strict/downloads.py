@@ -9,6 +9,7 @@ from urllib.parse import urlparse, urlsplit
 
 from hublock.runtime.answers import check_prefix, sha256_now
 from hublock.runtime.strict import placing
+from hublock.runtime.strict.made import importing
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
 from hublock.runtime.strict.transports import local_file
@@ -26,7 +27,11 @@ def get_torch_home(scope: Scope, _original: Function) -> str:
 
 def set_dir(scope: Scope, _original: Function, d: str | os.PathLike[str]) -> None:
     """Answer ``torch.hub.set_dir``: it changes what this scope sees, and nothing else."""
-    scope.hub_dir = Path(d).expanduser()
+    scope.hub_dir = folder = Path(d).expanduser()
+    made = importing()
+    if made is not None:
+        is_private = folder.is_relative_to(scope.private_hub)
+        made.hub_dir = folder.relative_to(scope.private_hub) if is_private else folder
 
 
 def download_url_to_file(

@@ -69,6 +69,16 @@ def importing_package() -> str | None:
     return next((str(frame.f_globals[MARKER]) for frame in modules if MARKER in frame.f_globals), None)
 
 
+def importing_library() -> bool:
+    """Say whether it is the import of an installed library's module that calls."""
+    for frame in _frames():
+        # not the program itself, which may be installed as well
+        is_import = frame.f_back is not None and frame.f_back.f_code.co_name == "_call_with_frames_removed"
+        if frame.f_code.co_name == "<module>" and is_import:
+            return MARKER not in frame.f_globals and is_others(frame.f_code.co_filename)
+    return False
+
+
 class _Job(threading.local):
     """What this thread works at; beside the context, which a library may copy for a job before it hands it on."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hublock.core.digest import Digest
 from hublock.errors import HublockError, UnlockedDownload
@@ -71,8 +71,6 @@ class Scope:
     """What may be refused without a word."""
     argv: list[str] = field(default_factory=lambda: [""])
     """Its ``sys.argv``."""
-    assigned: dict[str, Any] = field(default_factory=dict)
-    """What its code has assigned to attributes of torch.hub."""
     packages: dict[tuple[str, str], str] = field(default_factory=dict)
     """Below which package this load finds the modules of a repository, by its namespace and the call of it."""
     former: set[str] = field(default_factory=set)

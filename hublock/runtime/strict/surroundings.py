@@ -2,14 +2,14 @@
 
 Only what foreign code itself changes is put back, so a thread that changes its environment meanwhile keeps its change.
 An assignment to ``sys.argv`` raises no event: of several loads at once the last one to end puts it back. What modules
-change as they are imported, once per process, is made again for later loads of them.
+change as they are imported, once per process, is made again for later loads of them; what an installed library changes
+then stays, as it is imported for everybody.
 """
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from hublock.runtime import isolation
 from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.strict.arguments import Arguments
 from hublock.runtime.strict.callers import loading
-from hublock.runtime.strict.frames import importing_package
+from hublock.runtime.strict.frames import importing_library
+from hublock.runtime.strict.made import importing, made_if_any
 from hublock.runtime.strict.scope import Scope
 
 _lock = ForkSafeLock()
@@ -30,20 +31,6 @@ _CWD = ""
 _changed: dict[str, _Before] = {}
 _about: dict[str, tuple[Scope, str | None, str | None]] = {}
 """Which load was last about to change one thing, from what to what: events come before what they tell of."""
-
-
-@dataclass(kw_only=True, slots=True)
-class _Made:
-    """What modules of one package changed as they were imported."""
-
-    variables: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
-    """From what to what; the current directory among them."""
-    argv: list[str] | None = None
-    hub_dir: Path | None = None
-    """Relative to the private one of a load, if it lies below that."""
-
-
-_made: dict[str, _Made] = {}
 
 
 @contextmanager
@@ -64,6 +51,8 @@ def kept(scope: Scope) -> Iterator[None]:
 
 def before_chdir(scope: Scope, folder: Any) -> None:
     """Remember the current directory, which foreign code is about to leave for ``folder``."""
+    if importing_library():
+        return
     with _lock:
         here = _note(scope, _CWD)
         # of an open folder only its number is known
@@ -76,6 +65,8 @@ def before_chdir(scope: Scope, folder: Any) -> None:
 
 def before_putenv(scope: Scope, name: str, value: str | None) -> None:
     """Remember an environment variable, to which foreign code is about to give ``value``."""
+    if importing_library():
+        return
     with _lock:
         here = _note(scope, name)
         _about[name] = scope, here, value
@@ -83,34 +74,10 @@ def before_putenv(scope: Scope, name: str, value: str | None) -> None:
 
 
 def _note_made(name: str, old: str | None, new: str | None) -> None:
-    package = importing_package()
-    if package is not None:
-        changes = _made.setdefault(package, _Made()).variables
-        before, _ = changes.get(name, (old, None))
-        changes[name] = before, new
-
-
-@contextmanager
-def made(scope: Scope, package: str) -> Iterator[None]:
-    """Note what of ``scope`` the import of ``package`` in the block changes, for later loads; nothing if it fails."""
-    arguments, hub_dir, are_ours = list(scope.argv), scope.hub_dir, isinstance(sys.argv, Arguments)
-    try:
-        yield
-    except BaseException:
-        with _lock:
-            _made.pop(package, None)
-        raise
-    with _lock:
-        if are_ours and not isinstance(sys.argv, Arguments):
-            # assigned for everybody, and meant for itself
-            scope.argv[:] = sys.argv
-            sys.argv = Arguments(_argv)
-        if scope.argv != arguments:
-            _made.setdefault(package, _Made()).argv = list(scope.argv)
-        if scope.hub_dir != hub_dir:
-            is_below = scope.hub_dir.is_relative_to(scope.private_hub)
-            made_dir = scope.hub_dir.relative_to(scope.private_hub) if is_below else scope.hub_dir
-            _made.setdefault(package, _Made()).hub_dir = made_dir
+    made = importing()
+    if made is not None:
+        before, _ = made.variables.get(name, (old, None))
+        made.variables[name] = before, new
 
 
 def make_again(scope: Scope, package: str) -> None:
@@ -119,12 +86,12 @@ def make_again(scope: Scope, package: str) -> None:
     What is not any more as they had found it, its user has set since, and it stays.
     """
     with _lock:
-        found = _made.get(package, _Made())
-        if found.argv is not None and scope.argv == [""]:
-            scope.argv[:] = found.argv
-        if found.hub_dir is not None and scope.hub_dir == scope.private_hub:
-            scope.hub_dir = scope.private_hub / found.hub_dir
-        for name, (before, value) in list(found.variables.items()):
+        made = made_if_any(package)
+        if made.argv is not None and scope.argv == [""]:
+            scope.argv[:] = made.argv
+        if made.hub_dir is not None and scope.hub_dir == scope.private_hub:
+            scope.hub_dir = scope.private_hub / made.hub_dir
+        for name, (before, value) in list(made.variables.items()):
             now = _now(name)
             if now in (before, value):
                 # also where another load has done it: it stays when that ends
@@ -189,7 +156,10 @@ def _end() -> None:
 def _end_in_child() -> None:
     """Put back in a forked child what loads of other threads, which are not there, would."""
     global _loads  # noqa: PLW0603 - sys.argv is process-wide
-    if _loads and loading() is None:
+    own = loading()
+    for scope in {scope for before in _changed.values() for scope, _ in before} - {own}:
+        _restore(scope)
+    if _loads and own is None:
         _loads = 1
         _end()
 
@@ -212,6 +182,9 @@ def _restore(scope: Scope) -> None:
 
 def _clean_path(scope: Scope, before: list[str]) -> None:
     """Take the folders of the load out of the real ``sys.path``, which code reaches by a detour (``os.sys``)."""
-    own = tuple(str(repository.root) for repository in scope.repositories)
-    if any(str(entry).startswith(own) for entry in sys.path):
-        sys.path[:] = [entry for entry in sys.path if entry in before or not str(entry).startswith(own)]
+    roots = [os.path.realpath(repository.root) for repository in scope.repositories]
+    added = [entry for entry in sys.path if entry not in before and isinstance(entry, str)]
+    own = {entry for entry in added if any(Path(os.path.realpath(entry)).is_relative_to(root) for root in roots)}
+    if own:
+        isolation.keep_path(scope.packages.values())
+        sys.path[:] = [entry for entry in sys.path if entry not in own]
