@@ -180,5 +180,6 @@ def _claim(path: str, spelled: dict[str, str]) -> None:
         also = (
             "twice, or as a file and as a folder" if taken == path else f"and {taken!r}, which many disks take for one"
         )
-        raise UnsafeArchive(f"the tree holds {path!r} {also}")
+        hint = "ask its authors to rename one of them" if taken != path else None
+        raise UnsafeArchive(f"the tree holds {path!r} {also}", hint=hint)
     spelled[folded] = path

@@ -9,6 +9,7 @@ import torch
 import torch.hub
 import torch.utils.model_zoo
 
+from hublock.core.digest import Digest
 from hublock.errors import DigestMismatch, UnlockedDownload
 from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.conftest import MakeRepository
@@ -290,6 +291,20 @@ class TestFileUrls:
             with pytest.raises(UnlockedDownload, match=r"opens file:.*mine\.pth, which is not in its tree"):
                 run(repo, call, ["../mine.pth", *arguments], answers=shelf)
         assert not (tmp_path / "copy.pth").exists()
+
+    def test_one_that_the_user_hands_in_is_answered(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / "mine.pth"
+        mine.write_bytes(ones(3))
+        shelf.inputs[Digest("sha256", sha256(ones(3)).hexdigest())] = "tensors"
+        repo = repository(self.HUBCONF)
+
+        assert run(repo, "model", ["../mine.pth"], answers=shelf) == 3
+        assert run(repo, "download", ["../mine.pth", str(tmp_path / "copy.pth")], answers=shelf) == 3
+        mine.write_bytes(ones(4))
+        with pytest.raises(UnlockedDownload, match="which is not in its tree"):
+            run(repo, "model", ["../mine.pth"], answers=shelf)
 
     def test_what_torch_checks_is_checked(self, shelf: Shelf, repository: MakeRepository, tmp_path: Path) -> None:
         repo = repository(self.HUBCONF, {"net-00000000.pth": ones(3)})

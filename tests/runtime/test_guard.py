@@ -13,7 +13,8 @@ from hublock.runtime import torchhub
 from hublock.runtime.strict import guard
 from hublock.runtime.strict.guard import fetching_program
 from hublock.runtime.strict.scope import Scope
-from tests.runtime.answering import Shelf
+from tests.runtime.answering import Shelf, run
+from tests.runtime.conftest import MakeRepository
 
 
 @pytest.fixture
@@ -156,10 +157,12 @@ def test_knows_the_programs_that_fetch(command: list[str], name: str | None) -> 
     "start",
     [
         lambda: subprocess.run(["curl", "--version"], check=False),
-        lambda: subprocess.run("curl --version", shell=True, check=False),
+        lambda: subprocess.run("/usr/bin/curl --version", shell=True, check=False),
+        lambda: subprocess.run("PATH=/usr/bin:/bin curl --version", shell=True, check=False),
+        lambda: subprocess.run("env -i curl --version", shell=True, check=False),
+        lambda: subprocess.run("command -p curl --version", shell=True, check=False),
         lambda: subprocess.run(["harmless"], executable="/usr/bin/curl", check=False),
-        lambda: os.system("curl --version"),
-        lambda: os.popen("curl --version"),
+        lambda: os.system("cd / && ./usr/bin/curl --version"),
         lambda: os.posix_spawn("/usr/bin/curl", ["curl"], {}),
         lambda: os.execv("/usr/bin/curl", ["curl"]),
     ],
@@ -173,6 +176,28 @@ def test_refuses_to_run_a_program_that_fetches(scope: Scope, start: Callable[[],
         'if it is in the manifest, add "subprocess:curl" to its tolerate, '
         "then hublock lock, with --retrace NAME where it is locked"
     )
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "subprocess.run('curl --version', shell=True).returncode",
+        "os.waitstatus_to_exitcode(os.system('curl --version'))",
+        "os.waitstatus_to_exitcode(os.popen('curl --version').close())",
+        "subprocess.run(['sh', '-c', 'cd / && curl --version']).returncode",
+    ],
+)
+def test_a_shell_that_is_to_fetch_fails_as_its_program_does(
+    tmp_path: Path, shelf: Shelf, repository: MakeRepository, start: str
+) -> None:
+    repo = repository(f"""
+        import os, subprocess
+        def model():
+            return {start}
+    """)
+    with pytest.raises(UnlockedDownload, match="model tries to run curl"):
+        run(repo, "model", answers=shelf)
+    assert run(repo, "model", answers=shelf, tolerated=["subprocess:curl"]) == 1
 
 
 def test_other_programs_run(scope: Scope) -> None:

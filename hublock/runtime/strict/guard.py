@@ -28,6 +28,7 @@ PROGRAMS = frozenset(
 MODULES = frozenset({"conda", "gdown", "huggingface_hub", "pip", "uv", "wget"})
 """What fetches when it is run as ``python -m``."""
 _SHELLS = frozenset({"bash", "busybox", "cmd", "dash", "ksh", "powershell", "pwsh", "sh", "zsh"})
+_PYTHON = re.compile(r"python[\d.]*w?|pypy[\d.]*")
 _WRAPPERS = frozenset({"doas", "env", "exec", "nice", "nohup", "setsid", "stdbuf", "sudo", "time", "timeout", "xargs"})
 
 _lock = ForkSafeLock()
@@ -114,10 +115,14 @@ def _system(scope: Scope, arguments: tuple[Any, ...]) -> None:
 def check_program(scope: Scope, words: Sequence[Any], executable: Any = None) -> None:
     """Refuse to run a program that fetches.
 
+    A shell that looks for it finds a stand-in, which fails as a program does: code may go on without it.
+
     Raises:
         UnlockedDownload: it is one.
     """
     texts = [os.fsdecode(word) for word in words]
+    if os.name == "posix" and _finds_stand_ins(texts):
+        return
     # an open file has no name
     named = executable if executable and not isinstance(executable, int) else None
     name = fetching_program(texts, os.fsdecode(named) if named else None)
@@ -125,20 +130,37 @@ def check_program(scope: Scope, words: Sequence[Any], executable: Any = None) ->
         raise scope.refuse(f"subprocess:{name}", f"tries to run {name}")
 
 
+def _finds_stand_ins(words: Sequence[str]) -> bool:
+    """Say whether a shell looks for all that fetches by its bare name, along the path that it is given."""
+    if len(words) != 3 or program_name(words[0]) not in _SHELLS or words[1] != "-c":
+        return False
+    parts = _words_of(words[2])
+    names = [program_name(part) for part in parts]
+    other_path = "PATH" in words[2] or not _WRAPPERS.union({"command", "hash"}).isdisjoint(names)
+    named = [part for part, name in zip(parts, names, strict=True) if name in PROGRAMS or _PYTHON.fullmatch(name)]
+    # a Python is looked into by its options
+    return not other_path and not any("/" in part or _PYTHON.fullmatch(part) for part in named)
+
+
+def _words_of(text: str) -> list[str]:
+    """Return the words of a shell's command; its grammar is not parsed."""
+    return [part for part in re.split(r"[\s;|&()`$<>\"']+", text) if part]
+
+
 def fetching_program(words: Sequence[str], executable: str | None = None) -> str | None:
     """Return the fetching program that a command line runs, or None; shells and wrappers are looked into."""
     names = [program_name(executable)] if executable else []
     names += [program_name(word) for word in words[:1]]
     if any(name in _SHELLS | _WRAPPERS for name in names):
-        # a shell's grammar is not parsed: any word that names such a program counts
-        names += [program_name(part) for word in words[1:] for part in re.split(r"[\s;|&()`$<>\"']+", word) if part]
+        # any word that names such a program counts
+        names += [program_name(part) for word in words[1:] for part in _words_of(word)]
         words = [part for word in words for part in word.split()]
     elif len(words) == 1 and os.name == "nt":
         words = words[0].split()
     for name in names:
         if name in PROGRAMS:
             return name
-    return _python_module(words) if any(re.fullmatch(r"python[\d.]*w?|pypy[\d.]*", name) for name in names) else None
+    return _python_module(words) if any(map(_PYTHON.fullmatch, names)) else None
 
 
 def _python_module(words: Sequence[str]) -> str | None:

@@ -24,7 +24,7 @@ from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.dispatching import dispatching
 from hublock.runtime.strict.refusals import origin
-from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.scope import Scope, outside
 from hublock.runtime.strict.swap import Function, swap
 
 
@@ -152,7 +152,7 @@ def _urllib_open(
 
 
 def local_file(scope: Scope, url: str) -> Path:
-    """Return the file that a ``file:`` URL names: it lies in the tree or in the private folders, or was given by us.
+    """Return the file that a ``file:`` URL names: it lies in the tree or in the private folders, or was given.
 
     Raises:
         UnlockedDownload: it lies anywhere else.
@@ -161,6 +161,13 @@ def local_file(scope: Scope, url: str) -> Path:
     allowed = [repository.root for repository in scope.repositories] + [scope.folder, scope.private_hub]
     if real in scope.by_path or any(Path(real).is_relative_to(os.path.realpath(root)) for root in allowed):
         return Path(real)
+    if os.path.isfile(real):  # noqa: PTH113 - any string
+        with outside():
+            handed_in = scope.answers.input(Path(real))
+        if handed_in is not None:
+            # not by its path: whoever may write there may write again
+            scope.by_digest[handed_in.digest] = handed_in
+            return Path(real)
     raise scope.refuse(f"file:{Path(real).name}", f"opens {url}, which is not in its tree")
 
 
