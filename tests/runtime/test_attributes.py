@@ -219,6 +219,18 @@ def test_what_a_module_that_is_imported_late_sets_holds_for_every_load_of_it(
         assert run(repo, "model", answers=shelf) == (["", "--k"], str(tmp_path))
 
 
+def test_a_folder_below_the_private_one_is_each_loads_own(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import os, torch
+        torch.hub.set_dir(os.path.join(torch.hub.get_dir(), "mine"))
+        def model():
+            return torch.hub.get_dir()
+    """)
+    first, second = (Path(run(repo, "model", answers=shelf)) for _ in range(2))
+    assert (first.name, second.name) == ("mine", "mine")
+    assert first != second
+
+
 @pytest.mark.parametrize("change", ["sys.argv = ['main.py', '--k', '3']", "sys.argv[:] = ['main.py', '--k', '3']"])
 def test_arguments_and_the_folder_that_an_import_sets_hold_for_every_load_of_it(
     shelf: Shelf, repository: MakeRepository, tmp_path: Path, change: str
