@@ -234,10 +234,9 @@ def test_a_fetch_that_cannot_be_recorded_is_an_incomplete_trace(served: Forge, r
     assert str(done) == (
         "exit 6\n--- stdout\n--- stderr\n"
         "net() had fetched https://example.org/net.pth\n"
-        "error: someone/curls net tries to run curl; nothing was locked\n"
-        "   hint: hublock add someone/curls net … --tolerate subprocess:curl, if the model does not need it; "
-        'if it is in the manifest, add "subprocess:curl" to its tolerate, '
-        "then hublock lock, with --retrace NAME where it is locked\n"
+        "error: someone/curls net raised FileNotFoundError: [Errno 2] No such file or directory: 'other.pth' "
+        "(it was refused subprocess:curl) (hubconf.py:6)\n"
+        "   hint: run the command again with -v to see all that it printed\n"
     )
     assert list(project.iterdir()) == []
 
