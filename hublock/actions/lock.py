@@ -106,7 +106,7 @@ def build(
     todo = plan(manifest, old)
     _check_addresses(todo, context)
     pool = {key_of(repo.id): repo for repo in old.repos}
-    models = {model.name: (repo.id, model) for repo in old.repos for model in repo.models}
+    models = {name: (repo.id, model) for name, (repo, model) in old.by_name.items()}
     consent: dict[str, tuple[str, ...]] = {}
     locked = []
     for pending in (*todo.trace, *_again(manifest, todo, models, retrace)):

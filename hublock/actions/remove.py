@@ -32,12 +32,12 @@ def remove(name: str, project: Project, context: Context) -> None:
             models=tuple(model for model in manifest.models if model.name != name),
             weights=tuple(item for item in manifest.weights if item.name != name),
         )
-        if lost := unpinned(rest, old, new):
+        todo = plan(rest, new)
+        if lost := unpinned(todo, old, new):
             raise StaleLock(
                 f"{project.lock} does not answer {', '.join(lost)} yet, which would lose its pin with {name}",
                 hint=f"hublock lock, then hublock remove {name}",
             )
-        todo = plan(rest, new)
         before = {pending.wanted.name for pending in plan(manifest, old).trace}
         if worse := [pending for pending in todo.trace if pending.wanted.name not in before]:
             told = "; ".join(f"model {pending.wanted.name} {pending.reason}" for pending in worse)

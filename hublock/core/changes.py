@@ -53,7 +53,7 @@ def _all(old: Lock, new: Lock) -> Iterator[Change]:
     for key in sorted({*olds, *news}):
         yield from _repo(olds.get(key), news.get(key))
     known = _told((*(row for model in old.models for row in model.fetched), *old.weights))
-    was, now = ({model.name: (repo, model) for repo in lock.repos for model in repo.models} for lock in (old, new))
+    was, now = old.by_name, new.by_name
     for name in sorted({*was, *now}):
         yield from _model(was.get(name), now.get(name), known)
     before, after = ({item.name: item for item in lock.weights} for lock in (old, new))

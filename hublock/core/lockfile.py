@@ -218,6 +218,11 @@ class Lock:
         rows = ((other, model) for other in self.repos for model in other.models if model.writes_tree)
         return any(other.id == repo.id or key in {key_of(name) for name in m.repos} for other, m in rows)
 
+    @property
+    def by_name(self) -> dict[str, tuple[Repo, Model]]:
+        """Every model, and its repository, by its name."""
+        return {model.name: (repo, model) for repo in self.repos for model in repo.models}
+
     def model(self, name: str) -> tuple[Repo, Model] | None:
         """Return the model of that name and its repository."""
         rows = ((repo, model) for repo in self.repos for model in repo.models)

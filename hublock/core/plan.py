@@ -39,9 +39,10 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
     keep: list[str] = []
     reasons: list[str] = []
     locked_repos = {key_of(repo.id): repo for repo in lock.repos}
-    allowed = _Allowed(manifest, lock)
+    models = lock.by_name
+    allowed = _Allowed(manifest, models)
     for wanted in manifest.models:
-        found = lock.model(wanted.name)
+        found = models.get(wanted.name)
         reason = _unanswered(wanted, found, locked_repos, allowed)
         if reason:
             trace.append(Pending(wanted=wanted, reason=reason))
@@ -64,12 +65,12 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
 class _Allowed:
     """What the models of a manifest allow, by the key of the repository that it is allowed to."""
 
-    def __init__(self, manifest: Manifest, lock: Lock) -> None:
+    def __init__(self, manifest: Manifest, models: Mapping[str, tuple[Repo, Model]]) -> None:
         self.unreachable = {key_of(wanted.repo) for wanted in manifest.models if wanted.allow_unreachable}
         self.pickle: defaultdict[str, set[str]] = defaultdict(set)
         """The globals of checkpoints in its tree: the lock does not tell which of its models loads which."""
         for wanted in manifest.models:
-            found = lock.model(wanted.name)
+            found = models.get(wanted.name)
             for name in (found[0].id, *found[1].repos) if found else ():
                 self.pickle[key_of(name)].update(wanted.allow_pickle)
 
@@ -146,7 +147,7 @@ def _otherwise(manifest: Manifest, lock: Lock) -> list[str]:
 
 def as_wanted(manifest: Manifest, lock: Lock) -> Lock:
     """Return what ``lock``, which answers every model of ``manifest``, is without what nobody wants."""
-    models = {model.name: (repo.id, model) for repo in lock.repos for model in repo.models}
+    models = {name: (repo.id, model) for name, (repo, model) in lock.by_name.items()}
     return assemble(manifest, repos=lock.repos, models=models, weights=lock.weights)
 
 
@@ -206,9 +207,8 @@ def reachable(repos: Iterable[Repo]) -> tuple[Repo, ...]:
     )
 
 
-def unpinned(manifest: Manifest, old: Lock, new: Lock) -> tuple[str, ...]:
-    """Return what ``manifest`` wants that neither lock answers, but of whose pin only ``old`` knows."""
-    todo = plan(manifest, new)
+def unpinned(todo: Plan, old: Lock, new: Lock) -> tuple[str, ...]:
+    """Return what is still ``todo`` for ``new``, but of whose pin only ``old`` knows."""
     repos = {key_of(repo.id) for repo in old.repos} - {key_of(repo.id) for repo in new.repos}
     urls = {file.url for file in locked_addresses(old)} - {file.url for file in locked_addresses(new)}
     models = (pending.wanted for pending in todo.trace)
