@@ -1,8 +1,6 @@
 """One load of an entry point: run, held to what was refused, and begun again where other loads have spoilt it."""
 
-import random
-import sys
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -13,7 +11,7 @@ from hublock.runtime import isolation
 from hublock.runtime.nested import LOOK, call_entrypoint, call_of, import_hubconf
 from hublock.runtime.repository import Repository
 from hublock.runtime.strict import placing, surroundings
-from hublock.runtime.strict.arrivals import is_initializing
+from hublock.runtime.strict.randomness import random_state
 from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal
 from hublock.runtime.strict.scope import Scope, spoilt
@@ -63,7 +61,7 @@ def attempt(
     scope.tolerated, scope.as_locked = tolerated, as_locked
     for file in fetches:
         isolation.retire(spoilt.pop(file, ()))
-    begin_again = _random_state()
+    begin_again = random_state()
     for number in range(TRIES):
         if number:
             begin_again()
@@ -87,7 +85,7 @@ def _once(
     done = None
     with scope.entered():
         try:
-            with surroundings.kept(scope), scope.under_way():
+            with surroundings.kept(scope, scope.packages.values()), scope.under_way():
                 done = _called(scope, repository, entrypoint, args, kwargs)
         finally:
             isolation.end(scope.packages.values(), kept=done is not None)
@@ -128,25 +126,6 @@ def _called(
         given=frozenset({*scope.by_digest, *scope.given_elsewhere}),
         beside=Beside(scope),
     )
-
-
-def _random_state() -> Callable[[], None]:
-    """Return what gives another try the random numbers that the first one had."""
-    import torch
-
-    state, pythons, numpy = torch.get_rng_state(), random.getstate(), sys.modules.get("numpy.random")
-    if is_initializing(numpy):
-        # by another thread: nobody has drawn from it yet
-        numpy = None
-    numpys = numpy.get_state() if numpy is not None else None
-
-    def put_back() -> None:
-        torch.set_rng_state(state)
-        random.setstate(pythons)
-        if numpy is not None:
-            numpy.set_state(numpys)
-
-    return put_back
 
 
 def _refuse(scope: Scope) -> None:

@@ -7,8 +7,8 @@ Two repositories, or two versions of one, that share every module name live side
 
 import importlib
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,7 @@ from hublock.runtime.modules import finder
 from hublock.runtime.modules.aliases import aliased
 from hublock.runtime.modules.companions import missing_half
 from hublock.runtime.modules.finder import FINDER, Lookup
+from hublock.runtime.modules.loading import RepositoryLoader
 from hublock.runtime.repository import PACKAGE, Repository, namespace
 
 
@@ -26,6 +27,11 @@ def install(lookup: Lookup | None = None) -> None:
     if lookup is not None:
         FINDER.lookup = lookup
     finder.install()
+
+
+def import_within(within: Callable[[str], AbstractContextManager[object]]) -> None:
+    """Let every hubconf.py be imported in what ``within`` makes for the name of its package."""
+    RepositoryLoader.within = staticmethod(within)
 
 
 def begin(repository: Repository, call: str | None = None, *, alone: bool = False) -> str:

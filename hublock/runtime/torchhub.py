@@ -40,6 +40,7 @@ from hublock.runtime.strict.objects import resolve_object
 from hublock.runtime.strict.pytorch import torch_hub
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.started import call_when_done, hand_over, make_pool, start_thread, starting, submit
+from hublock.runtime.strict.surroundings import kept_without_load
 from hublock.runtime.strict.swap import Function, swap
 
 __all__ = [
@@ -131,6 +132,7 @@ def admit(repository: Repository, *, answers: Answers, tolerated: Container[str]
         scope = _scope(answers, owner=repository.id)
         scope.tolerated = tolerated
         scope.adopt(repository)
+        placing.show_repository(scope.hub_dir, repository.id, repository.root)
 
 
 def download_url_to_file(answers: Answers, url: str, dst: str, hash_prefix: str | None = None) -> None:
@@ -207,6 +209,7 @@ def _install_beside_torch() -> None:
     for function, answer in _of_the_standard_library():
         swap(function, dispatching(answer))
     when_imported("multiprocessing.pool", _swap_pool)
+    isolation.import_within(kept_without_load)
     programs.install(arrive)
     transports.install()
     huggingface.install()

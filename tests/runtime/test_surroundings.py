@@ -1,6 +1,10 @@
 """Environment and current directory: as before after a load, and for every load what its modules made of them."""
 
+import contextvars
+import importlib
 import os
+import pickle
+import random
 import sys
 import threading
 from collections.abc import Iterator
@@ -8,7 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch.hub
 
+from hublock.runtime import isolation, torchhub
+from hublock.runtime.repository import namespace
 from hublock.runtime.strict import surroundings
 from tests.runtime.answering import Shelf, run
 from tests.runtime.conftest import MakeRepository
@@ -104,6 +111,122 @@ def test_an_import_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository
         assert run(repo, "model", answers=shelf) == "secret"
 
 
+def test_an_unpickling_imports_hubconf_and_leaves_no_more_than_a_load_does(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+) -> None:
+    repo = repository(
+        f"""
+            import argparse, os, random, torch
+            from os import sys
+            parser = argparse.ArgumentParser()
+            parser.add_argument("--width", default=3)
+            width = parser.parse_args().width
+            sys.argv.append("--seen")
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), "src"))
+            random.seed(0), torch.manual_seed(0)
+            os.environ["AT_TOP"] = "set"
+            os.chdir({os.fspath(tmp_path)!r})
+            hub = torch.hub.get_dir()
+            own_files = [os.listdir(os.path.join(hub, folder)) for folder in os.listdir(hub)]
+            torch.hub.set_dir(os.path.join(hub, "own"))
+            import first
+            class Net:
+                def late(self):
+                    import second
+                    return width, second.there, "hubconf.py" in own_files[0], os.path.basename(torch.hub.get_dir())
+            def model():
+                return os.environ["AT_TOP"], os.getcwd(), [*sys.argv], Net().late()
+        """,
+        {"src/first.py": "", "src/second.py": "there = True"},
+    )
+    torchhub.admit(repo, answers=shelf, tolerated=())
+    isolation.serve(repo)
+    made_of = pickle.dumps(Named(f"{namespace(repo)}.hubconf", "Net"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", "--lr", "1"])
+        argv = sys.argv
+
+        def now() -> tuple[object, ...]:
+            return [*sys.argv], [*sys.path], dict(os.environ), Path.cwd(), torch.hub.get_dir()
+
+        before, numbers = now(), (random.getstate(), torch.get_rng_state().tolist())
+        net = pickle.loads(made_of)()
+        assert (now(), (random.getstate(), torch.get_rng_state().tolist())) == (before, numbers)
+        assert sys.argv is argv
+        answer = (3, True, True, "own")
+        assert net.late() == answer
+        # what its modules did then holds for loads of them
+        assert run(repo, "model", answers=shelf) == ("set", str(tmp_path), ["", "--seen"], answer)
+        assert now() == before
+
+
+def test_an_unpickling_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import os
+        token = os.environ.pop("TOKEN")
+        if "FAILS" in os.environ:
+            raise RuntimeError("not today")
+        def model():
+            return token
+    """)
+    torchhub.admit(repo, answers=shelf, tolerated=())
+    isolation.serve(repo)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOKEN", "secret")
+        patch.setenv("FAILS", "1")
+        with pytest.raises(RuntimeError, match="not today"):
+            _named(namespace(repo), "hubconf")
+        patch.delenv("FAILS")
+        assert run(repo, "model", answers=shelf) == "secret"
+
+
+def test_what_a_load_imports_draws_the_numbers_that_follow(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import torch
+        torch.manual_seed(7)
+        def model():
+            return torch.rand(1).item()
+    """)
+    torchhub.admit(repo, answers=shelf, tolerated=())
+    torch.manual_seed(7)
+    expected = torch.rand(1).item()
+    assert run(repo, "model", answers=shelf) == expected
+
+
+def test_an_unpickling_beside_a_load_puts_nothing_of_it_back(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import os
+        os.environ["AT_TOP"] = "set"
+        def model(beside):
+            os.environ["IN_CALL"] = "set"
+            beside()
+            return os.environ["AT_TOP"], os.environ["IN_CALL"]
+    """)
+
+    def beside() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(in_no_load).result()
+
+    def in_no_load() -> None:
+        contextvars.Context().run(_named, f"{namespace(repo)}__0123abcd", "hubconf")
+
+    assert run(repo, "model", [beside], answers=shelf) == ("set", "set")
+
+
+class Named:
+    """Pickles as what has ``name`` in ``module``."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.names = module, name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _named, self.names
+
+
+def _named(module: str, name: str) -> object:
+    return getattr(importlib.import_module(module), name)
+
+
 @pytest.mark.parametrize("value", [None, "", "0", "1"])
 @pytest.mark.parametrize("does", ["pass", f"os.environ['{BYTECODE}'] = 'x'", f"os.environ.pop('{BYTECODE}', None)"])
 def test_a_python_that_a_load_starts_writes_no_bytecode(
@@ -149,11 +272,11 @@ def test_a_load_that_ends_just_before_another_leaves_a_folder_does_not_bring_it_
     first, second = make(tmp_path), make(tmp_path)
     here, there = Path.cwd(), tmp_path / "there"
     there.mkdir()
-    with surroundings.kept(first), first.under_way():
+    with surroundings.kept(first, ()), first.under_way():
         # what the event tells of has not happened yet
         surroundings.before_chdir(first, there)
         surroundings.before_putenv(first, "GOING", "1")
-        with surroundings.kept(second), second.under_way():
+        with surroundings.kept(second, ()), second.under_way():
             surroundings.before_chdir(second, tmp_path)
             surroundings.before_putenv(second, "GOING", "2")
             os.chdir(there)
@@ -163,7 +286,7 @@ def test_a_load_that_ends_just_before_another_leaves_a_folder_does_not_bring_it_
         surroundings.before_chdir(first, here)
         os.chdir(here)
         os.chdir(tmp_path)
-        with surroundings.kept(second), second.under_way():
+        with surroundings.kept(second, ()), second.under_way():
             surroundings.before_chdir(second, there)
             os.chdir(there)
         assert Path.cwd() == tmp_path
@@ -174,10 +297,10 @@ def test_a_load_that_began_in_a_folder_which_is_gone_puts_back_all_else(tmp_path
     first, second = make(tmp_path), make(tmp_path)
     here, there = Path.cwd(), tmp_path / "there"
     there.mkdir()
-    with surroundings.kept(first), first.under_way():
+    with surroundings.kept(first, ()), first.under_way():
         surroundings.before_chdir(first, there)
         os.chdir(there)
-        with surroundings.kept(second), second.under_way():
+        with surroundings.kept(second, ()), second.under_way():
             for name in ("A_GOING", "GOING"):
                 surroundings.before_putenv(second, name, "2")
                 os.environ[name] = "2"
@@ -194,7 +317,7 @@ def test_a_load_beside_one_that_does_not_stay_in_a_folder_ends_where_it_was(tmp_
     here, there = Path.cwd(), tmp_path / "there"
     there.mkdir()
     opened = os.open(here, os.O_RDONLY)
-    with surroundings.kept(first), first.under_way():
+    with surroundings.kept(first, ()), first.under_way():
         if way == "never":
             # it was not let in
             there.rmdir()
@@ -204,7 +327,7 @@ def test_a_load_beside_one_that_does_not_stay_in_a_folder_ends_where_it_was(tmp_
             os.chdir(there)
             surroundings.before_chdir(first, opened if way == "back" else here)
             os.chdir(opened)
-        with surroundings.kept(second), second.under_way():
+        with surroundings.kept(second, ()), second.under_way():
             surroundings.before_putenv(second, "GOING", "2")
             os.environ["GOING"] = "2"
             surroundings.before_chdir(second, tmp_path)

@@ -7,10 +7,11 @@ import importlib.util
 import io
 import linecache
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hublock.errors import TreeMismatch
 from hublock.runtime.modules.rewriting import compile_source
@@ -119,6 +120,9 @@ class RepositoryLoader(FolderLoader):
     modules below need.
     """
 
+    within: ClassVar[Callable[[str], AbstractContextManager[object]]] = nullcontext
+    """Makes, for the name of the package, what hubconf.py runs in."""
+
     def exec_module(self, module: ModuleType) -> None:
         """Run hubconf.py, if there is one."""
         super().exec_module(module)
@@ -127,7 +131,8 @@ class RepositoryLoader(FolderLoader):
         setattr(sys.modules[parent], leaf, module)
         self.owner.begin()
         if "hubconf.py" in self.owner.sources.repository.listing.by_path:
-            importlib.import_module(f"{module.__name__}.hubconf")
+            with type(self).within(module.__name__):
+                importlib.import_module(f"{module.__name__}.hubconf")
         self.owner.settle()
 
 

@@ -45,10 +45,15 @@ def _of_frames(otherwise: Scope | None, *, is_users: bool = False) -> Scope | No
     marker = innermost_namespace()
     if marker is None:
         return otherwise
-    scopes = list(namespaces.get(base_of(marker), {}).values())
+    return answering(marker, is_users=is_users)
+
+
+def answering(package: str, *, is_users: bool) -> Scope | None:
+    """Return the scope of the code below ``package``; ``is_users`` as in a thread that no load has started."""
+    scopes = list(namespaces.get(base_of(package), {}).values())
     if is_users:
         # a model of a load that has ended, unless only one under way has these modules
-        scopes.sort(key=lambda s: (marker in {*s.names, *s.packages.values(), *s.former}, not s.loading))
+        scopes.sort(key=lambda s: (package in {*s.names, *s.packages.values(), *s.former}, not s.loading))
     return scopes[-1] if scopes else None
 
 

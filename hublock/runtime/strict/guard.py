@@ -179,14 +179,12 @@ def program_name(word: str) -> str:
 
 
 def _chdir(scope: Scope, arguments: tuple[Any, ...]) -> None:
-    if scope.loading:
-        surroundings.before_chdir(scope, arguments[0])
+    surroundings.before_chdir(scope, arguments[0])
 
 
 def _environ(scope: Scope, arguments: tuple[Any, ...]) -> None:
-    if scope.loading:
-        value = os.fsdecode(arguments[1]) if len(arguments) > 1 else None
-        surroundings.before_putenv(scope, os.fsdecode(arguments[0]), value)
+    value = os.fsdecode(arguments[1]) if len(arguments) > 1 else None
+    surroundings.before_putenv(scope, os.fsdecode(arguments[0]), value)
 
 
 _CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {

@@ -8,7 +8,7 @@ then stays, as it is imported for everybody.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from typing import Any
 from hublock.runtime import isolation
 from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.strict.arguments import Arguments
-from hublock.runtime.strict.callers import loading
+from hublock.runtime.strict.callers import answering, loading
 from hublock.runtime.strict.frames import importing_library
-from hublock.runtime.strict.made import importing, made_if_any
+from hublock.runtime.strict.made import forget, importing, made_if_any
+from hublock.runtime.strict.randomness import random_state
 from hublock.runtime.strict.scope import Scope
 
 _lock = ForkSafeLock()
-_loads = 0
+_open: list[Scope] = []
+"""The loads under way, and the imports that are kept as one."""
 _argv: list[str] = []
 _Before = list[tuple[Scope, str | None]]
 """Which loads changed one thing, in that order, and what it was before each of them did."""
@@ -34,24 +36,48 @@ _about: dict[str, tuple[Scope, str | None, str | None]] = {}
 
 
 @contextmanager
-def kept(scope: Scope) -> Iterator[None]:
-    """Run a load, for which ``sys.argv`` is empty, and put back what it changes, however it ends."""
-    _begin()
+def kept(scope: Scope, packages: Collection[str]) -> Iterator[None]:
+    """Run a load, for which ``sys.argv`` is empty, and put back what it changes, however it ends.
+
+    ``packages`` are those below which it finds its modules.
+    """
+    _begin(scope)
     path, modules = list(sys.path), set(sys.modules)
     try:
         yield
     finally:
-        _end()
+        _end(scope)
         _restore(scope)
-        _clean_path(scope, path)
+        _clean_path(scope, packages, path)
         new = sys.modules.keys() - modules
-        for package in scope.packages.values():
+        for package in packages:
             isolation.take_in(package, new)
+
+
+@contextmanager
+def kept_without_load(package: str) -> Iterator[None]:
+    """Import the hubconf.py of ``package`` where no load does, as for an unpickling: keep what it changes as well.
+
+    Under torch.hub it would not run at all, so the random numbers that follow are the same, too.
+    """
+    scope = answering(package, is_users=True)
+    if scope is None or scope.loading or loading() is not None:
+        yield
+        return
+    put_back = random_state()
+    try:
+        with kept(scope, [package]):
+            yield
+    except BaseException:
+        forget(package)
+        raise
+    finally:
+        put_back()
 
 
 def before_chdir(scope: Scope, folder: Any) -> None:
     """Remember the current directory, which foreign code is about to leave for ``folder``."""
-    if importing_library():
+    if scope not in _open or importing_library():
         return
     with _lock:
         here = _note(scope, _CWD)
@@ -65,7 +91,7 @@ def before_chdir(scope: Scope, folder: Any) -> None:
 
 def before_putenv(scope: Scope, name: str, value: str | None) -> None:
     """Remember an environment variable, to which foreign code is about to give ``value``."""
-    if importing_library():
+    if scope not in _open or importing_library():
         return
     with _lock:
         here = _note(scope, name)
@@ -136,32 +162,29 @@ def _taken_back(before: _Before, scope: Scope) -> list[str | None]:
     return []
 
 
-def _begin() -> None:
-    global _loads, _argv  # noqa: PLW0603 - sys.argv is process-wide
+def _begin(scope: Scope) -> None:
+    global _argv  # noqa: PLW0603 - sys.argv is process-wide
     with _lock:
-        _loads += 1
-        if _loads == 1:
+        _open.append(scope)
+        if len(_open) == 1:
             _argv = sys.argv
             sys.argv = Arguments(_argv)
 
 
-def _end() -> None:
-    global _loads  # noqa: PLW0603 - sys.argv is process-wide
+def _end(*scopes: Scope) -> None:
     with _lock:
-        _loads -= 1
-        if _loads == 0:
+        for scope in scopes:
+            _open.remove(scope)
+        if scopes and not _open:
             sys.argv = _argv
 
 
 def _end_in_child() -> None:
     """Put back in a forked child what loads of other threads, which are not there, would."""
-    global _loads  # noqa: PLW0603 - sys.argv is process-wide
     own = loading()
     for scope in {scope for before in _changed.values() for scope, _ in before} - {own}:
         _restore(scope)
-    if _loads and own is None:
-        _loads = 1
-        _end()
+    _end(*(scope for scope in list(_open) if scope is not own))
 
 
 if hasattr(os, "register_at_fork"):
@@ -180,11 +203,11 @@ def _restore(scope: Scope) -> None:
                     _set(name, value)
 
 
-def _clean_path(scope: Scope, before: list[str]) -> None:
+def _clean_path(scope: Scope, packages: Collection[str], before: list[str]) -> None:
     """Take the folders of the load out of the real ``sys.path``, which code reaches by a detour (``os.sys``)."""
     roots = [os.path.realpath(repository.root) for repository in scope.repositories]
     added = [entry for entry in sys.path if entry not in before and isinstance(entry, str)]
     own = {entry for entry in added if any(Path(os.path.realpath(entry)).is_relative_to(root) for root in roots)}
     if own:
-        isolation.keep_path(scope.packages.values())
+        isolation.keep_path(packages)
         sys.path[:] = [entry for entry in sys.path if entry not in own]

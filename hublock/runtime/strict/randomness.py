@@ -1,0 +1,30 @@
+"""The random numbers that code draws next, of Python, torch and NumPy."""
+
+import random
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+from hublock.runtime.strict.arrivals import is_initializing
+
+
+def random_state() -> Callable[[], None]:
+    """Return what lets the numbers of now be drawn once more; of a library that was imported since, not."""
+    pythons, torch, numpy = random.getstate(), _imported("torch"), _imported("numpy.random")
+    torchs = torch.get_rng_state() if torch is not None else None
+    numpys = numpy.get_state() if numpy is not None else None
+
+    def put_back() -> None:
+        random.setstate(pythons)
+        if torch is not None:
+            torch.set_rng_state(torchs)
+        if numpy is not None:
+            numpy.set_state(numpys)
+
+    return put_back
+
+
+def _imported(name: str) -> ModuleType | None:
+    module = sys.modules.get(name)
+    # nobody has drawn yet from one that another thread imports
+    return None if is_initializing(module) else module
