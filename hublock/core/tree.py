@@ -16,6 +16,7 @@ from hublock.core.names import check_amount, check_link, check_path, decode, enc
 from hublock.errors import UnsafeArchive
 
 FILE, EXECUTABLE, LINK, SUBMODULE = "100644", "100755", "120000", "160000"
+_FOLDER = "40000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,10 @@ class SourceFile:
     path: str
     mode: str
     data: bytes
+
+    def is_twin_of(self, other: Self) -> bool:
+        """Tell whether a disk that takes the two names for one serves both with either."""
+        return self.path != other.path and (self.mode, self.data) == (other.mode, other.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,38 +153,38 @@ def check_files(files: Iterable[SourceFile]) -> None:
             out of the tree, or there is too much.
     """
     links: dict[str, str] = {}
-    spelled: dict[str, str] = {}
+    spelled: dict[str, SourceFile] = {}
     folders = {""}
     total = 0
-    for file in files:
+    for number, file in enumerate(files):
         check_path(file.path)
         _claim_folders(file.path, spelled, folders)
-        _claim(file.path, spelled)
+        _claim(file, spelled)
         total += len(file.data)
-        check_amount(len(spelled), len(file.data), total)
+        check_amount(number + len(folders), len(file.data), total)
         if file.mode == LINK:
             links[file.path] = decode(file.data)
     for path in links:
         check_link(path, links)
 
 
-def _claim_folders(path: str, spelled: dict[str, str], folders: set[str]) -> None:
+def _claim_folders(path: str, spelled: dict[str, SourceFile], folders: set[str]) -> None:
     """Note the folders above ``path`` that are new."""
     folder = path.rpartition("/")[0]
     while folder not in folders:
-        _claim(folder, spelled)
+        _claim(SourceFile(path=folder, mode=_FOLDER, data=b""), spelled)
         folders.add(folder)
         folder = folder.rpartition("/")[0]
 
 
-def _claim(path: str, spelled: dict[str, str]) -> None:
-    """Note a file or folder, which no other may share its folded spelling with."""
-    folded = fold(path)
-    taken = spelled.get(folded)
-    if taken is not None:
-        also = (
-            "twice, or as a file and as a folder" if taken == path else f"and {taken!r}, which many disks take for one"
-        )
-        hint = "ask its authors to rename one of them" if taken != path else None
-        raise UnsafeArchive(f"the tree holds {path!r} {also}", hint=hint)
-    spelled[folded] = path
+def _claim(file: SourceFile, spelled: dict[str, SourceFile]) -> None:
+    """Note a file or folder, which no other may share its folded spelling with, but for files that are alike."""
+    taken = spelled.setdefault(fold(file.path), file)
+    if taken is file or (file.mode != _FOLDER and file.is_twin_of(taken)):
+        return
+    if taken.path == file.path:
+        raise UnsafeArchive(f"the tree holds {file.path!r} twice, or as a file and as a folder")
+    raise UnsafeArchive(
+        f"the tree holds {file.path!r} and {taken.path!r}, which many disks take for one",
+        hint="ask its authors to rename one of them",
+    )

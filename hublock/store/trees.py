@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,6 +79,7 @@ def check_tree(folder: Path, digest: Digest, *, deep: bool) -> tuple[StoredTree,
         right = (entry for entry in listing.entries if entry.path in found and _looks_right(entry, found[entry.path]))
         _read_ahead(root, (entry.path for entry in right if entry.mode != LINK))
     wrong = sorted(f"extra {path}" for path in (found.keys() - listing.by_path.keys()) | (folders - _folders(listing)))
+    found.update(_twins(root, listing.by_path.keys() - found.keys()))
     for number, entry in enumerate(listing.entries):
         facts = found.get(entry.path)
         seen = known[number] if number < len(known) else None
@@ -129,6 +130,11 @@ def _write_file(root: Path, file: SourceFile) -> None:
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    except FileExistsError:
+        if path.read_bytes() != file.data:
+            raise
+        # its twin, on a disk that takes both names for one: see check_files
+        return
     with os.fdopen(handle, "wb") as stream:
         stream.write(file.data)
     path.chmod(MODES[file.mode])
@@ -137,7 +143,12 @@ def _write_file(root: Path, file: SourceFile) -> None:
 def _write_link(root: Path, file: SourceFile) -> None:
     path = root / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.symlink(os.fsdecode(file.data), path)  # noqa: PTH211 - a link's bytes are not always a path to pathlib
+    target = os.fsdecode(file.data)
+    try:
+        os.symlink(target, path)  # noqa: PTH211 - a link's bytes are not always a path to pathlib
+    except FileExistsError:
+        if not path.is_symlink() or os.readlink(path) != target:  # noqa: PTH115 - as above
+            raise
 
 
 def _close(root: Path) -> None:
@@ -178,6 +189,15 @@ def _scan(root: Path) -> tuple[dict[str, os.stat_result], set[str]]:
         except OSError as error:
             raise TreeMismatch(f"{here} cannot be read: {error.strerror}", hint="hublock sync") from None
     return files, folders
+
+
+def _twins(root: Path, paths: Iterable[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Return the facts of those of ``paths`` that a disk serves without showing them: see ``check_files``."""
+    for path in paths:
+        with suppress(OSError):
+            facts = (root / path).lstat()
+            if not stat.S_ISDIR(facts.st_mode):
+                yield path, facts
 
 
 def _read_ahead(root: Path, paths: Iterable[str]) -> None:

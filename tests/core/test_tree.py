@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -147,9 +148,28 @@ def link(path: str, target: str) -> SourceFile:
 )
 def test_refuses_what_some_disk_cannot_hold_apart(paths: tuple[str, ...]) -> None:
     with pytest.raises(UnsafeArchive, match=r"take for one|twice"):
-        check_files(file(path) for path in paths)
+        check_files(file(path, bytes([number])) for number, path in enumerate(paths))
     with pytest.raises(UnsafeArchive, match=r"take for one|twice"):
-        check_files(file(path) for path in reversed(paths))
+        check_files(file(path, bytes([number])) for number, path in enumerate(reversed(paths)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fits"),
+    [
+        (file("a/x", b"1"), file("a/X", b"1"), True),
+        (link("x", "a"), link("X", "a"), True),
+        (file("x", b"1"), file("X", b"2"), False),
+        (file("x", b"1"), file("x", b"1"), False),
+        (file("x", b"1"), file("X", b"1", "100755"), False),
+        (file("x", b"a"), link("X", "a"), False),
+        (file("a/x"), file("A/y"), False),
+        (file("a"), file("A/y"), False),
+    ],
+)
+def test_only_files_that_are_alike_may_be_one_to_some_disk(one: SourceFile, other: SourceFile, fits: bool) -> None:
+    for files in ([one, other], [other, one]):
+        with nullcontext() if fits else pytest.raises(UnsafeArchive):
+            check_files(files)
 
 
 def test_accepts_names_that_only_look_alike() -> None:

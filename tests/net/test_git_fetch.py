@@ -350,7 +350,7 @@ class TestNames:
     def test_two_names_that_are_one_to_a_disk_are_refused(
         self, forge: Forge, repo: ForgeRepo, first: bytes, second: bytes
     ) -> None:
-        commit = self.sends(repo, self.tree(("100644", first), ("100644", second)))
+        commit = self.sends(repo, self.tree(("100644", first), ("100755", second)))
         with pytest.raises(UnsafeArchive, match=r"one|twice"):
             remote(forge, "someone/model").fetch(commit)
 
