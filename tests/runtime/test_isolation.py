@@ -728,6 +728,52 @@ def test_very_long_chains_of_statements_and_sums_compile(tmp_path: Path) -> None
     assert hubconf.total == 900 and len(hubconf.modules) == 1
 
 
+def test_finders_of_its_own_are_asked_for_submodules_and_give_files_of_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    (tmp_path / "beside.py").write_text("raise RuntimeError('not of the tree')")
+    files = {
+        "hubconf.py": "import lib.tools.train as train\nfrom lib.tools import deep\nimport lib.tools.deep.below\n",
+        "lib/tools/__init__.py": """
+            import sys
+            from importlib import util
+            from pathlib import Path
+            from . import present
+            class Elsewhere:
+                def find_spec(self, name, path, target=None):
+                    if not name.startswith("lib.tools."):
+                        return None
+                    file = Path(__file__).parents[2] / "scripts" / name.split(".")[2]
+                    if file.is_dir():
+                        return util.spec_from_file_location(name, file / "__init__.py")
+                    if name == "lib.tools.beside":
+                        return util.spec_from_file_location(name, Path(__file__).parents[3] / "beside.py")
+                    file = file.with_suffix(".py")
+                    return util.spec_from_file_location(name, file) if file.is_file() else None
+            sys.meta_path.append(Elsewhere())
+        """,
+        "lib/tools/present.py": "",
+        "scripts/train.py": "from lib.tools import present\nclass Trainer: pass",
+        "scripts/present.py": "raise RuntimeError('it is found without it')",
+        "scripts/deep/__init__.py": "",
+        "scripts/deep/below.py": "",
+    }
+    one, two = (make_repository(tmp_path / name, files) for name in ("one", "two"))
+    (two.root / "scripts" / "planted.py").write_text("raise RuntimeError('not listed')")
+    for repository in (one, two):
+        train = import_hubconf(repository).train
+        assert train.Trainer.__module__ == f"{namespace(repository)}.lib.tools.train"
+        assert train.__file__ == str(repository.root / "scripts" / "train.py")
+        for name in ("beside", "planted", "nothing"):
+            with pytest.raises(ModuleNotFoundError):
+                importlib.import_module(f"{namespace(repository)}.lib.tools.{name}")
+    (one.root / "scripts" / "train.py").write_text("raise RuntimeError('changed')")
+    sys.modules.pop(f"{namespace(one)}.lib.tools.train")
+    with pytest.raises(TreeMismatch):
+        importlib.import_module(f"{namespace(one)}.lib.tools.train")
+
+
 def test_the_package_is_real_and_answers_nothing_it_does_not_know() -> None:
     importlib.import_module("hublock.repos")
     assert any(type(finder).__name__ == "Finder" for finder in sys.meta_path)

@@ -7,7 +7,7 @@ import importlib.util
 import io
 import linecache
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -198,6 +198,23 @@ def file_spec(fullname: str, file: str, owner: "Space", *, package: bool) -> imp
     if package:
         spec.submodule_search_locations = [str(Path(loader.path).parent)]
     return spec
+
+
+def own_finders_spec(
+    fullname: str, stock: str, path: Sequence[str] | None, owner: "Space"
+) -> importlib.machinery.ModuleSpec | None:
+    """Return the spec of the file of the tree that finders of ``owner``, put on ``sys.meta_path``, give for ``stock``.
+
+    ``path`` is that of its package, which is where none of the import system's own finders has found it.
+    """
+    for finder in list(sys.meta_path):
+        kind = finder if isinstance(finder, type) else type(finder)
+        found = finder.find_spec(stock, path) if kind.__module__.startswith(f"{owner.name}.") else None
+        file = owner.sources.inside(found.origin or "") if found is not None else None
+        if found is not None and file in owner.sources.repository.listing.by_path:
+            package = found.submodule_search_locations is not None
+            return file_spec(fullname, file, owner, package=package)
+    return None
 
 
 def _folder_spec(

@@ -10,7 +10,7 @@ import posixpath
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from hublock.runtime.modules.loading import (
     TreeLoader,
     file_spec,
     folders_spec,
+    own_finders_spec,
     repository_spec,
     spec_for,
 )
@@ -126,7 +127,8 @@ class Space:
         if isinstance(getattr(parent, "__loader__", None), FolderLoader):
             # as wide as sys.path is now
             folders = [posixpath.join(root, *package.split(".")) for root in self._search.roots()] + folders
-        return self._spec(stock, self._search.among(folders, leaf))
+        found = self._spec(stock, self._search.among(folders, leaf))
+        return found or own_finders_spec(fullname, stock, parent_path, self)
 
     def _spec(self, stock: str, found: tuple[Found, ...]) -> importlib.machinery.ModuleSpec | None:
         fullname = f"{self.name}.{stock}"
@@ -373,10 +375,7 @@ class Space:
             return pickle.Unpickler(io.BytesIO()).find_class(module, name)  # noqa: S301 - nothing is loaded
         # the package first: a thread that holds a submodule's lock would wait for the one that runs hubconf.py
         importlib.import_module(self.name)
-        found: Any = self.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
+        return reduce(getattr, name.split("."), self.import_module(module))
 
     def loader_of(self, path: str) -> TreeLoader | None:
         """Return the verifying loader of a file of the tree, None for any other file.
