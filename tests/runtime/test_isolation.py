@@ -731,7 +731,11 @@ def test_very_long_chains_of_statements_and_sums_compile(tmp_path: Path) -> None
 def test_finders_of_its_own_are_asked_for_submodules_and_give_files_of_the_tree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    class Others:
+        def find_spec(self, name: str, *_rest: object) -> None:
+            assert not name.startswith("lib.")
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Others()])
     (tmp_path / "beside.py").write_text("raise RuntimeError('not of the tree')")
     files = {
         "hubconf.py": "import lib.tools.train as train\nfrom lib.tools import deep\nimport lib.tools.deep.below\n",
