@@ -95,6 +95,8 @@ class Transfer:
                     reason = f": {error.message}"
                     # bytes of two versions, or damaged ones of an earlier attempt: whole from one hand decides
                     if not self._resumed:
+                        # all of them wrong: nobody shall go on from here
+                        self._incoming.clear()
                         raise
                     self._restart()
         raise TransferError(f"{redact(wanted.url)} changes while it is fetched (tried {TRIES} times){reason}")

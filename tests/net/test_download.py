@@ -521,6 +521,7 @@ def test_when_every_route_fails_the_origin_is_named(bench: Bench) -> None:
     assert URL in bench.refuses(wanted(), DigestMismatch, settings=settings)
 
 
+@pytest.mark.usefixtures("resumable")
 def test_a_mirror_that_lied_counts_even_where_the_origin_is_dead(bench: Bench) -> None:
     bench.forge.serve("https://mirror.lan/net-1a2b3c4d.pth", OTHER)
     rules = (("https://a.org/", bench.forge.url + "mirror.lan/"), ("https://", "http://127.0.0.1:9/"))

@@ -206,12 +206,8 @@ def crash(
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small() -> None:
     """Let this process fetch as the killed one does."""
-    from hublock.net import parts, transfer
-
-    for module, name in ((transfer, "WORTH_FACTS"), (transfer, "WORTH_PARTS"), (parts, "SMALLEST"), (parts, "LARGEST")):
-        monkeypatch.setattr(module, name, getattr(module, name))
     small_parts()
 
 
