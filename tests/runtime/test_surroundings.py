@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch.hub
@@ -211,6 +212,26 @@ def test_an_unpickling_beside_a_load_puts_nothing_of_it_back(shelf: Shelf, repos
         contextvars.Context().run(_named, f"{namespace(repo)}__0123abcd", "hubconf")
 
     assert run(repo, "model", [beside], answers=shelf) == ("set", "set")
+
+
+def test_an_unpickling_may_load_another_repository(shelf: Shelf, repository: MakeRepository) -> None:
+    inner = repository("""
+        import os
+        os.environ["INNER"] = "set"
+        def model():
+            return os.environ["INNER"]
+    """)
+    outer = repository(f"""
+        import os, torch
+        os.environ["OUTER"] = "set"
+        inner = torch.hub.load({inner.id!r}, "model")
+        after = os.environ["OUTER"], os.environ["INNER"]
+    """)
+    shelf.repos[inner.id] = inner
+    torchhub.admit(outer, answers=shelf, tolerated=())
+    isolation.serve(outer)
+    hubconf: Any = _named(namespace(outer), "hubconf")
+    assert (hubconf.inner, hubconf.after) == ("set", ("set", "set"))
 
 
 class Named:

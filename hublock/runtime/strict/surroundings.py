@@ -61,7 +61,7 @@ def kept_without_load(package: str) -> Iterator[None]:
     Under torch.hub it would not run at all, so the random numbers that follow are the same, too.
     """
     scope = answering(package, is_users=True)
-    if scope is None or scope.loading or loading() is not None:
+    if scope is None or scope in _open or loading() is not None:
         yield
         return
     put_back = random_state()
