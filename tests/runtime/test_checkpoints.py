@@ -56,6 +56,8 @@ class TestForms:
         with pytest.warns(FutureWarning, match="old format"):
             assert run(repo, "model", [URL], answers=shelf).sum() == 4
 
+    # of torch's own reader, from Python 3.12 on
+    @pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
     def test_a_tar_of_the_first_days(self, shelf: Shelf, repository: MakeRepository) -> None:
         file = shelf.put(URL, legacy_tar([1.0, 2.0, 3.0]))
         repo = repository(FETCH + "    def model(url):\n        return get(url)['w']\n")

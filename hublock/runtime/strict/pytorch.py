@@ -25,6 +25,8 @@ def torch_hub() -> ModuleType:
     return torch.hub
 
 
+_PYTHONS = sys.stdlib_module_names | {"interpreters"}
+"""Modules of Python, and what 3.13 says is the module of an exception that it makes as it starts."""
 PYTHONS_OWN = 1000
 """More objects than Python itself freezes as it starts (3.12: some 375), and fewer than any program's own freeze."""
 
@@ -61,7 +63,7 @@ def _may_hold_files() -> bool:
         if isinstance(thing, type) or (isinstance(thing, FunctionType) and thing.__closure__):
             name = str(thing.__module__)
             file = getattr(sys.modules.get(name), "__file__", None) or ""
-            if name.partition(".")[0] not in sys.stdlib_module_names and not file.startswith(known):
+            if name.partition(".")[0] not in _PYTHONS and not file.startswith(known):
                 return True
         elif _has_an_end(thing):
             return True
