@@ -429,6 +429,34 @@ class TestLimits:
         with pytest.raises(UnsafeArchive, match="more than 100 bytes"):
             fetch(forge, "someone/model")
 
+    @pytest.mark.parametrize(("command", "head"), [(b"ls-refs", b""), (b"fetch", b"0011shallow-info\n")])
+    def test_a_host_that_says_more_than_the_limit_beside_its_objects_is_not_listened_to(
+        self, forge: Forge, repo: ForgeRepo, monkeypatch: pytest.MonkeyPatch, command: bytes, head: bytes
+    ) -> None:
+        """All of it would be kept in memory: dulwich makes 4 GB of 400 MB of refs."""
+        monkeypatch.setattr("hublock.net.git.wire.MAX_TALK", 1 << 20)
+        lines = (b"shallow %040x" % n if head else b"%040x refs/heads/%06d" % (n, n) for n in range(30_000))
+        answer = head + b"".join(b"%04x" % (len(line) + 4) + line for line in lines) + (b"0001" if head else b"0000")
+        repo.tamper = lambda request, response: answer if b"command=" + command in request else response
+        with pytest.raises(UnsafeArchive, match="someone/model sends more than 1048576 bytes beside its objects"):
+            fetch(forge, "someone/model")
+
+    @pytest.mark.parametrize("kind", ["host", "disk"])
+    def test_objects_are_not_counted_as_what_is_said_beside_them(
+        self, forge: Forge, repo: ForgeRepo, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        repo.commit({"big.bin": random.Random(1).randbytes(3 << 20)})
+        monkeypatch.setattr("hublock.net.git.wire.MAX_TALK", 1 << 20)
+        found = fetch(forge, "someone/model" if kind == "host" else f"git+file://{repo.path}")
+        assert len(contents(found.files)["big.bin"]) == 3 << 20
+
+    def test_a_child_that_says_more_than_the_limit_is_not_listened_to(
+        self, forge: Forge, repo: ForgeRepo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hublock.net.git.wire.MAX_TALK", 100)
+        with pytest.raises(UnsafeArchive, match="sends more than 100 bytes beside its objects"):
+            fetch(forge, f"git+file://{repo.path}")
+
     def test_a_pack_that_fails_publishes_nothing(self, forge: Forge, repo: ForgeRepo, tmp_path: Path) -> None:
         repo.tamper = packs.answering(packs.delta_bomb())
         with pytest.raises(IntegrityError):

@@ -100,6 +100,7 @@ class _ChildWire(Wire):
     def _read(self, size: int) -> bytes:
         assert self._child is not None
         data = self._child.read(size)
+        self._hear(len(data))
         if len(self._greeting) < 1 << 12:
             self._greeting += data
         return data

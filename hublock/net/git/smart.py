@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
 from hublock.net.failures import printable
-from hublock.net.git.pack import MAX_PACK
-from hublock.net.git.wire import Wire
+from hublock.net.git.wire import MAX_TALK, Wire
 from hublock.net.retry import ask
 from hublock.net.routes import Route
 from hublock.net.transport import Response, Transport
@@ -18,8 +17,6 @@ from hublock.net.transport import Response, Transport
 if TYPE_CHECKING:
     from dulwich.client import AbstractHttpGitClient
 
-MAX_REFS = 64 << 20
-"""Bytes of one advertisement of refs; 50,000 refs take 3.3 MB."""
 _TAIL = "/info/refs?service=git-upload-pack"
 _PACK = "/git-upload-pack"
 _Reader = Callable[[int], bytes]
@@ -64,7 +61,7 @@ class _HttpWire(Wire):
             raise TransferError(f"{self._name} sends hublock to {url}, which is no part of it", lasting=True)
         response = ask(self._transport, "POST", url, headers=headers, body=body, route=self._greeting.pack)
         self._check_status(response)
-        answer = _Answer(response)
+        answer = _Answer(response, self._hear)
         self._check_refusal(answer.body.peek())
         return answer, answer.body.read
 
@@ -81,7 +78,7 @@ class _HttpWire(Wire):
             raise RepositoryNotFound(
                 f"{self._base} leads to a page, not to a git repository", hint="give the address that `git clone` takes"
             )
-        body = response.read(MAX_REFS)
+        body = response.read(MAX_TALK)
         self._check_refusal(body)
         pack = replace(response.way, url=response.way.url.removesuffix(_TAIL) + _PACK)
         return _Greeting(body=body, content_type=kind, url=response.url, pack=pack)
@@ -124,8 +121,8 @@ def credentials(host: str) -> str:
 class _Body(RawIOBase):
     """The body of an answer as a file."""
 
-    def __init__(self, response: Response) -> None:
-        self._response, self._chunks, self._left = response, response.chunks(at_once=True), MAX_REFS + MAX_PACK
+    def __init__(self, response: Response, hear: Callable[[int], None]) -> None:
+        self._chunks, self._hear = response.chunks(at_once=True), hear
         self._ahead = memoryview(b"")
 
     def readable(self) -> bool:
@@ -134,9 +131,7 @@ class _Body(RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if not self._ahead:
             self._ahead = memoryview(next(self._chunks, b""))
-            self._left -= len(self._ahead)
-            if self._left < 0:
-                raise UnsafeArchive(f"{self._response.url} sends more than {MAX_REFS + MAX_PACK} bytes")
+            self._hear(len(self._ahead))
         count = min(len(buffer), len(self._ahead))
         buffer[:count], self._ahead = self._ahead[:count], self._ahead[count:]
         return count
@@ -147,9 +142,9 @@ class _Answer:
 
     redirect_location = ""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, hear: Callable[[int], None]) -> None:
         self.content_type = response.headers.get("Content-Type")
-        self.body = BufferedReader(_Body(response), 1 << 16)
+        self.body = BufferedReader(_Body(response, hear), 1 << 16)
         self._response = response
 
     def close(self) -> None:

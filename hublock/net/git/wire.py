@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_TALK = 64 << 20
+"""Bytes that a server may say in one conversation beside a pack; 50,000 refs take 3.3 MB, and ten times that memory."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advertised:
@@ -61,6 +64,7 @@ class Wire:
     def __init__(self, name: str, client: "GitClient") -> None:
         """``name`` is how messages call the repository; ``client`` knows where it is."""
         self._name, self._client = name, client
+        self._talked = 0
 
     def advertise(self, prefixes: Sequence[str]) -> Advertised:
         """Return the refs whose full names begin with one of ``prefixes`` (and perhaps others).
@@ -68,6 +72,7 @@ class Wire:
         Raises:
             RepositoryNotFound: there is no such repository, or it is not shown to us.
             TransferError: the server could not be reached, or refuses.
+            UnsafeArchive: it has too many refs.
         """
         with self._told():
             listed = self._client.get_refs(b"", ref_prefix=[prefix.encode() for prefix in prefixes])
@@ -88,7 +93,7 @@ class Wire:
 
         Raises:
             TransferError: the server refuses, has no such object, or the line broke.
-            UnsafeArchive: the pack is too large.
+            UnsafeArchive: the pack is too large, or the server says too much beside it.
         """
         wanted: Any = [want.encode() for want in wants]
         walker: Any = _Walker(extent.haves)
@@ -102,7 +107,7 @@ class Wire:
                 b"",
                 determine_wants,
                 walker,
-                _spool(file.write, extent),
+                self._spool(file.write, extent),
                 progress=lambda text: log.debug("%s: %r", self._name, text),
                 depth=extent.depth,
                 ref_prefix=[b"HEAD"],
@@ -125,9 +130,37 @@ class Wire:
         """Return the error for what the server, or dulwich for it, ``said``."""
         return TransferError(f"{self._name}: git was refused or broke off: {said}")
 
+    def _hear(self, amount: int) -> None:
+        """Count bytes that came from the server: all but those of a pack are kept in memory.
+
+        Raises:
+            UnsafeArchive: it says too much.
+        """
+        self._talked += amount
+        if self._talked > MAX_TALK:
+            raise UnsafeArchive(f"the host of {self._name} sends more than {MAX_TALK} bytes beside its objects")
+
+    def _spool(self, write: Callable[[bytes], int], extent: Extent) -> Callable[[bytes], int]:
+        arrived = 0
+
+        def take(data: bytes) -> int:
+            nonlocal arrived
+            arrived += len(data)
+            self._talked -= len(data)
+            if arrived > extent.limit:
+                raise UnsafeArchive(f"the host sends a pack of more than {extent.limit} bytes")
+            extent.task.advance(len(data))
+            try:
+                return write(data)
+            except OSError as error:
+                raise not_put_aside(error) from error
+
+        return take
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Turn every failure of dulwich into a TransferError that names the repository."""
+        self._talked = 0
         try:
             yield
         except (HublockError, MemoryError):
@@ -157,23 +190,6 @@ class _Walker:
 
     def nak(self) -> None:
         """Ignore it likewise."""
-
-
-def _spool(write: Callable[[bytes], int], extent: Extent) -> Callable[[bytes], int]:
-    arrived = 0
-
-    def take(data: bytes) -> int:
-        nonlocal arrived
-        arrived += len(data)
-        if arrived > extent.limit:
-            raise UnsafeArchive(f"the host sends a pack of more than {extent.limit} bytes")
-        extent.task.advance(len(data))
-        try:
-            return write(data)
-        except OSError as error:
-            raise not_put_aside(error) from error
-
-    return take
 
 
 def _peeled(refs: Mapping[bytes, bytes]) -> dict[str, str]:
