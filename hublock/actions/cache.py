@@ -10,7 +10,7 @@ from hublock.actions.context import Context
 from hublock.core.digest import Digest
 from hublock.core.inventory import locked_content, locked_digests
 from hublock.core.lockfile import Lock
-from hublock.errors import HublockError, IntegrityError, StoreError
+from hublock.errors import HublockError, IntegrityError, OfflineError, StoreError
 from hublock.store.pruning import Held, contents, leftovers, prune
 
 
@@ -49,7 +49,10 @@ def check(context: Context) -> list[HublockError]:
         def one(item: Held) -> HublockError | None:
             try:
                 _check(item, context)
-            except IntegrityError as error:
+            except (IntegrityError, OfflineError) as error:
+                if not item.path.exists():
+                    # somebody has pruned it meanwhile
+                    return None
                 # a sync mends only what its lock names, and this may be another project's or nobody's
                 place = shlex.quote(str(item.path))
                 error.hint = f"hublock sync where a lock names it, else chmod -R u+w {place} && rm -r {place}"

@@ -4,17 +4,24 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hublock.cli.cache import seconds
+from hublock.core.digest import Digest
 from hublock.core.inventory import locked_content
 from hublock.core.lockreader import parse_lock
+from hublock.core.tree import Listing
 from hublock.errors import InputError
+from hublock.store import pruning
 from hublock.store.layout import Layout
 from hublock.store.mutex import mutex
+from hublock.store.pruning import Held
 from hublock.store.stamps import stamp
+from hublock.store.store import Store
+from hublock.store.trees import read_listing
 from tests.forge import Forge
 from tests.stories.conftest import Run, without_privileges
 
@@ -186,6 +193,31 @@ def test_verify_hashes_the_whole_store(kept: Path, run: Run, store: Path) -> Non
     assert broken.err.count("error:") == 2
     assert "changed net.py" in broken.err
     assert "holds bytes of sha256:" in broken.err
+
+
+@pytest.mark.parametrize("amid", [False, True])
+def test_what_is_pruned_while_all_is_verified_is_not_wrong(
+    kept: Path, run: Run, store: Path, monkeypatch: pytest.MonkeyPatch, amid: bool
+) -> None:
+    def prune() -> None:
+        pruning.prune(Store(store), keep=(), before=float("inf"))
+
+    def listed(of: Store) -> Iterator[Held]:
+        held = list(pruning.contents(of))
+        if not amid:
+            prune()
+        return iter(held)
+
+    def read(folder: Path, digest: Digest) -> Listing:
+        prune()
+        return read_listing(folder, digest)
+
+    monkeypatch.setattr("hublock.actions.cache.contents", listed)
+    if amid:
+        monkeypatch.setattr("hublock.store.trees.read_listing", read)
+    done = run("cache", "verify")
+    assert (done.code, trees(store), blobs(store)) == (0, 0, set()), done
+    assert done.err == " Verified 0 trees, 0 files, 0 B\n"
 
 
 @pytest.mark.parametrize("damaged", ["blobs/sha256/*/*", "trees/git-sha256/*/*/tree/net.py"])
