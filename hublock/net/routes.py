@@ -119,6 +119,13 @@ def join(base: str, location: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
 
 
+def with_user_of(known: str, url: str) -> str:
+    """Return ``url``, which has none, with the user info of ``known``."""
+    user, at, _ = urlsplit(known).netloc.rpartition("@")
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=user + at + parts.netloc))
+
+
 def same_origin(left: str, right: str) -> bool:
     """Say whether two URLs share scheme, host and port (RFC 6454)."""
     return _origin(urlsplit(left)) == _origin(urlsplit(right))

@@ -14,7 +14,7 @@ from hublock.core.progress import Progress
 from hublock.errors import TransferError
 from hublock.net.failures import AGAIN, told
 from hublock.net.reading import Body
-from hublock.net.routes import Route, check, is_loopback, join, passed_over, redact, routes, same_origin
+from hublock.net.routes import Route, check, is_loopback, join, passed_over, redact, routes, same_origin, with_user_of
 from hublock.net.session import Sessions
 from hublock.settings import Settings
 
@@ -272,7 +272,8 @@ class HttpTransport:
         except ValueError:
             raise TransferError(f"{redact(here.origin)} redirects to something that is no URL", lasting=True) from None
         if here.rule and same_origin(here.url, target):
-            return (Route(url=target, rule=here.rule),)
+            # the login that a rule holds is for all of its mirror
+            return (Route(url=with_user_of(here.url, target), rule=here.rule),)
         ways = self.routes(target)
         # what was passed over may have lied, and may be what mirrors this host too under another rule
         nearest = min(len(passed), len(ways) - 1)

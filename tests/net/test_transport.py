@@ -233,6 +233,24 @@ def test_netrc_is_read_for_its_host(forge: Forge, clean_environment: Path) -> No
     assert authorization(forge, "b.org") == [None]
 
 
+def test_the_login_of_a_mirror_is_for_all_of_it() -> None:
+    asked: list[bytes] = []
+
+    def reply(head: bytes) -> list[bytes]:
+        asked.append(head)
+        if head.startswith(b"GET /m/a.git "):
+            return [ok(b"body")]
+        return [ok(b"", "Location: /m/a.git", status="301 Moved")]
+
+    with Wire(reply) as wire:
+        rule = ("https://a.org/", wire.url.replace("//", "//me:my%20own@") + "m/")
+        settings = Settings(cache=Path("unused"), mirrors=(rule,))
+        with HttpTransport(settings).open("GET", "https://a.org/a") as response:
+            assert (response.read(10), response.url) == (b"body", "https://a.org/a.git")
+            assert response.way.origin == "https://a.org/a.git"
+    assert [b"Authorization: Basic bWU6bXkgb3du\r\n" in head for head in asked] == [True, True]
+
+
 def test_a_netrc_that_is_no_text_is_passed_over(forge: Forge, clean_environment: Path) -> None:
     netrc = clean_environment / ".netrc"
     netrc.write_bytes("# Müller\nmachine a.org login me password mine\n".encode("latin-1"))
