@@ -127,6 +127,11 @@ def _pools(limits: Limits) -> Any:
         return answer
 
     class Answer(HTTPResponse):
+        def _read_status(self) -> tuple[str, int, str]:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            # of what comes before an answer (RFC 9110, 15.2) http.client passes over 100 alone
+            return version, 100 if 101 < status < 200 else status, reason
+
         def _read_next_chunk_size(self) -> int:
             size: int = super()._read_next_chunk_size()  # type: ignore[misc]
             if size < 0:

@@ -521,6 +521,13 @@ def test_a_body_of_unknown_length_ends_with_the_connection(length: str | None) -
         assert get(direct(), wire.url) == b"abc"
 
 
+@pytest.mark.parametrize("early", ["100 Continue", "102 Processing", "103 Early Hints"])
+def test_what_a_host_says_before_its_answer_is_no_answer(early: str) -> None:
+    before = f"HTTP/1.1 {early}\r\nLink: </style.css>; rel=preload\r\n\r\n".encode()
+    with Wire(lambda head: [before, before, ok(b"body")]) as wire:
+        assert get(direct(), wire.url) == b"body"
+
+
 def test_a_body_longer_than_allowed_is_not_kept(forge: Forge) -> None:
     forge.serve("https://a.org/x", b"x" * 1001)
     response = HttpTransport(forge.settings()).open("GET", "https://a.org/x")
