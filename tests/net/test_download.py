@@ -15,6 +15,7 @@ from hublock.core.digest import Digest
 from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net import parts, transfer
 from hublock.net.download import Downloader, Wanted
+from hublock.net.parts import PartsDownload
 from hublock.net.reading import FEWEST
 from hublock.net.source import Source
 from hublock.net.stopping import Stop
@@ -602,28 +603,50 @@ def test_the_first_failure_does_not_wait_for_hosts_that_are_silent(bench: Bench)
 @pytest.mark.parametrize(
     "refusal",
     [
-        {"status": 403},
-        {"status": 410},
-        {"status": 503},
-        {"status": 429, "headers": {"Retry-After": "60"}},
-        {"drop": True},
+        ok(b"", status="403 Forbidden"),
+        ok(b"", status="410 Gone"),
+        ok(b"", status="503 Busy"),
+        ok(b"", "Retry-After: 60", status="429 Too Many"),
+        b"",
     ],
 )
 def test_a_host_that_serves_one_connection_and_refuses_the_others_is_read_by_one(
-    bench: Bench, small_parts: None, monkeypatch: pytest.MonkeyPatch, refusal: dict[str, Any]
+    bench: Bench, small_parts: None, monkeypatch: pytest.MonkeyPatch, refusal: bytes
 ) -> None:
-    # each comes slowly enough that who is refused has left before it is the last one
     monkeypatch.setattr(parts, "SMALLEST", 100_000)
+    left, looks, enough = threading.Event(), 0, threading.Event()
+    leave, wants_help = PartsDownload._leave, PartsDownload.wants_help
 
-    def refuse_others(served: Served) -> None:
-        if served.hits > 1:
-            vars(served).update(refusal)
+    def leaves(self: PartsDownload, number: int, came: int) -> bool:
+        gone = leave(self, number, came)
+        left.set()
+        return gone
 
-    served = bench.forge.serve(URL, DATA, pace=0.1, on_hit=refuse_others)
-    assert bench.fetch(wanted()).path.read_bytes() == DATA
-    # nobody waited, others asked once for each part that came, and nothing was counted twice
+    def asks_for_help(self: PartsDownload) -> bool:
+        nonlocal looks
+        looks += left.is_set()
+        if looks > 3:
+            enough.set()
+        return wants_help.__get__(self) and not enough.is_set()
+
+    def reply(head: bytes) -> Iterator[bytes]:
+        if len(wire.heads) > 1:
+            yield refusal
+            return
+        yield ok(DATA[:50_000], 'ETag: "1"', "Accept-Ranges: bytes", length=len(DATA))
+        # amid its first part, until who was refused has left and nobody else has come for a while
+        enough.wait(60)
+        yield DATA[50_000:]
+
+    monkeypatch.setattr(PartsDownload, "_leave", leaves)
+    monkeypatch.setattr(PartsDownload, "wants_help", property(asks_for_help))
+    with Wire(reply) as wire:
+        asked = Wanted(url=wire.url, digest=sha256(DATA), size=len(DATA))
+        # with two connections nobody else comes while one is still being refused
+        assert bench.fetch(asked, idle=60, jobs=2).path.read_bytes() == DATA
+        assert len(wire.heads) == 2
+    # nobody waited, and nothing was counted twice
     assert bench.naps == []
-    assert 1 < served.hits <= 4
     assert bench.heard.tasks[0].done == len(DATA)
 
 
