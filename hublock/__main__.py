@@ -1,20 +1,37 @@
 """The program ``hublock``, also as ``python -m hublock``."""
 
+import os
 import signal
 import sys
+import threading
+from contextlib import suppress
+
+INTERRUPTED = 130
 
 
 def program() -> int:
     """Run the command line as a process of its own: Ctrl-C is a wish from the first import on, and none at the end."""
+    code = INTERRUPTED
     try:
         from hublock.cli.main import main
 
-        return main()
+        code = main()
     except KeyboardInterrupt:
-        return 130
+        pass
     finally:
         # what ends a process is no longer the command
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if code == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()[1:]):
+        _end_at_once()
+    return code
+
+
+def _end_at_once() -> None:
+    """End without those who still look up a name or connect, for whom Python would wait."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

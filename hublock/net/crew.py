@@ -12,6 +12,9 @@ FEW = 2
 LOOK, FULL = 0.05, 0.9
 """Every so many seconds there is one thread more, while so many processors are not busy."""
 
+GRACE = 1.0
+"""Seconds that Ctrl-C leaves the calls under way to end: who looks up a name, or connects, cannot be told to."""
+
 
 def make_calls(calls: Sequence[Callable[[], T]], *, most: int, on_failure: Callable[[], None]) -> list[T]:
     """Make ``calls``, at most ``most`` at once, and return what they return.
@@ -19,23 +22,28 @@ def make_calls(calls: Sequence[Callable[[], T]], *, most: int, on_failure: Calla
     After the first failure no call begins, and ``on_failure`` may end those under way.
 
     Raises:
-        BaseException: the first failure, once all that had begun have ended.
+        BaseException: the first failure, once all that had begun have ended; if it is none but an interruption, at
+            the latest :data:`GRACE` seconds later.
     """
-    with ThreadPoolExecutor(most, thread_name_prefix="hublock-file") as pool:
-        left = iter(list(enumerate(calls)))
-        got: dict[int, T] = {}
+    pool = ThreadPoolExecutor(most, thread_name_prefix="hublock-file")
+    left = iter(list(enumerate(calls)))
+    got: dict[int, T] = {}
+    crew: set[Future[None]] = set()
 
-        def work() -> None:
-            for number, call in left:
-                got[number] = call()
+    def work() -> None:
+        for number, call in left:
+            got[number] = call()
 
-        try:
-            _see_through(lambda: pool.submit(work), min(most, len(calls)))
-        except BaseException:
-            # nobody finds another call
-            list(left)
-            on_failure()
-            raise
+    try:
+        _see_through(crew, lambda: pool.submit(work), min(most, len(calls)))
+    except BaseException as failure:
+        # nobody finds another call
+        list(left)
+        on_failure()
+        wait(crew, None if isinstance(failure, Exception) else GRACE)
+        raise
+    finally:
+        pool.shutdown(wait=False)
     return [got[number] for number in range(len(calls))]
 
 
@@ -55,9 +63,11 @@ class Slack:
         return idle
 
 
-def _see_through(hire: Callable[[], Future[None]], most: int) -> None:
-    """Wait until all workers are done, the first failure excepted; hire more while the processor is idle."""
-    crew, slack = {hire() for _ in range(min(FEW, most))}, Slack()
+def _see_through(crew: set[Future[None]], hire: Callable[[], Future[None]], most: int) -> None:
+    """Wait until all of ``crew`` are done, the first failure excepted; hire more while the processor is idle."""
+    slack = Slack()
+    for _ in range(min(FEW, most)):
+        crew.add(hire())
     while True:
         done, busy = wait(crew, timeout=LOOK if len(crew) < most else None, return_when=FIRST_EXCEPTION)
         for worker in done:

@@ -3,10 +3,11 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -542,3 +543,34 @@ def test_ctrl_c_leaves_nothing_half_written(
     assert not list((store / "v1" / "blobs").rglob("*")) or not [
         p for p in (store / "v1" / "blobs").rglob("*") if p.is_file()
     ]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="where a connection stands is told by Linux alone")
+def test_ctrl_c_does_not_wait_for_a_host_that_takes_no_connection(added: Done, project: Path, store: Path) -> None:
+    def connecting(port: int) -> int:
+        """Return how many wait for the port to answer (proc_pid_net(5): SYN_SENT)."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        return sum(row[2].endswith(f":{port:04X}") and row[3] == "02" for row in rows)
+
+    with ExitStack() as held:
+        full = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = full.getsockname()[1]
+        while connecting(port) < 1:
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        ours = connecting(port)
+        for path in store.glob("v1/blobs/sha256/*/*"):
+            path.unlink()
+        environ = {**os.environ, "HUBLOCK_MIRRORS": f"https://=http://127.0.0.1:{port}/"}
+        environ["HUBLOCK_CACHE_DIR"] = str(store)
+        command = [sys.executable, "-m", "hublock", "sync"]
+        process = subprocess.Popen(command, cwd=project, env=environ, stderr=subprocess.PIPE, text=True)
+        while connecting(port) == ours:
+            assert process.poll() is None
+
+        process.send_signal(signal.SIGINT)
+        # it would wait for ten
+        _, err = process.communicate(timeout=7)
+
+    assert (process.returncode, err) == (130, "error: interrupted; nothing was half-written\n")
