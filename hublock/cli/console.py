@@ -62,11 +62,7 @@ class Console(Progress):
         Raises:
             StoreError: stdout cannot be written.
         """
-        try:
-            _print("\n".join(map(printable, text.split("\n"))), self._out)
-        except OSError as error:
-            message = f"standard output cannot be written: {error.strerror}"
-            raise StoreError(message, hint="send it elsewhere") from error
+        put(text, self._out)
 
     def json(self, value: object) -> None:
         """Print an answer to stdout as JSON."""
@@ -136,6 +132,19 @@ class Console(Progress):
             # what cannot be said changes nothing
             with suppress(OSError):
                 _print(text, self._err)
+
+
+def put(text: str, out: IO[str]) -> None:
+    """Print an answer of several lines.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        _print("\n".join(map(printable, text.split("\n"))), out)
+    except OSError as error:
+        message = f"standard output cannot be written: {error.strerror}"
+        raise StoreError(message, hint="send it elsewhere") from error
 
 
 def _print(text: str, stream: IO[str]) -> None:

@@ -2,13 +2,14 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from hublock.cli.console import Console
+from hublock.cli.console import Console, put
 from hublock.core.nearest import nearest
 from hublock.errors import InputError, NotLocked
 from hublock.settings import Settings
@@ -31,6 +32,12 @@ class Parser(argparse.ArgumentParser):
         lacking = re.search(r"(--[a-z-]+): expected one argument", message)
         hint = f"{lacking[1]}=VALUE where it begins with a dash, such as {lacking[1]}=-1e-3; " if lacking else ""
         raise InputError(f"{self.prog}: {message}", hint=f"{hint}{self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse leaves what a pipe or disk does not take to the end of Python, which shows where it stood
+        stream = file or sys.stderr
+        if message and stream:
+            put(message.removesuffix("\n"), stream)
 
     def refuse(self, word: str) -> NoReturn:
         """Refuse a word that the command does not take.

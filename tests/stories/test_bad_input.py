@@ -482,10 +482,15 @@ def test_what_cannot_be_said_is_no_failure(added: Done, project: Path, store: Pa
         ("add --help", 0),
         ("help someone/net:v1 net", 0),
         ("list >/dev/full", 7),
+        ("sync --help >/dev/full", 7),
+        ("sync --help >&-", 0),
+        ("--version | true", 0),
+        ("cache list --help | true", 0),
     ):
-        words = ["bash", "-c", f"{sys.executable} -m hublock {line}"]
+        words = ["bash", "-c", f"set -o pipefail; {sys.executable} -m hublock {line}"]
         done = subprocess.run(words, cwd=project, env=environ, capture_output=True, text=True, check=False)
         assert (done.returncode, "Traceback" in done.stderr) == (code, False), (line, done)
+        assert "Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("named", [False, True])
