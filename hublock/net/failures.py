@@ -7,6 +7,7 @@ from typing import Any
 from hublock.errors import TransferError
 from hublock.net.routes import redact
 
+_NO_ADDRESS = "its address, or that of the proxy (HTTPS_PROXY), is none that can be asked"
 AGAIN = "check the network, then run the same command again"
 
 
@@ -55,6 +56,8 @@ def _cause(error: BaseException) -> str:
         (http.client.RemoteDisconnected, lambda _: "the host hung up without an answer"),
         (http.client.HTTPException, lambda e: f"the answer is no HTTP ({type(e).__name__})"),
         (requests.exceptions.InvalidSchema, lambda _: "a SOCKS proxy needs PySocks (pip install pysocks)"),
+        (urllib3.exceptions.LocationValueError, lambda _: _NO_ADDRESS),
+        (requests.exceptions.InvalidURL, lambda _: _NO_ADDRESS),
         (requests.RequestException, lambda e: type(e).__name__),
         (OSError, lambda e: e.strerror or printable(str(e)) or type(e).__name__),
     )
@@ -81,6 +84,7 @@ def _lasts(error: BaseException) -> bool:
     import ssl
 
     import requests
+    import urllib3
 
     # requests says so of a bundle of certificates that is not there
     unset = type(error) is OSError and error.errno is None
@@ -89,6 +93,9 @@ def _lasts(error: BaseException) -> bool:
         or isinstance(_innermost(error), ssl.SSLCertVerificationError)
         or isinstance(
             error,
-            requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader | requests.exceptions.InvalidSchema,
+            requests.exceptions.InvalidURL
+            | requests.exceptions.InvalidHeader
+            | requests.exceptions.InvalidSchema
+            | urllib3.exceptions.LocationValueError,
         )
     )

@@ -103,7 +103,8 @@ def _parse(url: str) -> SplitResult:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise TransferError(f"{redact(url)} is not a URL: {error}", lasting=True) from None
-    if parts.scheme not in DEFAULT_PORTS or not host:
+    # before a backslash others end the host, where urlsplit reads on: https://evil.org\\@github.com/
+    if parts.scheme not in DEFAULT_PORTS or not host or "\\" in parts.netloc:
         raise TransferError(f"{redact(url)} is not an http or https URL", lasting=True)
     return parts
 

@@ -175,6 +175,20 @@ def test_a_proxy_that_is_not_there_is_named_as_the_cause(
 
 
 @both
+@pytest.mark.parametrize("proxy", ["http://me:{}@[::1", "http://me:{}@127.0.0.1:99999", "ftp://me:{}@127.0.0.1"])
+def test_a_proxy_that_is_no_address_is_named_at_once_without_its_password(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy.format(TOKEN))
+    with pytest.raises(
+        TransferError, match=r"cannot be reached: .*that of the proxy \(HTTPS_PROXY\), is none"
+    ) as caught:
+        ask(plain(), tmp_path)
+    assert caught.value.lasting
+    assert TOKEN not in str(caught.value)
+
+
+@both
 def test_what_a_socks_proxy_needs_is_told(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "socks", None)
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")

@@ -59,7 +59,19 @@ def test_allows_plain_http_where_a_mirror_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://a.org/x", "file:///etc/passwd", "https://", "https:///x", "https://[::1/x", "https://a:x/", "x", ""]
+    "url",
+    [
+        "ftp://a.org/x",
+        "file:///etc/passwd",
+        "https://",
+        "https:///x",
+        "https://[::1/x",
+        "https://a:x/",
+        "x",
+        "",
+        "http://evil.org\\@127.0.0.1/",
+        "https://evil.org\\@github.com/",
+    ],
 )
 def test_refuses_what_is_no_http_url(url: str) -> None:
     with pytest.raises(TransferError):
