@@ -1,5 +1,6 @@
 """Files into the store: each fetched once, resumed where it broke off, hashed as it comes, named only when right."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from hublock.core.progress import Progress
 from hublock.errors import DigestMismatch, OfflineError, StoreError, TransferError
 from hublock.net.crew import make_calls
 from hublock.net.publishing import Finished, Publisher, naming
-from hublock.net.retry import MIRROR_TRIES, TRIES
+from hublock.net.retry import MIRROR_TRIES, SHORT_WAIT, TRIES
 from hublock.net.routes import Route, passed_over, redact
 from hublock.net.source import Source
 from hublock.net.stopping import Stop
@@ -180,8 +181,11 @@ class Downloader:
         ways = [way for wanted in dict.fromkeys(addresses) for way in self._ways(wanted)]
         lied: DigestMismatch | None = None
         for number, (wanted, route, source, tries) in enumerate(ways):
+            # where there is another to ask, nobody waits for one that is busy for long
+            longest = math.inf if number == len(ways) - 1 else SHORT_WAIT
+            transfer = Transfer(wanted, source, incoming, stop=stop, line=self._line, tries=tries, longest=longest)
             try:
-                return Transfer(wanted, source, incoming, stop=stop, line=self._line, tries=tries).run()
+                return transfer.run()
             except (TransferError, DigestMismatch) as error:
                 stop.check()
                 if number == len(ways) - 1:

@@ -1,6 +1,7 @@
 """When to ask again, and how long to wait before."""
 
 import email.utils
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -63,13 +64,15 @@ def patiently(
     earned: Callable[[], bool],
     pause: Callable[[int, float | None], None],
     tries: int = TRIES,
+    longest: float = math.inf,
 ) -> T:
     """Call ``call`` again after failures that may pass, and return what it returns.
 
-    ``earned`` says whether it got on since it was asked last, which begins a new row of tries; ``pause`` waits.
+    ``earned`` says whether it got on since it was asked last, which begins a new row of tries; ``pause`` waits. Who
+    asks for more than ``longest`` seconds is not waited for.
 
     Raises:
-        TransferError: the failure lasts, or came ``tries`` times in a row.
+        TransferError: the failure lasts for longer, or came ``tries`` times in a row.
     """
     failures = 0
     while True:
@@ -77,7 +80,7 @@ def patiently(
             return call()
         except TransferError as error:
             failures = 1 if earned() else failures + 1
-            if error.lasting:
+            if error.lasting or (error.wait or 0) > longest:
                 raise
             if failures >= tries:
                 raise TransferError(

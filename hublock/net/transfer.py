@@ -1,6 +1,7 @@
 """One file from one source into one partial file, through every failure that may pass."""
 
 import hashlib
+import math
 import random
 import shutil
 import threading
@@ -17,7 +18,7 @@ from hublock.errors import DigestMismatch, StoreError, TransferError
 from hublock.net.crew import Slack
 from hublock.net.parts import WORTH_PARTS, Parts, PartsDownload, hash_into, part_size
 from hublock.net.reading import MOST
-from hublock.net.retry import TRIES, patiently, seconds
+from hublock.net.retry import SHORT_WAIT, TRIES, patiently, seconds
 from hublock.net.routes import redact
 from hublock.net.source import Answer, Changed, Source
 from hublock.net.stopping import Stop
@@ -54,17 +55,36 @@ class Line:
         self.workers = ThreadPoolExecutor(jobs, thread_name_prefix="hublock-part")
         self.waiting: set[Wanted] = set()
         """Files without a connection; they come before more connections for a file that has one."""
+        self._patient: dict[str, object] = {}
+
+    def tell_of_wait(self, seconds: float, host: str) -> None:
+        """Say that a host makes us wait, once for all files that it has."""
+        # in one step, as several threads may be told at once
+        if self._patient.setdefault(host, mine := object()) is mine:
+            self.progress.say(f"waiting {seconds:.0f} s, as {host} asks")
 
 
 class Transfer:
     """Fetches one file from one source; used once."""
 
     def __init__(
-        self, wanted: Wanted, source: Source, incoming: Incoming, *, stop: Stop, line: Line, tries: int = TRIES
+        self,
+        wanted: Wanted,
+        source: Source,
+        incoming: Incoming,
+        *,
+        stop: Stop,
+        line: Line,
+        tries: int = TRIES,
+        longest: float = math.inf,
     ) -> None:
-        """Fetch ``wanted`` from ``source`` into ``incoming``, until told to ``stop`` or failed ``tries`` times."""
+        """Fetch ``wanted`` from ``source`` into ``incoming``.
+
+        Until told to ``stop``, failed ``tries`` times, or asked to wait more than ``longest`` seconds.
+        """
         self._wanted, self._source, self._incoming = wanted, source, incoming
-        self._stop, self._line, self._tries = stop, line, tries
+        self._stop, self._line = stop, line
+        self._patiently = partial(patiently, earned=self._earned, tries=tries, longest=longest)
         self._task = Task()
         self._counted = 0
         self._farthest = 0
@@ -87,7 +107,7 @@ class Transfer:
             reason = ""
             for _ in range(TRIES):
                 try:
-                    return patiently(self._attempt, earned=self._earned, pause=self._pause, tries=self._tries)
+                    return self._patiently(self._attempt, pause=self._pause)
                 except Changed as change:
                     reason = f": {change}"
                     self._restart()
@@ -226,8 +246,7 @@ class Transfer:
         ended = Stop()
 
         def again(call: Callable[[], bool]) -> bool:
-            pause = partial(self._pause, stop=ended)
-            return patiently(call, earned=self._earned, pause=pause, tries=self._tries)
+            return self._patiently(call, pause=partial(self._pause, stop=ended))
 
         parts = PartsDownload(
             self._source,
@@ -304,7 +323,10 @@ class Transfer:
     def _pause(self, failures: int, asked: float | None, *, stop: Stop | None = None) -> None:
         stop = stop or self._stop
         stop.check()
-        (self._line.sleep or stop.sleep)(seconds(failures, asked, random.random))
+        wait = seconds(failures, asked, random.random)
+        if wait > SHORT_WAIT:
+            self._line.tell_of_wait(wait, urlsplit(self._source.address).hostname or "")
+        (self._line.sleep or stop.sleep)(wait)
         stop.check()
 
 

@@ -495,6 +495,24 @@ def test_a_dead_mirror_falls_back_to_the_origin_and_says_so(bench: Bench) -> Non
     assert "Connection refused (tried 2 times)" in line
 
 
+def test_a_mirror_that_is_busy_for_long_is_not_waited_for(bench: Bench) -> None:
+    bench.forge.serve(URL, DATA)
+    bench.forge.serve("https://mirror.lan/net-1a2b3c4d.pth", status=429, headers={"Retry-After": "60"})
+    settings = mirrored(bench, ("https://a.org/", bench.forge.url + "mirror.lan/"))
+    assert bench.fetch(wanted(), settings=settings).path.read_bytes() == DATA
+    assert bench.naps == []
+    (line,) = bench.heard.lines
+    assert "answers with status 429 and asks to wait 60 s" in line
+
+
+def test_a_host_that_makes_us_wait_long_is_named_once(bench: Bench) -> None:
+    for name in "abc":
+        bench.forge.serve(f"https://a.org/{name}", b"x", status=429, headers={"Retry-After": "60"}, times=2)
+    bench.downloader().fetch_all([Wanted(url=f"https://a.org/{name}") for name in "abc"])
+    assert bench.naps == [60] * 6
+    assert bench.heard.lines == ["say waiting 60 s, as 127.0.0.1 asks"]
+
+
 @pytest.mark.parametrize("fault", [{}, {"status": 404}, {"headers": {"Content-Type": "text/html"}}, {"truncate": 7}])
 def test_a_lying_mirror_falls_back_to_the_origin(bench: Bench, fault: dict[str, Any], resumable: None) -> None:
     bench.forge.serve(URL, DATA)
