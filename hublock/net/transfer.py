@@ -183,10 +183,11 @@ class Transfer:
     def _check_room(self, needed: int) -> None:
         folder = self._incoming.path.parent
         with writing(folder):
-            free = shutil.disk_usage(folder).free
-        if free < needed:
+            disk = shutil.disk_usage(folder)
+        # one that does not say how large it is (ramfs, tmpfs without a limit) says that nothing is free
+        if disk.total and disk.free < needed:
             raise StoreError(
-                f"{redact(self._wanted.url)} needs {needed} bytes, {folder} has {free} free",
+                f"{redact(self._wanted.url)} needs {needed} bytes, {folder} has {disk.free} free",
                 hint="free some space (`hublock cache prune`), or set HUBLOCK_CACHE_DIR to a larger disk",
             )
 

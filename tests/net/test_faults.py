@@ -301,3 +301,9 @@ def test_a_full_disk_is_told_with_the_cause_and_gives_its_room_back(bench: Bench
     assert "hublock cache prune" in hint
     assert "HUBLOCK_CACHE_DIR" in hint
     assert left == []
+
+
+@pytest.mark.parametrize("disk", ["-t ramfs", "-t tmpfs -o size=0"])
+def test_a_disk_that_does_not_say_how_large_it_is_may_have_room(bench: Bench, disk: str) -> None:
+    bench.forge.serve(URL, DATA)
+    assert inside(bench, f'mount {disk} none "$0"') == [f"{sha256(DATA)} network"]
