@@ -274,8 +274,17 @@ class TestLies:
         )
         with pytest.raises(TreeMismatch, match="is a blob, not a tree"):
             remote(forge, "someone/model").fetch(packs.object_id("commit", commit).hex())
-        with pytest.raises(TreeMismatch, match="is a blob, not a commit"):
+        with pytest.raises(RefNotFound, match="is a blob, not a commit"):
             remote(forge, "someone/model").fetch(blob.hex())
+
+    @pytest.mark.parametrize(("kind", "at"), [("tree", "main^{tree}"), ("blob", "main:hubconf.py")])
+    def test_a_tag_of_something_else_is_no_failure_of_the_host(
+        self, forge: Forge, repo: ForgeRepo, kind: str, at: str
+    ) -> None:
+        repo.tag("odd", at, annotated=True)
+        with pytest.raises(RefNotFound, match=f"of someone/model is a {kind}, not a commit") as caught:
+            fetch(forge, "someone/model:odd")
+        assert caught.value.hint == "name a branch, or a tag of a commit"
 
     @pytest.mark.parametrize("cut", [1, 20, 40, 300])
     def test_a_truncated_pack_is_refused(self, forge: Forge, repo: ForgeRepo, cut: int) -> None:

@@ -92,7 +92,7 @@ class Remote(Protocol):
         """Return the files of ``commit``, every object of which was hashed.
 
         Raises:
-            RefNotFound: the host has no such commit.
+            RefNotFound: the host has no such commit, or it is none.
             TransferError: the host could not be reached, refuses, or sent something damaged.
             TreeMismatch: the host sent other objects than the commit is made of.
             UnsafeArchive: the commit holds what must not be unpacked.
@@ -237,6 +237,11 @@ class _GitRemote:
                     hint="if its history was rewritten, hublock update NAME --allow-rewritten follows it",
                 ) from None
             objects = {identity: (kind, data) for identity, kind, data in read_objects(pack, algorithm)}
+        kind, _ = objects.get(commit, ("commit", b""))
+        if kind != "commit":
+            raise RefNotFound(
+                f"{commit} of {self._name} is a {kind}, not a commit", hint="name a branch, or a tag of a commit"
+            )
         head = parse_commit(commit, find(objects, commit, "commit", "the commit itself"))
         files, submodules = read_tree(objects, head.tree)
         return Snapshot(
