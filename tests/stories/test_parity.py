@@ -477,6 +477,8 @@ def test_a_tar_is_traced_and_loaded_offline(forge: Forge, run: Run, python: Run,
     assert python(script, HUBLOCK_MIRRORS="https://=http://127.0.0.1:9/").out == "[1.0, 2.0, 3.0]\n"
 
 
+# of torch's own reader, from Python 3.12 on
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
 def test_a_tar_is_never_read_as_tensors(both: Both, published: Published, hub: Run, project: Path) -> None:
     url = serve(published.forge, "first.pth", TAR)
     assert hub("add", "--url", url, "--name", "first", "--allow-pickle").code == 0

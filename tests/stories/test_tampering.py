@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.stories.conftest import Done, Run
 
 PRELUDE = """\
-import importlib.util, os, py_compile, shutil, sys, warnings
+import importlib.metadata, importlib.util, os, py_compile, shutil, sys, warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -161,7 +161,7 @@ with warnings.catch_warnings(record=True) as caught:
     locked(traced_with=("torch==1.0.0", "numpy==0.1"))
     hublock.load("net")
     hublock.load("net")
-said = str(caught[0].message).replace(__import__("torch").__version__, "<here>")
+said = str(caught[0].message).replace(importlib.metadata.version("torch"), "<here>")
 print(caught[0].filename == __file__, len(caught), said)
 """
 
