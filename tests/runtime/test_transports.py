@@ -106,6 +106,29 @@ def test_headers_and_status_are_those_of_a_file(shelf: Shelf, repository: MakeRe
     ]  # fmt: skip
 
 
+def test_a_response_of_urllib_is_one_of_http_client(shelf: Shelf, repository: MakeRepository) -> None:
+    # torchvision, and whoever copied from it, shows the progress of response.length
+    shelf.put(URL, DATA, "none")
+    repo = repository(
+        BODY
+        + """
+    import http.client, io
+    def model(url):
+        with urllib.request.urlopen(url) as one:
+            seen = [isinstance(one, http.client.HTTPResponse), one.length, one.version, one.msg, one.reason]
+            seen += [one.readinto(bytearray(6)), one.peek(3)[:3], len(one.read1(4)), one.length, one.isclosed()]
+            seen += [len(io.BufferedReader(one).read()), one.read(), one.length, one.isclosed()]
+        head = urllib.request.urlopen(urllib.request.Request(url, method="HEAD"))
+        return [*seen, head.length, type(one.headers) is http.client.HTTPMessage]
+        """
+    )
+    size = len(DATA)
+
+    assert run(repo, "model", [URL], answers=shelf) == [
+        True, size, 11, "OK", "OK", 6, DATA[6:9], 4, size - 10, False, size - 10, b"", 0, True, 0, True,
+    ]  # fmt: skip
+
+
 def test_metadata_answers_are_replayed(shelf: Shelf, repository: MakeRepository) -> None:
     shelf.replies["GET", API] = (200, b'{"tag": "v1"}')
     shelf.replies["GET", API + "/none"] = (404, b"nothing")

@@ -10,15 +10,13 @@ import json
 import os
 import urllib.request
 from dataclasses import dataclass
-from email.message import Message
 from functools import cache
-from http.client import responses
+from http.client import HTTPMessage, HTTPResponse, responses
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.response import addinfourl
 
 from hublock.errors import HublockError, UnlockedDownload
 from hublock.runtime.strict.arrivals import when_imported
@@ -114,17 +112,29 @@ def _by_kind(both: Any) -> tuple[Any, ...]:
 copyreg.pickle(_Both, _by_kind)
 
 
-class _Opened(addinfourl):
-    """An answered ``urlopen``, with what ``http.client.HTTPResponse`` has besides."""
+class _Opened(HTTPResponse):
+    """What ``urlopen`` returns, with all that code may ask it for: ``length``, ``read1``, ``readinto``."""
 
-    reason = "OK"
+    def __init__(self, answered: Answer, headers: HTTPMessage, request: urllib.request.Request) -> None:
+        """Be a response whose head has been read."""
+        connection: Any = _Connection(answered.body)
+        super().__init__(connection, method=request.get_method())
+        self.version, self.status, self.code = 11, answered.status, answered.status
+        self.chunked, self.will_close = False, True
+        self.length = 0 if request.get_method() == "HEAD" else int(headers["Content-Length"])
+        self.headers, self.url = headers, request.full_url
+        # urlopen, too, gives msg another meaning than http.client
+        self.reason = self.msg = responses.get(answered.status, "")
 
-    def getheader(self, name: str, default: str | None = None) -> str | None:
-        value: str | None = self.headers.get(name, default)
-        return value
 
-    def getheaders(self) -> list[tuple[str, str]]:
-        return list(self.headers.items())
+class _Connection:
+    """What a response reads from in place of a socket."""
+
+    def __init__(self, body: IO[bytes]) -> None:
+        self._body = body
+
+    def makefile(self, _mode: str) -> IO[bytes]:
+        return self._body
 
 
 def _urllib_open(
@@ -143,12 +153,12 @@ def _urllib_open(
         answered = answer(scope, "POST" if data is not None else request.get_method(), url)
     except HublockError as error:
         raise as_also(error, URLError) from error
-    headers = Message()
+    headers = HTTPMessage()
     for name, value in answered.headers.items():
         headers[name] = value
     if answered.status >= 400:
         raise HTTPError(url, answered.status, responses.get(answered.status, ""), headers, answered.body)
-    return _Opened(answered.body, headers, url, answered.status)
+    return _Opened(answered, headers, request)
 
 
 def local_file(scope: Scope, url: str) -> Path:
