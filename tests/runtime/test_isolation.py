@@ -410,6 +410,32 @@ def test_a_file_imported_by_its_path_is_the_trees(tmp_path: Path) -> None:
     assert "other" not in sys.modules
 
 
+def test_a_module_that_code_puts_below_a_package_of_its_own_is_found_before_that_is_imported(tmp_path: Path) -> None:
+    files = {
+        "hubconf.py": """
+            import importlib.util, os, sys
+            file = os.path.join(os.path.dirname(__file__), "extras", "one.py")
+            for name in ("models.one", "layers.one", "blocks.one"):
+                spec = importlib.util.spec_from_file_location(name, file)
+                sys.modules[name] = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(sys.modules[name])
+            import models.one as first
+            def late():
+                import layers.one as second
+                import blocks.one
+                from models import one
+                return second.value, blocks.one.value, one.value
+        """,
+        "extras/one.py": "value = 9",
+        "models/__init__.py": "",
+        "layers/__init__.py": "",
+        "blocks/__init__.py": "from . import one",
+    }
+    hubconf = import_hubconf(make_repository(tmp_path, files))
+    assert hubconf.first.value == 9
+    assert hubconf.late() == (9, 9, 9)
+
+
 def test_a_missing_module_is_an_import_error_that_names_it_as_the_author_does(tmp_path: Path) -> None:
     files = {
         "hubconf.py": """

@@ -299,7 +299,7 @@ class Space:
             return found
         # `import a.b as c` takes the attribute b of a, which need not be the module
         below = stock.count(".")
-        found = top = sys.modules[target.rsplit(".", below)[0]]
+        found = top = importlib.import_module(target.rsplit(".", below)[0])
         for part in reversed(name.rsplit(".", below)[0].split(".")[1:]):
             holder = ModuleType(part)
             setattr(holder, part, found)
