@@ -123,8 +123,9 @@ class _Opened(HTTPResponse):
         self.chunked, self.will_close = False, True
         self.length = 0 if request.get_method() == "HEAD" else int(headers["Content-Length"])
         self.headers, self.url = headers, request.full_url
+        phrase: Any = responses.get(answered.status, "")
         # urlopen, too, gives msg another meaning than http.client
-        self.reason = self.msg = responses.get(answered.status, "")
+        self.reason = self.msg = phrase
 
 
 class _Connection:
