@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from hublock.errors import InputError, TreeMismatch
 from hublock.runtime import isolation
@@ -904,6 +905,27 @@ def test_libraries_find_what_a_repository_names_to_them(tmp_path: Path) -> None:
             library.find("models.yolo")
     for name in ("library_of_tests", "library_of_tests.missing"):
         del sys.modules[name]
+
+
+def test_yaml_finds_the_objects_that_a_file_of_the_tree_names(tmp_path: Path) -> None:
+    files = {
+        "hubconf.py": """
+            import pathlib, yaml
+            block, net, top = yaml.unsafe_load(pathlib.Path(__file__).with_name("net.yaml").read_text())
+            import models.yolo
+            again = yaml.full_load("!!python/name:models.yolo.Net ''")
+        """,
+        "net.yaml": "- !!python/name:models.yolo.Net ''\n- !!python/object:models.yolo.Net {width: 4}\n"
+        "- !!python/module:models ''\n",
+        "models/__init__.py": "",
+        "models/yolo.py": "class Net:\n    pass\n",
+    }
+    hubconf = import_hubconf(make_repository(tmp_path, files))
+    assert hubconf.block is hubconf.models.yolo.Net is hubconf.again is type(hubconf.net)
+    assert hubconf.net.width == 4
+    assert hubconf.top is hubconf.models
+    with pytest.raises(yaml.constructor.ConstructorError):
+        yaml.unsafe_load("!!python/name:models.yolo.Net ''")
 
 
 def test_a_library_that_calls_import_finds_what_a_repository_names_to_it(tmp_path: Path) -> None:

@@ -268,6 +268,16 @@ def _swap_resolve(config: ModuleType) -> None:
     swap(resolve, lambda original: lambda configurator, s: original(configurator, _redirected(s)))
 
 
+def _swap_find(constructor: ModuleType) -> None:
+    def find(original: Function) -> Function:
+        return lambda self, name, *rest, **named: original(self, _redirected(name), *rest, **named)
+
+    # before PyYAML 5.1 there was only one
+    finding = getattr(constructor, "FullConstructor", constructor.Constructor)
+    swap(finding.find_python_module, find)
+    swap(finding.find_python_name, find)
+
+
 _THAT_CALL_IMPORT = (
     "jsonargparse._util",
     "lightning.pytorch.cli",
@@ -335,6 +345,7 @@ def install() -> None:
     swap(importlib.import_module, _as_their_caller)
     when_imported("pydoc", _swap_locate)
     when_imported("logging.config", _swap_resolve)
+    when_imported("yaml.constructor", _swap_find)
     for library in _THAT_CALL_IMPORT:
         when_imported(library, _give_import)
     if not sys.meta_path or sys.meta_path[0] is not FINDER:
