@@ -27,6 +27,7 @@ from hublock.runtime.strict import (
     guard,
     huggingface,
     local,
+    modes,
     placing,
     programs,
     transports,
@@ -299,6 +300,7 @@ def _of_torch() -> list[tuple[Function, Function]]:
 
 
 def _of_the_standard_library() -> list[tuple[Function, Function]]:
+    import shutil
     from concurrent.futures import Future, ThreadPoolExecutor
     from multiprocessing.process import BaseProcess
 
@@ -308,6 +310,8 @@ def _of_the_standard_library() -> list[tuple[Function, Function]]:
         (ThreadPoolExecutor.submit, submit),
         (Future.add_done_callback, call_when_done),
         (BaseProcess.start, starting(arrive)),
+        (shutil.copymode, modes.copy_mode),
+        (shutil.copystat, modes.copy_mode),
     ]
 
 

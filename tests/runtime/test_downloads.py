@@ -112,6 +112,59 @@ class TestWhatIsAnswered:
         assert run(repo, "model", [URL], answers=shelf) == left
         assert file.path.read_bytes() == before
 
+    @pytest.mark.parametrize(
+        "move", ["os.rename(path, to)", "shutil.move(path, to)", "pathlib.Path(path).replace(to)", "os.link(path, to)"]
+    )
+    def test_a_download_that_code_moves_to_the_users_folders_is_no_link_into_the_store(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, move: str
+    ) -> None:
+        repo = repository(f"""
+            import os, pathlib, shutil, torch
+            def model(url, to):
+                path = os.path.join(torch.hub.get_dir(), "checkpoints", "net.pth")
+                torch.hub.download_url_to_file(url, path)
+                {move}
+                to += ".folder"
+                torch.hub.load_state_dict_from_url(url)
+                shutil.move(os.path.dirname(path), to)
+                return [len(torch.load(os.path.join(to, "net.pth"))["w"])]
+        """)
+        shelf.put(URL, ones(2))
+        to = tmp_path / "mine.pth"
+        assert run(repo, "model", [URL, str(to)], answers=shelf) == [2]
+        for left in (to, tmp_path / "mine.pth.folder" / "net.pth"):
+            assert not left.is_symlink()
+            assert left.read_bytes() == ones(2)
+
+    def test_what_code_copies_from_its_tree_or_a_download_may_be_written(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        repo = repository(
+            """
+            import os, shutil, torch
+            HERE = os.path.dirname(__file__)
+            def model(url, to, mine):
+                path = os.path.join(torch.hub.get_dir(), "net.pth")
+                torch.hub.download_url_to_file(url, path)
+                shutil.copytree(os.path.join(HERE, "conf"), to)
+                shutil.copy(path, os.path.join(to, "net.pth"))
+                shutil.copy2(os.path.join(HERE, "conf", "a.yaml"), os.path.join(to, "b.yaml"))
+                shutil.copy(mine, os.path.join(to, "mine"))
+            """,
+            {"conf/a.yaml": "a: 1"},
+        )
+        # as the store keeps them
+        (repo.root / "conf" / "a.yaml").chmod(0o444)
+        (repo.root / "conf").chmod(0o555)
+        (tmp_path / "mine").write_text("read-only")
+        (tmp_path / "mine").chmod(0o400)
+        shelf.put(URL, ones(2))
+        to = tmp_path / "to"
+        run(repo, "model", [URL, str(to), str(tmp_path / "mine")], answers=shelf)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (to, *to.iterdir())}
+        assert modes == {"to": 0o755, "a.yaml": 0o644, "b.yaml": 0o644, "net.pth": 0o644, "mine": 0o400}
+        assert (repo.root / "conf" / "a.yaml").stat().st_mode & 0o777 == 0o444
+
     def test_a_file_planted_in_torch_hubs_cache_is_not_seen(
         self, shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

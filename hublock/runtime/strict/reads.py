@@ -46,6 +46,10 @@ def note(scope: Scope, arguments: tuple[Any, ...]) -> None:
 def note_move(scope: Scope, arguments: tuple[Any, ...]) -> None:
     """Remember where went what the load has written, as code writes that wants no torn file or folder (audit event)."""
     source, target = (os.path.abspath(os.fsdecode(path)) for path in arguments[:2])  # noqa: PTH100 - links stay
+    if is_below(Path(source), scope.private) and not is_below(Path(target), scope.private):
+        # or a folder of the user's gets a link into the store
+        for link in [Path(source), *Path(source).rglob("*")]:
+            let_write(scope.by_path, link, private=scope.private, keep=True)
     for path in [path for path in scope.written if path == source or path.startswith(f"{source}{os.sep}")]:
         moved = target + path.removeprefix(source)
         scope.read.discard(moved)
