@@ -267,6 +267,8 @@ LIBRARY = {
         def hf_hub_download(repo_id, filename, *, subfolder=None, repo_type=None, revision=None, cache_dir=None,
                             local_dir=None, force_download=False, token=None):
             return "downloaded"
+        def try_to_load_from_cache(repo_id, filename, cache_dir=None, revision=None, repo_type=None):
+            return "/the/users/cache"
     """,
     "_snapshot_download.py": """
         from .utils import validated
@@ -352,12 +354,32 @@ class TestHuggingFace:
         with pytest.raises(UnlockedDownload, match=r"nobody locked model\.bin of o/n"):
             run(repo, "model", ["model.bin"], answers=shelf)
 
+    def test_what_the_users_cache_holds_is_not_seen(self, shelf: Shelf, repository: MakeRepository) -> None:
+        self.put(shelf, "config.json", b"{}")
+        self.put(shelf, "sub/model.bin", b"weights")
+        repo = repository("""
+            from pathlib import Path
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.file_download import try_to_load_from_cache
+            def model():
+                before = try_to_load_from_cache("o/n", "config.json")
+                config = Path(hf_hub_download("o/n", "config.json"))
+                # as transformers does
+                absent = try_to_load_from_cache("o/n", "sub/model.bin", revision=config.parent.name)
+                file = hf_hub_download("o/n", "sub/model.bin")
+                found = try_to_load_from_cache(repo_id="o/n", filename="sub/model.bin", revision=config.parent.name)
+                return before, absent, found == file == try_to_load_from_cache("o/n", "sub/model.bin")
+        """)
+
+        assert run(repo, "model", answers=shelf) == (None, None, True)
+
     def test_outside_a_scope_the_library_is_itself(self, shelf: Shelf, repository: MakeRepository) -> None:
         repo = repository("import huggingface_hub\ndef model():\n    return 1\n")
         run(repo, "model", answers=shelf)
         download: Any = functools.partial(sys.modules["huggingface_hub"].hf_hub_download, "o/n", "x")
 
         assert download() == "downloaded"
+        assert sys.modules["huggingface_hub.file_download"].try_to_load_from_cache("o/n", "x") == "/the/users/cache"
 
 
 def test_urllib_errors_are_both(shelf: Shelf, repository: MakeRepository) -> None:

@@ -1,4 +1,4 @@
-"""The Hugging Face library inside a scope: its two download functions, answered file by file.
+"""The Hugging Face library inside a scope: its two download functions, answered file by file, and its cache.
 
 Its HTTP library is left alone (it has changed from requests to httpx), and so is its native transfer, which no hook
 sees: neither runs, because the functions above them are answered.
@@ -29,6 +29,9 @@ def install() -> None:
 
 def _swap_file(module: ModuleType) -> None:
     swap(module.hf_hub_download, dispatching(_hf_hub_download))
+    looking = getattr(module, "try_to_load_from_cache", None)
+    if looking is not None:
+        swap(looking, dispatching(_try_to_load_from_cache))
 
 
 def _swap_snapshot(module: ModuleType) -> None:
@@ -110,9 +113,31 @@ def _file(scope: Scope, repo_id: str, kind: str, revision: str, name: str, local
     return target
 
 
+def _try_to_load_from_cache(
+    scope: Scope,
+    _original: Function,
+    repo_id: str,
+    filename: str,
+    cache_dir: Any = None,
+    revision: str | None = None,
+    repo_type: str | None = None,
+) -> str | None:
+    """Find what this load was given; in the user's cache, where transformers looks first, are bytes nobody checked."""
+    del cache_dir
+    snapshots = _snapshots(scope, repo_id, repo_type or "model")
+    # there is one for a branch
+    commits = [snapshots / str(revision)] if (snapshots / str(revision)).is_dir() else sorted(snapshots.glob("*"))
+    return next((str(commit / filename) for commit in commits if (commit / filename).is_file()), None)
+
+
+def _snapshots(scope: Scope, repo_id: str, kind: str) -> Path:
+    """Return a folder laid out as in the library's cache: some code takes names out of the path."""
+    return scope.folder / "huggingface" / "hub" / "--".join([f"{kind}s", *repo_id.split("/")]) / "snapshots"
+
+
 def _snapshot(scope: Scope, repo_id: str, kind: str, commit: str) -> Path:
-    """Return the folder of one commit, laid out as in the library's cache: some code takes names out of the path."""
-    folder = scope.folder / "huggingface" / "hub" / "--".join([f"{kind}s", *repo_id.split("/")]) / "snapshots" / commit
+    """Return the folder of one commit."""
+    folder = _snapshots(scope, repo_id, kind) / commit
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
