@@ -30,6 +30,7 @@ from hublock.runtime.strict import (
     modes,
     placing,
     programs,
+    reads,
     transports,
 )
 from hublock.runtime.strict.arrivals import when_imported
@@ -214,6 +215,7 @@ def _install_beside_torch() -> None:
     programs.install(arrive)
     transports.install()
     huggingface.install()
+    reads.install()
     guard.install()
 
 

@@ -387,6 +387,63 @@ def test_what_a_refused_load_has_saved_is_not_returned_by_a_later_one(
     assert variants(str(cache), "a") == f"{tmp_path}".encode()
 
 
+SAFETENSORS = """
+import ctypes, os
+c = ctypes.CDLL(None)
+def load_file(filename, device="cpu"):
+    found, descriptor = ctypes.create_string_buffer(99), c.open(os.fsencode(filename), os.O_RDONLY)
+    size = c.read(descriptor, found, 99)
+    c.close(descriptor)
+    return found.raw[:size]
+def save_file(tensors, filename, metadata=None):
+    descriptor = c.open(os.fsencode(filename), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    c.write(descriptor, tensors, len(tensors))
+    c.close(descriptor)
+"""
+CONVERTS = """
+import os, torch
+from safetensors.torch import load_file, save_file
+def net(cache, name):
+    if not os.path.exists(cache):
+        try:
+            torch.hub.download_url_to_file(f"https://example.org/{name}.safetensors", cache)
+        except OSError:
+            save_file(b"random", filename=cache)
+    return load_file(cache)
+"""
+
+
+def test_what_safetensors_opens_without_an_event_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "site" / "safetensors"
+    library.mkdir(parents=True)
+    (library / "__init__.py").touch()
+    (library / "torch.py").write_text(SAFETENSORS)
+    monkeypatch.syspath_prepend(str(library.parent))
+    store, cache = Store(tmp_path / "store"), tmp_path / "net.safetensors"
+    weights = Weights(url="https://example.org/a.safetensors", digest=store.add_blob(b"locked"), size=6, pickle="none")
+    model = Model(name="net", entrypoint="net", weights=(weights,))
+    lock = Lock(repos=(stored(store, "a/converts", CONVERTS, model),))
+
+    def call(name: str) -> object:
+        found = match(lock, "a/converts", "net", file="hub.lock")
+        return load(Call(match=found, args=(str(cache), name)), lock, store)
+
+    try:
+        cache.write_bytes(b"the user's")
+        with pytest.warns(UserWarning, match=f"but read {cache}, which nobody has checked"):
+            assert call("a") == b"the user's"
+        cache.unlink()
+        with pytest.raises(UnlockedDownload, match="which the lock does not list"):
+            call("b")
+        with pytest.raises(UnlockedDownload, match="which a load that was refused has written"):
+            call("b")
+        cache.unlink()
+        assert call("a") == b"locked"
+    finally:
+        for name in ("safetensors", "safetensors.torch"):
+            sys.modules.pop(name, None)
+
+
 ZOO = """
 import concurrent.futures, functools, multiprocessing, torch
 pool = concurrent.futures.ThreadPoolExecutor()

@@ -13,10 +13,13 @@ from types import ModuleType
 from typing import Any
 
 from hublock.core.digest import Digest
+from hublock.runtime.strict.arrivals import when_imported
+from hublock.runtime.strict.dispatching import dispatching
 from hublock.runtime.strict.frames import THAT_KEEP_NOTHING, is_others
 from hublock.runtime.strict.placing import is_below, let_write
 from hublock.runtime.strict.refusals import by_library, left_behind, origin
 from hublock.runtime.strict.scope import Scope
+from hublock.runtime.strict.swap import Function, swap
 
 _TEXTS = (".py", ".json", ".toml", ".yaml", ".yml", ".cfg", ".ini", ".gin")
 """Files that may say what code imports."""
@@ -41,6 +44,26 @@ def note(scope: Scope, arguments: tuple[Any, ...]) -> None:
             scope.wrote(file)
         elif not flags & os.O_WRONLY and file not in scope.written:
             scope.read.add(file)
+
+
+def install() -> None:
+    """Take note of what safetensors opens, in Rust, when it arrives."""
+    when_imported("safetensors.torch", _swap_safetensors)
+
+
+def _swap_safetensors(module: ModuleType) -> None:
+    swap(module.load_file, dispatching(_load_file))
+    swap(module.save_file, dispatching(_save_file))
+
+
+def _load_file(scope: Scope, original: Function, filename: Any, *args: Any, **options: Any) -> Any:
+    note(scope, (os.fspath(filename), "r", os.O_RDONLY))
+    return original(filename, *args, **options)
+
+
+def _save_file(scope: Scope, original: Function, tensors: Any, filename: Any, *args: Any, **options: Any) -> None:
+    note(scope, (os.fspath(filename), "w", os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+    original(tensors, filename, *args, **options)
 
 
 def note_move(scope: Scope, arguments: tuple[Any, ...]) -> None:
