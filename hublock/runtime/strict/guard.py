@@ -6,11 +6,12 @@ A guard-rail, not a sandbox (PEP 578): sockets that C or Rust code opens by itse
 import ipaddress
 import os
 import re
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -18,6 +19,7 @@ from urllib.request import getproxies
 from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.strict import reads, surroundings
 from hublock.runtime.strict.callers import current, noting
+from hublock.runtime.strict.placing import is_below
 from hublock.runtime.strict.scope import Scope
 
 PROGRAMS = frozenset(
@@ -96,8 +98,19 @@ def _is_loopback(host: str) -> bool:
 
 
 def _popen(scope: Scope, arguments: tuple[Any, ...]) -> None:
-    executable, words = arguments[0], arguments[1]
+    executable, words, _, environ = arguments
+    if _is_stand_in(scope, executable, environ):
+        return
     check_program(scope, [words] if isinstance(words, str | bytes | os.PathLike) else list(words), executable)
+
+
+def _is_stand_in(scope: Scope, executable: Any, environ: Any) -> bool:
+    """Say whether a program that fetches is looked for by its bare name, and a stand-in of ours is found."""
+    if os.name != "posix" or not environ or not isinstance(executable, str | bytes | os.PathLike):
+        return False
+    name = os.fsdecode(executable)
+    found = shutil.which(name, path=environ.get("PATH")) if "/" not in name else None
+    return found is not None and is_below(Path(found), scope.private)
 
 
 def _spawn(scope: Scope, arguments: tuple[Any, ...]) -> None:
@@ -115,7 +128,7 @@ def _system(scope: Scope, arguments: tuple[Any, ...]) -> None:
 def check_program(scope: Scope, words: Sequence[Any], executable: Any = None) -> None:
     """Refuse to run a program that fetches.
 
-    A shell that looks for it finds a stand-in, which fails as a program does: code may go on without it.
+    Who looks for it by its name finds a stand-in, which fails as a program does: code may go on without it.
 
     Raises:
         UnlockedDownload: it is one.
