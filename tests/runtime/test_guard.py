@@ -193,7 +193,7 @@ def test_refuses_to_run_a_program_that_fetches(scope: Scope, start: Callable[[],
     ],
 )
 def test_what_looks_for_a_program_that_fetches_fails_as_that_does(
-    tmp_path: Path, shelf: Shelf, repository: MakeRepository, start: str
+    shelf: Shelf, repository: MakeRepository, capfd: pytest.CaptureFixture[str], start: str
 ) -> None:
     repo = repository(f"""
         import os, subprocess
@@ -202,7 +202,9 @@ def test_what_looks_for_a_program_that_fetches_fails_as_that_does(
     """)
     with pytest.raises(UnlockedDownload, match="model tries to run curl"):
         run(repo, "model", answers=shelf)
+    assert capfd.readouterr().err == f"hublock: {repo.id} model tries to run curl\n"
     assert run(repo, "model", answers=shelf, tolerated=["subprocess:curl"]) == 1
+    assert capfd.readouterr().err == ""
 
 
 def test_other_programs_run(scope: Scope) -> None:

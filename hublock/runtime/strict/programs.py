@@ -151,8 +151,10 @@ def _make(scope: Scope, folder: Path) -> Path:
             f"printf '%s\\n' {shlex.quote(line)} >>{shlex.quote(str(notes))}" for notes, line in _notes(scope, refusal)
         ]
         said = shlex.quote(f"hublock: {refusal.error.message}")
+        # the lock has said it already of what the model can do without
+        tells = [f"printf '%s\\n' {said} >&2"] if refusal.what not in scope.tolerated else []
         stand_in = folder / "bin" / name
-        stand_in.write_text("\n".join(["#!/bin/sh", *notes, f"printf '%s\\n' {said} >&2", "exit 1", ""]), "utf-8")
+        stand_in.write_text("\n".join(["#!/bin/sh", *notes, *tells, "exit 1", ""]), "utf-8")
         stand_in.chmod(0o755)
     unheld = unlocked("subprocess:python", "starts a Python that cannot be held to the lock", scope.owner)
     (folder / "unheld").write_text(json.dumps(_notes(scope, unheld)), "ascii")
