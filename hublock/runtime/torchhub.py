@@ -43,7 +43,7 @@ from hublock.runtime.strict.pytorch import torch_hub
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.started import call_when_done, hand_over, make_pool, start_thread, starting, submit
 from hublock.runtime.strict.surroundings import kept_without_load
-from hublock.runtime.strict.swap import Function, swap
+from hublock.runtime.strict.swap import Function, own, swap
 
 __all__ = [
     "Answers", "Watched", "activate", "activated", "admit", "download_url_to_file", "forget_checked", "get_dir",
@@ -198,7 +198,7 @@ def install() -> None:
         if not _installed:
             module.__class__ = Attributes
             for name, decide in _DISPATCHING.items():
-                swap(vars(module)[name], decide)
+                swap(own(module, name), decide)
             for function, answer in _of_torch():
                 swap(function, dispatching(answer))
             when_imported("torch.package.package_importer", _swap_package)
@@ -286,17 +286,18 @@ def activated(functions: Mapping[str, Function]) -> Iterator[None]:
 
 
 def _of_torch() -> list[tuple[Function, Function]]:
-    import torch
     import torch._weights_only_unpickler as unpickler
     import torch.hub
+    import torch.jit._serialization as scripts
+    import torch.serialization as checkpoint
 
     # private, and not sure to be there in later versions
     safe_globals = getattr(unpickler, "_get_user_allowed_globals", None)
     return [
         (torch.hub._get_torch_home, downloads.get_torch_home),
-        (torch.load, checkpoints.load),
-        (torch.save, checkpoints.save),
-        (torch.jit.load, checkpoints.load_script),
+        (own(checkpoint, "load"), checkpoints.load),
+        (own(checkpoint, "save"), checkpoints.save),
+        (own(scripts, "load"), checkpoints.load_script),
         *([(safe_globals, checkpoints.safe_globals)] if safe_globals is not None else []),
     ]
 

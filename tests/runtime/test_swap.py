@@ -1,12 +1,15 @@
 import functools
 import inspect
+import subprocess
+import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hublock.runtime.strict.swap import swap
+from hublock.runtime.strict.swap import own, swap
 
 
 def seen(calls: list[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -142,3 +145,63 @@ def test_the_module_of_the_function_is_left_as_it_is() -> None:
 def test_refuses_what_has_no_code() -> None:
     with pytest.raises(TypeError, match="has no code object"):
         swap(len, seen([]))
+
+
+def calling(function: Callable[[int], int]) -> Callable[[int], int]:
+    return lambda x: function(x) + 1
+
+
+def test_the_function_of_a_module_is_found_behind_what_its_user_has_put_in_its_place() -> None:
+    module = types.ModuleType("of_tests")
+    exec("def load(x):\n    return x\nclass Other:\n    def load(self):\n        pass\n", vars(module))
+    real = vars(module)["load"]
+    assert own(module, "load") is real
+    partly = vars(module)["load"] = functools.partial(real, 1)
+    assert own(module, "load") is partly
+    vars(module)["load"] = calling(real)
+    assert own(module, "load") is real
+    alone = vars(module)["load"] = abs
+    del real, partly
+    assert own(module, "load") is alone
+
+
+BEFORE = """
+import sys
+from pathlib import Path
+import torch
+real, load = torch.hub.load_state_dict_from_url, torch.load
+def mine(url, **options):
+    return real(url, **options, map_location="cpu") | {"mine": 1}
+def loading(*args, **options):
+    return load(*args, **{**options, "weights_only": False})
+torch.hub.load_state_dict_from_url, torch.load = mine, loading
+from hublock.errors import UnlockedDownload
+from tests.runtime.answering import Shelf, ones, run
+from tests.runtime.trees import make_repository
+folder = Path(sys.argv[1])
+shelf = Shelf(folder / "shelf")
+shelf.put("https://example.org/net.pth", ones(2))
+repo = make_repository(folder / "tree", {"hubconf.py": '''
+import torch
+def model():
+    return sorted(torch.hub.load_state_dict_from_url("https://example.org/net.pth", progress=False))
+def unknown(path):
+    return torch.serialization.load(path)
+'''})
+print(run(repo, "model", answers=shelf), torch.hub.load_state_dict_from_url is mine)
+(folder / "unknown.pth").write_bytes(ones(3))
+try:
+    run(repo, "unknown", [str(folder / "unknown.pth")], answers=shelf)
+except UnlockedDownload as error:
+    print(error.message)
+"""
+
+
+def test_what_a_program_puts_in_place_of_functions_before_they_are_exchanged_calls_the_exchanged_ones(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run([sys.executable, "-c", BEFORE, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout.splitlines()) == (
+        "",
+        ["['mine', 'w'] True", "owner/repo0 unknown loads unknown.pth, whose bytes the lock does not list"],
+    )
