@@ -161,6 +161,24 @@ def test_an_unpickling_imports_hubconf_and_leaves_no_more_than_a_load_does(
         assert now() == before
 
 
+def test_a_child_that_is_forked_amid_an_unpickling_goes_on(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import os
+        child = os.fork()
+    """)
+    torchhub.admit(repo, answers=shelf, tolerated=())
+    isolation.serve(repo)
+    mine = os.getpid()
+    status = 1
+    try:
+        hubconf: Any = _named(namespace(repo), "hubconf")
+        status = 0
+    finally:
+        if os.getpid() != mine:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(hubconf.child, 0)[1]) == 0
+
+
 def test_an_unpickling_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository: MakeRepository) -> None:
     repo = repository("""
         import os

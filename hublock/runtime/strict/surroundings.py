@@ -174,7 +174,9 @@ def _begin(scope: Scope) -> None:
 def _end(*scopes: Scope) -> None:
     with _lock:
         for scope in scopes:
-            _open.remove(scope)
+            # a forked child has forgotten it, unless it goes on there
+            with suppress(ValueError):
+                _open.remove(scope)
         if scopes and not _open:
             sys.argv = _argv
 
