@@ -1,31 +1,26 @@
 """What a repository promises its callers, read as text, and how two versions of it differ: nothing runs.
 
-It is an estimate where hubconf.py makes its names at run time, and the weight URLs always are one: of what an entry
-point really fetches, the strings in the source name about half. Only a trace tells.
+It is an estimate where hubconf.py makes its names at run time, and the URLs always are one (see core.hints). Only a
+trace tells.
 """
 
-import ast
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from hublock.core.hubconf import HUBCONF, LARGEST, UNPARSABLE, parse_quietly, read_hubconf
+from hublock.core.hints import find_urls
+from hublock.core.hubconf import HUBCONF, read_hubconf
 from hublock.errors import InputError
-
-_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".th", ".zip", ".onnx", ".safetensors", ".tar.gz")
-_URL = re.compile(r"https?://[^\s'\"<>]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contract:
-    """Entry points with their signatures, declared dependencies, and the weight URLs in the source."""
+    """Entry points with their signatures, declared dependencies, and the URLs of files in the source."""
 
     entrypoints: Mapping[str, str]
     """Name -> signature, empty where only the name is known."""
     dependencies: tuple[str, ...]
     urls: tuple[str, ...]
-    """Every string of the source that looks like the URL of a checkpoint, sorted."""
+    """Those of files that the source names, sorted."""
     estimated: bool
     """Whether hubconf.py makes names at run time, so that some may be missing."""
 
@@ -79,7 +74,7 @@ def read_contract(sources: Mapping[str, bytes], *, name: str) -> Contract:
     return Contract(
         entrypoints={entry.name: entry.signature for entry in hubconf.entrypoints},
         dependencies=hubconf.dependencies,
-        urls=tuple(sorted({url for source in sources.values() for url in weight_urls(source)})),
+        urls=find_urls(sources),
         estimated=hubconf.dynamic,
     )
 
@@ -101,25 +96,6 @@ def compare(old: Contract, new: Contract) -> ContractChange:
         urls_removed=_missing(old.urls, new.urls),
         estimated=old.estimated or new.estimated,
     )
-
-
-def weight_urls(source: bytes) -> set[str]:
-    """Return the strings in a Python source that look like the URL of a checkpoint; none where it does not parse."""
-    if len(source) > LARGEST or b"http" not in source:
-        return set()
-    try:
-        tree = parse_quietly(source)
-    except UNPARSABLE:
-        return set()
-    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
-    return {url for text in texts for url in _URL.findall(text) if _names_weights(url)}
-
-
-def _names_weights(url: str) -> bool:
-    try:
-        return urlsplit(url).path.lower().endswith(_ENDINGS)
-    except ValueError:
-        return False
 
 
 def _missing(these: Iterable[str], those: Iterable[str]) -> tuple[str, ...]:

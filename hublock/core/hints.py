@@ -6,7 +6,7 @@ Against 90 traced URLs, reading found one half to two thirds of them, and most o
 import ast
 from collections.abc import Iterator, Mapping
 
-from hublock.core.hubconf import HUBCONF, UNPARSABLE, parse_quietly
+from hublock.core.hubconf import HUBCONF, LARGEST, UNPARSABLE, parse_quietly
 
 SCHEMES = ("http://", "https://")
 _PAGES = (".html", ".htm", ".git", ".md", ".pdf", "/")
@@ -36,6 +36,8 @@ def find_urls(sources: Mapping[str, bytes]) -> tuple[str, ...]:
 
 
 def _parse(source: bytes) -> ast.Module | None:
+    if len(source) > LARGEST:
+        return None
     try:
         return parse_quietly(source)
     except UNPARSABLE:

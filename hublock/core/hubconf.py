@@ -15,7 +15,7 @@ from hublock.errors import InputError
 
 HUBCONF = "hubconf.py"
 LARGEST = 4 * 2**20
-"""The longest hubconf.py that is read, in bytes."""
+"""The longest Python file that is read, in bytes."""
 FURTHEST = 200
 """Modules that are read to find one definition."""
 

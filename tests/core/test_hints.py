@@ -1,6 +1,9 @@
 """URLs read from code."""
 
+import pytest
+
 from hublock.core.hints import find_urls
+from hublock.core.hubconf import LARGEST
 
 SOURCES = {
     "hubconf.py": b'''"""See https://example.org/docs/page.pth for more."""
@@ -33,3 +36,19 @@ def test_urls_of_everything_hubconf_imports_are_found_with_holes_for_what_is_com
 
 def test_a_tree_without_hubconf_has_none() -> None:
     assert find_urls({"other.py": b'url = "https://example.org/x.pth"'}) == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "urls"),
+    [
+        ("x = 'https://e.org/A.PTH'", ("https://e.org/A.PTH",)),
+        ("x = 'https://[e.org/a.pth'", ("https://[e.org/a.pth",)),
+        ("x = 'https://e.org/page.html'", ()),
+        ("x = 'see https://e.org/a.pth'", ()),
+        ("# https://e.org/a.pth", ()),
+        ("def (https://e.org/a.pth", ()),
+        ("url = 'https://e.org/a.pth'\n" + "#" * LARGEST, ()),
+    ],
+)
+def test_only_whole_strings_that_name_a_file_count(source: str, urls: tuple[str, ...]) -> None:
+    assert find_urls({"hubconf.py": source.encode()}) == urls
