@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hublock.actions.context import Context
 from hublock.actions.pin import fetch_pinned
-from hublock.core.inventory import locked_addresses, locked_files
+from hublock.core.inventory import addresses_of, locked_files
 from hublock.core.lockfile import Lock, Repo
 from hublock.errors import DigestMismatch, OfflineError, RemoteError
 from hublock.net.download import Wanted
@@ -46,13 +46,12 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
         StoreError: the store cannot be written.
     """
     _take_inputs(lock, context, base)
-    files = [Wanted(url=file.url, digest=file.digest, size=file.size) for file in locked_addresses(lock)]
     trees: dict[Digest, list[Repo]] = {}
     for repo in lock.repos:
         trees.setdefault(repo.digest, []).append(repo)
     absent = [repos[0] for digest, repos in trees.items() if not context.store.has_tree(digest)]
     if offline:
-        once = list(locked_files(lock))
+        once = locked_files(lock)
         missing = [file.url for file in once if context.store.blob(file.digest) is None]
         if absent or missing:
             raise _offline([*(f"the tree of {repo.id}" for repo in absent), *missing])
@@ -63,7 +62,9 @@ def sync(lock: Lock, context: Context, *, base: Path, offline: bool = False) -> 
         return Synced(trees=len(trees), files=len(once))
     for repos in trees.values():
         _fetch_tree(repos, context, base)
-    got = {item.digest: item for item in context.downloader().fetch_all(files)}.values()
+    files = addresses_of(lock.models, lock.weights)
+    wanted = [Wanted(url=file.url, digest=file.digest, size=file.size) for file in files]
+    got = {item.digest: item for item in context.downloader().fetch_all(wanted)}.values()
     return Synced(
         trees=len(trees),
         files=len(got),

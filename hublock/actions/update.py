@@ -14,11 +14,11 @@ from hublock.actions.pin import pin_at
 from hublock.actions.project import Project, read_named_lock
 from hublock.actions.sources import locked_sources, python_files
 from hublock.actions.trace import TraceOptions
-from hublock.actions.upstream import RemoteFile, check_file, files_of, proven_same, revision_commit
+from hublock.actions.upstream import check_file, proven_same, revision_commit
 from hublock.core import changes, contract
 from hublock.core.changes import Change
 from hublock.core.contract import ContractChange
-from hublock.core.inventory import address
+from hublock.core.inventory import LockedFile, address, addresses_of
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import Manifest
 from hublock.core.nearest import nearest
@@ -223,7 +223,7 @@ def _replaced(
     models = [model for model in selected.models if model.name not in moving]
     weights = [item for item in lock.weights if item.name in selected.weights]
     hosted = {address(row): row for model in models for row in model.hf}
-    files = [file for file in files_of(models, weights) if file.url not in hosted]
+    files = [file for file in addresses_of(models, weights) if file.url not in hosted]
     differ = _differing(files, context, look=request.dry_run)
     commits = moves.at_once(lambda row: revision_commit(row, context), hosted.values(), context)
     return (
@@ -232,7 +232,7 @@ def _replaced(
     )
 
 
-def _differing(files: Sequence[RemoteFile], context: Context, *, look: bool) -> list[RemoteFile]:
+def _differing(files: Sequence[LockedFile], context: Context, *, look: bool) -> list[LockedFile]:
     """Return the files whose URLs serve other bytes by now; unless their hosts say enough, only fetching them tells."""
     told = moves.sure(moves.at_once(lambda file: _told(file, context, look=look), files, context))
     unsure = [file for file, other in zip(files, told, strict=True) if other is None]
@@ -244,7 +244,7 @@ def _differing(files: Sequence[RemoteFile], context: Context, *, look: bool) -> 
     return [file for file, is_other in zip(files, told, strict=True) if is_other or file in differ]
 
 
-def _told(file: RemoteFile, context: Context, *, look: bool) -> bool | None:
+def _told(file: LockedFile, context: Context, *, look: bool) -> bool | None:
     """Tell whether a URL serves other bytes by now, by what its host says; None if that is not enough."""
     found = check_file(file, context)
     if found is not None and found.rule == "upstream-file-gone":
@@ -277,9 +277,8 @@ def _without(lock: Lock, fresh: Mapping[str, Repo], replaced: Collection[str]) -
 
     def stays(repo: Repo, model: Model) -> bool:
         nested = {key_of(name) for name in model.repos}
-        return (
-            repo.id not in fresh and not nested & keys and not {file.url for file in files_of([model])} & set(replaced)
-        )
+        urls = {file.url for file in addresses_of([model])}
+        return repo.id not in fresh and not nested & keys and not urls & set(replaced)
 
     repos = [
         replace(fresh.get(repo.id, repo), models=tuple(model for model in repo.models if stays(repo, model)))

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -15,8 +15,8 @@ from hublock.actions.moves import Move, at_once, look
 from hublock.actions.pin import remote_of
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule
-from hublock.core.inventory import LONGEST_LISTING, address, hugging_face_api
-from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights, Repo
+from hublock.core.inventory import LONGEST_LISTING, LockedFile, address, addresses_of, hugging_face_api
+from hublock.core.lockfile import HuggingFaceFile, Lock, Repo
 from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
 from hublock.core.validators import claims
@@ -32,17 +32,6 @@ CONTENT_GONE = (404, 410)
 _KEEP = "keep the store, or name a mirror in HUBLOCK_MIRRORS"
 _PRIVATE = "for a release of a private repository set GITHUB_TOKEN"
 UPDATE = "if you trust that: hublock update"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RemoteFile:
-    """A locked file at its address."""
-
-    url: str
-    digest: Digest
-    size: int
-    owner: str
-    """The name of a model, or of weights, that has it."""
 
 
 def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = False) -> list[Finding]:
@@ -64,7 +53,7 @@ def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = Fal
 
 def check_files(lock: Lock, context: Context, *, deep: bool = False) -> list[Finding]:
     """Do what :func:`check_upstream` does, for the files alone."""
-    files = files_of(lock.models, lock.weights)
+    files = addresses_of(lock.models, lock.weights)
     served = at_once(lambda file: check_file(file, context, deep=deep), files, context)
     revisions = {(row.repo, row.type, row.revision): row for model in lock.models for row in model.hf}.values()
     commits = at_once(lambda row: revision_commit(row, context), revisions, context)
@@ -74,21 +63,7 @@ def check_files(lock: Lock, context: Context, *, deep: bool = False) -> list[Fin
     ]
 
 
-def files_of(models: Iterable[Model], weights: Iterable[NamedWeights] = ()) -> list[RemoteFile]:
-    """Return the files that hosts must still serve, each address once; replayed answers may vary."""
-    found: dict[str, RemoteFile] = {}
-    for model in models:
-        for row in model.weights:
-            found.setdefault(row.url, RemoteFile(url=row.url, digest=row.digest, size=row.size, owner=model.name))
-        for file in model.hf:
-            url = address(file)
-            found.setdefault(url, RemoteFile(url=url, digest=file.digest, size=file.size, owner=model.name))
-    for named in weights:
-        found.setdefault(named.url, RemoteFile(url=named.url, digest=named.digest, size=named.size, owner=named.name))
-    return list(found.values())
-
-
-def check_file(file: RemoteFile, context: Context, *, deep: bool = False) -> Finding | None:
+def check_file(file: LockedFile, context: Context, *, deep: bool = False) -> Finding | None:
     """Say how the file at a URL differs from the locked one, if it does.
 
     Where a mirror has it otherwise, or not at all, the next mirror and the origin are asked.
@@ -118,7 +93,7 @@ def check_file(file: RemoteFile, context: Context, *, deep: bool = False) -> Fin
         return replaced
 
 
-def _check_route(file: RemoteFile, context: Context, route: int, *, deep: bool) -> Finding | None:
+def _check_route(file: LockedFile, context: Context, route: int, *, deep: bool) -> Finding | None:
     with _head(file.url, context, route) as answer:
         if answer.status in CONTENT_GONE:
             return _finding(
@@ -140,7 +115,7 @@ def _check_route(file: RemoteFile, context: Context, route: int, *, deep: bool) 
     return _finding("upstream-file-replaced", file.url, f"{file.url} serves {served}", f"{UPDATE} {file.owner}")
 
 
-def proven_same(file: RemoteFile, context: Context) -> bool:
+def proven_same(file: LockedFile, context: Context) -> bool:
     """Tell whether the host itself claims the locked digest for the file, so that it need not be fetched to know.
 
     Raises:
@@ -164,7 +139,7 @@ def _size(answer: Response) -> int | None:
     return int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
 
 
-def _claims_other(file: RemoteFile, answer: Response, context: Context) -> bool:
+def _claims_other(file: LockedFile, answer: Response, context: Context) -> bool:
     told = claims(answer.headers)
     if "sha256" in told:
         return told["sha256"] != file.digest.hex
@@ -182,7 +157,7 @@ def _claims_other(file: RemoteFile, answer: Response, context: Context) -> bool:
     return own.hexdigest() != told["md5"]
 
 
-def _differing(file: RemoteFile, context: Context, route: int) -> str | None:
+def _differing(file: LockedFile, context: Context, route: int) -> str | None:
     """Say what is served instead of the locked bytes, if something is; what answers HEAD need not know the file."""
     engine, label = hashlib.sha256(), urlsplit(file.url).path.rpartition("/")[2] or file.url
     task = context.progress.task(label, file.size)
@@ -224,7 +199,7 @@ def revision_commit(row: HuggingFaceFile, context: Context) -> str:
         raise TransferError(f"{url} does not tell the commit (HTTP {answer.status})", hint="try later") from None
 
 
-def _of_file(file: RemoteFile, seen: Finding | HublockError | None) -> Iterator[Finding]:
+def _of_file(file: LockedFile, seen: Finding | HublockError | None) -> Iterator[Finding]:
     if isinstance(seen, HublockError):
         yield _unreachable(file.url, seen)
     elif seen is not None:

@@ -198,7 +198,7 @@ def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:
             findings += [found] if found else []
             size += 0 if found else length
             task.advance(length)
-        files = list(locked_content(lock))
+        files = locked_content(lock)
         for file, found in zip(files, _check_files(files, context, deep=deep), strict=True):
             findings += [found] if found else []
             size += 0 if found else file.size

@@ -1,12 +1,13 @@
 """Everything a lock names that can be fetched."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from urllib.parse import quote
 
 from hublock.core.digest import Digest
-from hublock.core.lockfile import HuggingFaceFile, Lock
+from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights
 
 HUGGING_FACE = "https://huggingface.co"
 LONGEST_LISTING = 32 << 20
@@ -20,33 +21,23 @@ class LockedFile:
     url: str
     digest: Digest
     size: int
+    owner: str
+    """The first model, or weights, that has it."""
 
 
-def locked_addresses(lock: Lock) -> Iterator[LockedFile]:
-    """Yield every URL of ``lock`` once; several may be those of one file."""
-    yield from dict.fromkeys(_all(lock))
+def addresses_of(models: Iterable[Model], weights: Iterable[NamedWeights] = ()) -> list[LockedFile]:
+    """Return every URL that hosts must serve, each once; several may be those of one file."""
+    return _once(_fetched(models, weights), attrgetter("url"))
 
 
-def locked_files(lock: Lock) -> Iterator[LockedFile]:
-    """Yield every file of ``lock`` that is fetched by URL, each digest once."""
-    seen = set()
-    for file in _all(lock):
-        if file.digest not in seen:
-            seen.add(file.digest)
-            yield file
+def locked_files(lock: Lock) -> list[LockedFile]:
+    """Return every file of ``lock`` that is fetched by URL, each digest once."""
+    return _once(_fetched(lock.models, lock.weights), attrgetter("digest"))
 
 
-def locked_content(lock: Lock) -> Iterator[LockedFile]:
-    """Yield every file of ``lock``, also those that users hand in (``url`` is their name then), each digest once."""
-    seen = set()
-    for file in locked_files(lock):
-        seen.add(file.digest)
-        yield file
-    for model in lock.models:
-        for given in model.inputs:
-            if given.digest not in seen:
-                seen.add(given.digest)
-                yield LockedFile(url=given.name, digest=given.digest, size=given.size)
+def locked_content(lock: Lock) -> list[LockedFile]:
+    """Return every file of ``lock``, also those that users hand in (``url`` is their name then), each digest once."""
+    return _once((*_fetched(lock.models, lock.weights), *_handed_in(lock.models)), attrgetter("digest"))
 
 
 def locked_digests(lock: Lock) -> frozenset[Digest]:
@@ -60,14 +51,27 @@ def cache_key(lock: Lock) -> str:
     return f"hublock-v1-{hashlib.sha256(listed.encode('ascii')).hexdigest()[:32]}"
 
 
-def _all(lock: Lock) -> Iterator[LockedFile]:
-    for model in lock.models:
-        for weights in model.weights:
-            yield LockedFile(url=weights.url, digest=weights.digest, size=weights.size)
+def _once(files: Iterable[LockedFile], key: Callable[[LockedFile], Hashable]) -> list[LockedFile]:
+    found: dict[Hashable, LockedFile] = {}
+    for file in files:
+        found.setdefault(key(file), file)
+    return list(found.values())
+
+
+def _fetched(models: Iterable[Model], weights: Iterable[NamedWeights]) -> Iterator[LockedFile]:
+    for model in models:
+        for row in model.weights:
+            yield LockedFile(url=row.url, digest=row.digest, size=row.size, owner=model.name)
         for file in model.hf:
-            yield LockedFile(url=address(file), digest=file.digest, size=file.size)
-    for named in lock.weights:
-        yield LockedFile(url=named.url, digest=named.digest, size=named.size)
+            yield LockedFile(url=address(file), digest=file.digest, size=file.size, owner=model.name)
+    for named in weights:
+        yield LockedFile(url=named.url, digest=named.digest, size=named.size, owner=named.name)
+
+
+def _handed_in(models: Iterable[Model]) -> Iterator[LockedFile]:
+    for model in models:
+        for given in model.inputs:
+            yield LockedFile(url=given.name, digest=given.digest, size=given.size, owner=model.name)
 
 
 def address(file: HuggingFaceFile) -> str:

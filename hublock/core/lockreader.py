@@ -201,15 +201,15 @@ def _check_bodies(root: Cell) -> None:
 
 
 def _check_digests(root: Cell) -> None:
-    """A URL has one digest in the whole lock, and so has a file of Hugging Face at one revision."""
-    seen: dict[tuple[object, ...], tuple[object, str]] = {}
+    """A URL has one digest and size in the whole lock, and so has a file of Hugging Face at one revision."""
+    seen: dict[tuple[object, ...], dict[str, Cell]] = {}
     rows = [
         (row, _IDENTITIES[key]) for model in _models(root) for key in ("weights", "hf") for row in _rows(model, key)
     ]
     rows += [(row, _IDENTITIES["weights"]) for row in _rows(root, "weights")]
     for row, names in rows:
         cells = row.members()
-        digest = cells["digest"]
-        known, path = seen.setdefault(tuple(cells[name].value for name in names), (digest.value, digest.path))
-        if known != digest.value:
-            raise digest.refuse(f"differs from {path}, which is of the same file")
+        first = seen.setdefault(tuple(cells[name].value for name in names), cells)
+        for key in ("digest", "size"):
+            if cells[key].value != first[key].value:
+                raise cells[key].refuse(f"differs from {first[key].path}, which is of the same file")

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from hublock.core.inventory import locked_addresses
+from hublock.core.inventory import addresses_of
 from hublock.core.lockfile import Lock, Model, NamedWeights, Pickle, Repo
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights
 from hublock.core.matching import same_arguments
@@ -210,7 +210,8 @@ def reachable(repos: Iterable[Repo]) -> tuple[Repo, ...]:
 def unpinned(todo: Plan, old: Lock, new: Lock) -> tuple[str, ...]:
     """Return what is still ``todo`` for ``new``, but of whose pin only ``old`` knows."""
     repos = {key_of(repo.id) for repo in old.repos} - {key_of(repo.id) for repo in new.repos}
-    urls = {file.url for file in locked_addresses(old)} - {file.url for file in locked_addresses(new)}
+    was, now = ({file.url for file in addresses_of(lock.models, lock.weights)} for lock in (old, new))
+    urls = was - now
     models = (pending.wanted for pending in todo.trace)
     lost = [model.name for model in models if key_of(model.repo) in repos or urls & set(model.urls)]
     return (*lost, *(weights.name for weights in todo.fetch if weights.url in urls))

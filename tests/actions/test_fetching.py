@@ -13,10 +13,9 @@ from hublock.actions.context import Context
 from hublock.actions.fetching import FetchingAnswers
 from hublock.actions.pin import Pinned, pin
 from hublock.actions.trace import judge
-from hublock.actions.upstream import files_of
 from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
-from hublock.core.inventory import locked_files
+from hublock.core.inventory import addresses_of, locked_files
 from hublock.core.lockfile import Input, Lock, Model, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.progress import Progress
@@ -124,7 +123,7 @@ def test_a_hugging_face_file_whose_name_means_something_else_in_a_url_is_asked_f
     assert answers.hf("owner/net", "model", OLD, "net#1 ?.bin")[1].path.read_bytes() == b"the right one"
     lock = locked(pinned, answers.locked(ENDED))
     [file] = locked_files(lock)
-    assert [row.url for row in files_of(lock.models, lock.weights)] == [file.url]
+    assert [row.url for row in addresses_of(lock.models, lock.weights)] == [file.url]
     assert context.downloader().fetch(Wanted(url=file.url)).digest == file.digest
 
 

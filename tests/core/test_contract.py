@@ -34,7 +34,10 @@ def test_urls_are_those_of_hubconf_and_of_what_it_imports() -> None:
 
     change = compare(old, new)
 
-    assert (change.urls_added, change.urls_removed) == (("https://e.org/{…}.tar.gz",), ("http://e.org/x.pt?download=1",))
+    assert (change.urls_added, change.urls_removed) == (
+        ("https://e.org/{…}.tar.gz",),
+        ("http://e.org/x.pt?download=1",),
+    )
 
 
 def test_the_same_source_in_other_words_is_no_change() -> None:
