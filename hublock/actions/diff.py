@@ -101,7 +101,7 @@ def _git(project: Project, *words: str, asked: str = "") -> bytes | None:
 
 def _contracts(old: Lock, new: Lock, context: Context) -> list[tuple[str, ContractChange]]:
     found = []
-    before = {key_of(repo.id): repo for repo in old.repos}
+    before = old.by_key
     for repo in new.repos:
         known = before.get(key_of(repo.id))
         change = _contract(known, repo, context) if known and known.digest != repo.digest else None

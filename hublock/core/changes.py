@@ -49,7 +49,7 @@ def compare(old: Lock, new: Lock) -> tuple[Change, ...]:
 def _all(old: Lock, new: Lock) -> Iterator[Change]:
     if old.environment != new.environment:
         yield Change(kind="changed", entry="lock", what="environment", old=old.environment, new=new.environment)
-    olds, news = ({key_of(repo.id): repo for repo in lock.repos} for lock in (old, new))
+    olds, news = old.by_key, new.by_key
     for key in sorted({*olds, *news}):
         yield from _repo(olds.get(key), news.get(key))
     known = _told((*(row for model in old.models for row in model.fetched), *old.weights))

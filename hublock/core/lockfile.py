@@ -209,8 +209,7 @@ class Lock:
         Raises:
             InvalidReference: ``reference`` is none.
         """
-        key = key_of(reference)
-        return next((repo for repo in self.repos if key_of(repo.id) == key), None)
+        return self.by_key.get(key_of(reference))
 
     def is_written(self, repo: Repo) -> bool:
         """Say whether any model that loads ``repo`` writes beside the code: all loads of it run on a copy then."""
@@ -219,14 +218,18 @@ class Lock:
         return any(other.id == repo.id or key in {key_of(name) for name in m.repos} for other, m in rows)
 
     @property
+    def by_key(self) -> dict[str, Repo]:
+        """Every repository by the key of its reference, which is the same in whatever case GitHub's names are typed."""
+        return {key_of(repo.id): repo for repo in self.repos}
+
+    @property
     def by_name(self) -> dict[str, tuple[Repo, Model]]:
         """Every model, and its repository, by its name."""
         return {model.name: (repo, model) for repo in self.repos for model in repo.models}
 
     def model(self, name: str) -> tuple[Repo, Model] | None:
         """Return the model of that name and its repository."""
-        rows = ((repo, model) for repo in self.repos for model in repo.models)
-        return next((row for row in rows if row[1].name == name), None)
+        return self.by_name.get(name)
 
 
 def _sort(row: object, *names: str, key: Callable[[Any], Any] | None = None) -> None:

@@ -5,11 +5,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from hublock.core import arguments, edits, fields, tables
 from hublock.core.lockfile import Environment, Value
+from hublock.core.nearest import nearest
 from hublock.core.tables import Cell, distinct, record
 from hublock.core.toml import read_toml
 from hublock.errors import InvalidManifest
@@ -147,14 +147,10 @@ def _goal(
     kind = "models" if models != before.models else "weights"
     if name is None or (models == before.models and weights == before.weights):
         raise InvalidManifest(
-            f"{file}: holds neither a model nor weights named {name}", hint=_offer(before, name or "")
+            f"{file}: holds neither a model nor weights named {name}{nearest(name or '', before.names)}",
+            hint="hublock list",
         )
     return kind, name, replace(before, models=models, weights=weights)
-
-
-def _offer(manifest: Manifest, name: str) -> str:
-    near = get_close_matches(name, manifest.names, n=1) or manifest.names
-    return f"hublock remove {' | '.join(near)}" if near else "hublock add OWNER/REPO ENTRYPOINT"
 
 
 def _written(wanted: WantedModel | WantedWeights) -> dict[str, Any]:

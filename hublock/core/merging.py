@@ -36,7 +36,7 @@ class _Conflict(Exception):
 
 def merge_locks(base: Lock, ours: Lock, theirs: Lock) -> Merge:
     """Merge what two sides made of ``base``; an entry that only one side changed is taken from it."""
-    repos = [{key_of(repo.id): repo for repo in lock.repos} for lock in (base, ours, theirs)]
+    repos = [lock.by_key for lock in (base, ours, theirs)]
     weights = [{item.name: item for item in lock.weights} for lock in (base, ours, theirs)]
     merged_repos, split_repos = _three_way(repos, _merge_repo)
     merged_weights, split_weights = _three_way(weights, _pick)
@@ -78,7 +78,7 @@ def agreed(ours: Lock, theirs: Lock) -> tuple[Lock, tuple[str, ...]]:
 
     What only one side has is kept: the manifest decides whether it is wanted.
     """
-    left, right = ({key_of(repo.id): repo for repo in lock.repos} for lock in (ours, theirs))
+    left, right = ours.by_key, theirs.by_key
     repos, contested = _three_way(({}, left, right), _agree)
     weights, names = _three_way([{}, *({item.name: item for item in lock.weights} for lock in (ours, theirs))], _pick)
     names |= {
@@ -188,35 +188,36 @@ def _quarrels(
 ) -> set[tuple[str, str]]:
     """Return the entries, as id of the repository (empty for weights) and name, that cannot stand in one lock.
 
-    A name is given once, a URL has one digest, and a model needs the repositories that it loads as they were when it
-    was traced.
+    A name is given once, a URL has one digest and size, and a model needs the repositories that it loads as they were
+    when it was traced.
     """
     wrong: set[tuple[str, str]] = set()
     names: dict[str, tuple[str, str]] = {}
-    digests: dict[tuple[str, ...], tuple[Digest, tuple[str, str]]] = {}
+    seen: dict[tuple[str, ...], tuple[_Bytes, tuple[str, str]]] = {}
     pins = {key_of(repo.id): _pin(repo) for repo in repos}
     for owner, files in _entries(repos, weights):
         first = names.setdefault(owner[1], owner)
         wrong |= {owner, first} if first != owner else set()
-        for identity, digest in files:
-            known, holder = digests.setdefault(identity, (digest, owner))
-            wrong |= {owner, holder} if known != digest else set()
+        for identity, data in files:
+            known, holder = seen.setdefault(identity, (data, owner))
+            wrong |= {owner, holder} if known != data else set()
     for repo in repos:
         wrong |= {(repo.id, model.name) for model in repo.models if not _as_traced(model, pins, locks)}
     return wrong
 
 
-_Files = list[tuple[tuple[str, ...], Digest]]
+_Bytes = tuple[Digest, int]
+_Files = list[tuple[tuple[str, ...], _Bytes]]
 
 
 def _entries(repos: Iterable[Repo], weights: Iterable[NamedWeights]) -> Iterator[tuple[tuple[str, str], _Files]]:
     for repo in repos:
         for model in repo.models:
-            files: _Files = [((row.url,), row.digest) for row in model.weights]
-            files += [((row.repo, row.type, row.revision, row.file), row.digest) for row in model.hf]
+            files: _Files = [((row.url,), (row.digest, row.size)) for row in model.weights]
+            files += [((row.repo, row.type, row.revision, row.file), (row.digest, row.size)) for row in model.hf]
             yield (repo.id, model.name), files
     for item in weights:
-        yield ("", item.name), [((item.url,), item.digest)]
+        yield ("", item.name), [((item.url,), (item.digest, item.size))]
 
 
 def _as_traced(model: Model, pins: Mapping[str, object], locks: Iterable[Lock]) -> bool:

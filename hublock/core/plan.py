@@ -38,8 +38,7 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
     trace: list[Pending] = []
     keep: list[str] = []
     reasons: list[str] = []
-    locked_repos = {key_of(repo.id): repo for repo in lock.repos}
-    models = lock.by_name
+    locked_repos, models = lock.by_key, lock.by_name
     allowed = _Allowed(manifest, models)
     for wanted in manifest.models:
         found = models.get(wanted.name)
@@ -132,7 +131,7 @@ def _unwanted(manifest: Manifest, lock: Lock) -> list[str]:
 
 def _otherwise(manifest: Manifest, lock: Lock) -> list[str]:
     """Say what a lock that answers every model of ``manifest`` says of its repositories beyond or against it."""
-    meant = {key_of(repo.id): repo for repo in as_wanted(manifest, lock).repos}
+    meant = as_wanted(manifest, lock).by_key
     reasons = []
     for repo in lock.repos:
         other = meant.get(key_of(repo.id))

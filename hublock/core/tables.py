@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from hublock.core.nearest import nearest
 from hublock.errors import HublockError
 
 T = TypeVar("T")
@@ -195,8 +195,7 @@ def record(
         cells = cell.members()
         for key, below in cells.items():
             if key not in names:
-                near = get_close_matches(key, names, n=1)
-                raise below.refuse(f"unknown key; did you mean {near[0]}" if near else "unknown key")
+                raise below.refuse(f"unknown key{nearest(key, names)}")
         for key, name in names.items():
             if name in needed and name not in known and key not in cells:
                 raise cell.at(key, None).refuse("is missing")

@@ -132,10 +132,10 @@ _Folder = dict[str, "tuple[str, str] | _Folder"]
 def _folder_id(folder: _Folder, algorithm: str) -> str:
     rows = []
     for name, node in folder.items():
-        mode, identity = node if isinstance(node, tuple) else ("40000", _folder_id(node, algorithm))
+        mode, identity = node if isinstance(node, tuple) else (_FOLDER, _folder_id(node, algorithm))
         raw = encode(name)
         # git sorts a folder as if its name ended in a slash
-        rows.append((raw + b"/" if mode == "40000" else raw, mode, raw, bytes.fromhex(identity)))
+        rows.append((raw + b"/" if mode == _FOLDER else raw, mode, raw, bytes.fromhex(identity)))
     body = b"".join(b"%s %s\0%s" % (mode.encode(), raw, identity) for _, mode, raw, identity in sorted(rows))
     return hashlib.new(algorithm, b"tree %d\0" % len(body) + body).hexdigest()
 

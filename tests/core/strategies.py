@@ -143,12 +143,12 @@ def _consistent(lock: Lock) -> bool:
     """Keep what the parser's rules across entries allow."""
     names = [model.name for repo in lock.repos for model in repo.models] + [row.name for row in lock.weights]
     ids = [repo.id.lower() for repo in lock.repos]
-    files = [(row.url, row.digest) for repo in lock.repos for model in repo.models for row in model.weights]
-    files += [(row.url, row.digest) for row in lock.weights]
+    files = [(row.url, row.digest, row.size) for repo in lock.repos for model in repo.models for row in model.weights]
+    files += [(row.url, row.digest, row.size) for row in lock.weights]
     return (
         len(names) == len(set(names))
         and len(ids) == len(set(ids))
-        and len({url for url, _ in files}) == len(set(files))
+        and len({url for url, *_ in files}) == len(set(files))
     )
 
 

@@ -310,8 +310,8 @@ def test_only_lf_ends_a_line() -> None:
 def test_refuses_to_remove_what_is_not_there_and_offers_the_nearest() -> None:
     with pytest.raises(InvalidManifest) as caught:
         edit_manifest(COMMENTED.replace("models.a", "models.resnet18"), embedded=False, remove="resnet")
-    assert caught.value.message == "hub.toml: holds neither a model nor weights named resnet"
-    assert caught.value.hint == "hublock remove resnet18"
+    told = "hub.toml: holds neither a model nor weights named resnet; did you mean resnet18?"
+    assert (caught.value.message, caught.value.hint) == (told, "hublock list")
 
 
 def test_refuses_to_write_what_could_not_be_read_again() -> None:

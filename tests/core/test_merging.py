@@ -95,11 +95,13 @@ NESTED = model("n", repos=("o/deep",))
         (BASE, lock(repo("o/x", A, at="1")), Lock(), ("o/x",)),
         # a model that was traced at the commit that the other side moved away from
         (BASE, lock(repo("o/x", A, at="1")), lock(repo("o/x", A, B)), ("o/x",)),
-        # one name for two things, one URL with two digests
+        # one name for two things, one URL with two digests or two sizes
         (Lock(), lock(repo("o/x", A)), lock(repo("o/y", A)), ("o/x", "o/y")),
         (Lock(), lock(repo("o/x", A)), lock(named=(weights("a"),)), ("o/x", "a")),
         (Lock(), lock(repo("o/x", model("a", weights=file("a")))), lock(repo("o/y", model("b", weights=file("b")))),
          ("o/x", "o/y")),
+        (Lock(), lock(repo("o/x", model("a", weights=file("a")))),
+         lock(named=(replace(weights("w", "a", "https://e.org/file"), size=2),)), ("o/x", "w")),
         # a model whose nested repository the other side moved
         (lock(repo("o/deep"), repo("o/z", NESTED)),
          lock(repo("o/deep", at="1"), repo("o/z", replace(NESTED, args=(1,)))),
