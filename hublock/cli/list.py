@@ -129,6 +129,7 @@ def _size(model: "Model") -> int:
 
 def _row(repo: "Repo", model: "Model") -> dict[str, object]:
     from hublock.core.arguments import in_json
+    from hublock.core.inventory import address
 
     return {
         "name": model.name,
@@ -140,4 +141,6 @@ def _row(repo: "Repo", model: "Model") -> dict[str, object]:
         "traced": model.traced,
         "size": _size(model),
         "weights": [{"url": w.url, "digest": str(w.digest), "size": w.size} for w in model.weights],
+        "hf": [{"url": address(f), "digest": str(f.digest), "size": f.size} for f in model.hf],
+        "inputs": [{"name": i.name, "digest": str(i.digest), "size": i.size} for i in model.inputs],
     }

@@ -7,6 +7,7 @@ from hublock.cli.face import Face
 
 if TYPE_CHECKING:
     from hublock.actions.moves import Move
+    from hublock.core.findings import Finding
 
 SUMMARY = "list what `hublock update` would move; exit 1 if there is anything"
 EXAMPLES = """\
@@ -39,8 +40,8 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     found = outdated(face.project, face.context)
     if arguments.format == "json":
         rows = [_row(move) for move in found.moved]
-        notes = [{"repository": told.subject, "message": told.message} for told in found.repositories]
-        files = [{"url": told.subject, "message": told.message} for told in found.files]
+        notes = [{"repository": told.subject, **_told(told)} for told in found.repositories]
+        files = [{"url": told.subject, **_told(told)} for told in found.files]
         face.console.json({"repositories": rows, "notes": notes, "files": files})
     else:
         _print(found.moved, face)
@@ -69,6 +70,10 @@ def _print(moved: "tuple[Move, ...]", face: Face) -> None:
         rows.append((move.repo.id, f"{old} -> {new}", f"{far}{WORDS[move.trend]}".lstrip(", ")))
     if rows:
         face.console.table(rows)
+
+
+def _told(finding: "Finding") -> dict[str, str]:
+    return {"rule": finding.rule, "message": finding.message, "hint": finding.hint}
 
 
 def _row(move: "Move") -> dict[str, object]:

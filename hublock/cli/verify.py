@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=given,
         metavar="NAME",
-        help="load a model and compare its state (needs torch)",
+        help="load a model and compare its state; needs torch (repeatable)",
     )
     parser.add_argument(
         "--format", choices=("text", "json", "github", "sarif"), default="text", help="how findings are printed"
@@ -74,7 +74,8 @@ def _report(done: "Verified", format: str, face: Face) -> None:
     root = face.environ.get("GITHUB_WORKSPACE") if format in ("github", "sarif") else None
     findings = _relative(done.findings, Path(root) if root else face.cwd)
     if format == "json":
-        face.console.json(machine.report(findings, models=done.models, trees=done.trees, files=done.files))
+        counts = {"models": done.models, "trees": done.trees, "files": done.files, "size": done.size}
+        face.console.json(machine.report(findings, **counts))
     elif format == "sarif":
         face.console.json(sarif.report(findings, version=face.version))
     elif format == "github":

@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from hublock.cli.console import size
 from tests.forge import Forge
 from tests.stories.conftest import Run, hublock
 
@@ -57,6 +58,12 @@ def test_github_escapes_what_would_end_a_command() -> None:
     assert github.lines([finding]) == [
         "::error file=a%3Ab%2Cc%25.lock,line=2,title=hublock%3A file-missing::50%25%0D%0A::error::y%0Ahint: z"
     ]
+
+
+def test_json_tells_how_much_was_checked(pinned: Forge, hub: Run) -> None:
+    checked = json.loads(hub("verify", "--format", "json").out)["checked"]
+    told = f"{checked['models']} models, {checked['trees']} trees, {checked['files']} files, {size(checked['size'])}"
+    assert hub("verify").err == f" Verified {told}\n"
 
 
 def test_json_names_file_and_line(tampered: Path, hub: Run) -> None:

@@ -356,7 +356,13 @@ def test_outdated_lists_what_is_called_otherwise_by_now(pinned: Forge, branch: F
     )  # fmt: skip
     assert done.err.endswith("   hint: write b/new in the manifest, then hublock lock\n")
     told = json.loads(hub("outdated", "--format", "json").out)
-    assert told == {"repositories": [], "notes": [{"repository": "b/branch", "message": done.out.strip()}], "files": []}
+    note = {
+        "repository": "b/branch",
+        "rule": "upstream-renamed",
+        "message": done.out.strip(),
+        "hint": "write b/new in the manifest, then hublock lock",
+    }
+    assert told == {"repositories": [], "notes": [note], "files": []}
 
 
 def test_the_new_name_of_a_repository_keeps_its_pin_though_the_tag_has_moved(
