@@ -79,17 +79,17 @@ class Reference:
 def _nameless(text: str) -> InvalidReference:
     """Return the error for what follows no spelling, with the one that may have been meant."""
     scheme, slashes, rest = text.partition("://")
-    authority, _, path = rest.partition("/")
+    authority = rest.partition("/")[0]
     scp = re.fullmatch(r"([\w.-]+@[\w.-]+):([\w.~/-]+)", text)
     if slashes and "@" in authority:
         return _secretive(authority.rpartition("@")[2])
     hint = _HINT
     if scp:
         hint = f"write git+ssh://{scp[1]}/{scp[2]}"
-    elif scheme in ("http", "https") and authority.lower() in ("github.com", "www.github.com"):
-        hint = (
-            f"write {'/'.join(path.split('/')[:2]).removesuffix('.git')}, and behind a colon the branch, tag or commit"
-        )
+    elif page := re.fullmatch(r"(?:https?://)?(?:www\.)?github\.com/([^/]+/[^/]+)(?:/.*)?", text, re.IGNORECASE):
+        hint = f"write {page[1].removesuffix('.git')}, and behind a colon the branch, tag or commit"
+    elif version := re.fullmatch(rf"({_NAME}/{_NAME})@([^@]+)", text, re.ASCII):
+        hint = f"write {version[1]}:{version[2]}"
     elif scheme in ("https", "ssh", "file") and slashes:
         hint = f"write git+{text}"
     return InvalidReference(f"{text!r} does not name a repository", hint=hint)

@@ -171,6 +171,8 @@ def test_what_names_nothing_is_refused(project: Path, add: Run, spelling: str, s
             "https://github.com/someone/model/tree/main",
             "write someone/model, and behind a colon the branch, tag or commit",
         ),
+        ("github.com/someone/model", "write someone/model, and behind a colon the branch, tag or commit"),
+        ("someone/model@v1.0", "write someone/model:v1.0"),
         ("https://gitlab.com/group/model", "write git+https://gitlab.com/group/model"),
         ("ssh://example.org/model", "write git+ssh://example.org/model"),
         ("git@github.com:someone/model.git", "write git+ssh://git@github.com/someone/model.git"),
