@@ -88,7 +88,7 @@ def add_models(wish: Wish, project: Project, context: Context, *, options: Trace
             if _is_locked(wish, reference, lock):
                 return Added()
             wish = replace(wish, name=_free(entrypoints[0], manifest))
-        wanted = _new(_wanted(replace(wish, entrypoints=entrypoints), str(reference), project), manifest)
+        wanted = _new(_wanted(replace(wish, entrypoints=entrypoints), str(reference), project), manifest, project)
         _refuse_dropping(replace(manifest, models=wanted), lock, project)
         for model in wanted:
             # what cannot be written is not worth a trace
@@ -124,7 +124,7 @@ def add_weights(
             name = _free(name, manifest)
         known = [replace(item, allow_pickle=()) for item in manifest.weights]
         wanted = tuple(item for item in [WantedWeights(name=name, url=url)] if item not in known)
-        _refuse_taken([item.name for item in wanted], manifest)
+        _refuse_taken([item.name for item in wanted], manifest, project)
         _refuse_dropping(replace(manifest, weights=wanted), lock, project)
         done = build(
             replace(manifest, weights=(*manifest.weights, *wanted)), lock, context, base=project.folder, options=options
@@ -132,11 +132,11 @@ def add_weights(
         return replace(done, changed=project.write_both(_written(manifest, wanted, done, project), done.lock))
 
 
-def _new(wanted: Sequence[WantedModel], manifest: Manifest) -> tuple[WantedModel, ...]:
+def _new(wanted: Sequence[WantedModel], manifest: Manifest, project: Project) -> tuple[WantedModel, ...]:
     """Return the models that the manifest does not have just so, each under a name that nobody has."""
     known = [replace(model, allow_pickle=(), requires=()) for model in manifest.models]
     new = tuple(model for model in wanted if not any(_is_alike(model, other) for other in known))
-    _refuse_taken([model.name for model in new], manifest)
+    _refuse_taken([model.name for model in new], manifest, project)
     return new
 
 
@@ -190,14 +190,14 @@ def _check_refusal(refusal: str) -> None:
     fields.tolerated(Cell(refusal, Source(file="--tolerate", refusal=InputError, hint=hint)))
 
 
-def _refuse_taken(names: Sequence[str], manifest: Manifest) -> None:
+def _refuse_taken(names: Sequence[str], manifest: Manifest, project: Project) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             raise InputError(f"{name} is there twice", hint="name each entry point once")
         if name in manifest.names:
             raise InputError(
-                f"the manifest already has another {name}",
-                hint=f"hublock add … --name {_free(name, manifest)}, or hublock remove {name} first",
+                f"{project.manifest} already has another {name}",
+                hint=f"hublock add … --name {quote(_free(name, manifest))}, or hublock remove {quote(name)} first",
             )
 
 
@@ -237,7 +237,7 @@ def _written(manifest: Manifest, new: Sequence[WantedModel | WantedWeights], don
 def _text_by_now(names: Sequence[str], project: Project) -> str:
     """Read the manifest once more: what its author wrote in the meantime stays, and no name of theirs is replaced."""
     text = project.manifest_text()
-    _refuse_taken(names, project.read_manifest(text))
+    _refuse_taken(names, project.read_manifest(text), project)
     return text
 
 
@@ -299,7 +299,7 @@ def _understand(reference: Reference, wish: Wish, lock: Lock, project: Project, 
     if refs is None and word in names:
         raise InputError(
             f"{word} is both a ref and an entry point of {plain}",
-            hint=f"hublock add {plain} {word} for the entry point, "
+            hint=f"hublock add {plain} {quote(word)} for the entry point, "
             f"hublock add {quote(str(reference))} ENTRYPOINT for the ref",
         )
     if refs is None:

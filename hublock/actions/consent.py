@@ -63,7 +63,7 @@ def _table(wanted: WantedModel | WantedWeights) -> str:
 
 def _command(wanted: WantedModel | WantedWeights) -> str:
     if isinstance(wanted, WantedWeights):
-        return f"hublock add --url {quote(wanted.url)} --name {wanted.name}"
+        return f"hublock add --url {quote(wanted.url)} --name {quote(wanted.name)}"
     repo, entrypoint = wanted.repo, wanted.entrypoint
     more = "" if wanted == WantedModel(name=entrypoint, repo=repo, entrypoint=entrypoint) else " …"
-    return f"hublock add {quote(repo)} {entrypoint}{more}"
+    return f"hublock add {quote(repo)} {quote(entrypoint)}{more}"

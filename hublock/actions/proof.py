@@ -39,12 +39,12 @@ def check_state(result: object, call: Call) -> None:
         raise NotLocked(
             f"{match.repo.id} {match.entrypoint} is locked without a state: it initialises at random, "
             "or was not confirmed",
-            hint=f"hublock lock --retrace {call.alike[0].name}, if it does not",
+            hint=f"hublock lock --retrace {quote(call.alike[0].name)}, if it does not",
         )
     if not states:
         raise NotLocked(
             f"the lock has no state for this call of {match.repo.id} {match.entrypoint}",
-            hint=f"hublock add {quote(match.repo.id)} {match.entrypoint} with these arguments",
+            hint=f"hublock add {quote(match.repo.id)} {quote(match.entrypoint)} with these arguments",
         )
     state = fingerprint(result)
     if state not in states:

@@ -1,6 +1,7 @@
 """Take a model or a file out of manifest and lock."""
 
 from dataclasses import replace
+from shlex import quote
 
 from hublock.actions.changing import changing
 from hublock.actions.context import Context
@@ -36,7 +37,7 @@ def remove(name: str, project: Project, context: Context) -> None:
         if lost := unpinned(todo, old, new):
             raise StaleLock(
                 f"{project.lock} does not answer {', '.join(lost)} yet, which would lose its pin with {name}",
-                hint=f"hublock lock, then hublock remove {name}",
+                hint=f"hublock lock, then hublock remove {quote(name)}",
             )
         before = {pending.wanted.name for pending in plan(manifest, old).trace}
         if worse := [pending for pending in todo.trace if pending.wanted.name not in before]:

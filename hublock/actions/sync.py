@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from hublock.actions.context import Context
@@ -101,7 +102,9 @@ def _take_inputs(lock: Lock, context: Context, base: Path) -> None:
                 try:
                     context.store.add_blob(path, given.digest)
                 except DigestMismatch as error:
-                    error.hint = f"put the locked file there, or lock this one: hublock lock --retrace {model.name}"
+                    error.hint = (
+                        f"put the locked file there, or lock this one: hublock lock --retrace {quote(model.name)}"
+                    )
                     raise
 
 

@@ -206,7 +206,7 @@ def _compare(move: Move, new: Snapshot, manifest: Manifest, context: Context, pr
         used = ", ".join(f"{wanted.entrypoint} (model {wanted.name})" for wanted in lost)
         raise EntrypointNotFound(
             f"{move.repo.id} at {move.resolved.commit[:12]} no longer has {used}, which {project.manifest} uses",
-            hint=f"hublock remove {lost[0].name}, or keep the pin",
+            hint=f"hublock remove {shlex.quote(lost[0].name)}, or keep the pin",
         )
     sources = locked_sources(move.repo, context, base=project.folder)
     if sources is None:

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
@@ -31,7 +31,6 @@ from hublock.net.transport import Response
 CONTENT_GONE = (404, 410)
 _KEEP = "keep the store, or name a mirror in HUBLOCK_MIRRORS"
 _PRIVATE = "for a release of a private repository set GITHUB_TOKEN"
-UPDATE = "if you trust that: hublock update"
 
 
 def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = False) -> list[Finding]:
@@ -112,7 +111,7 @@ def _check_route(file: LockedFile, context: Context, route: int, *, deep: bool) 
         served = patiently(read, earned=lambda: False, pause=lambda *_: None, tries=MIRROR_TRIES)
     if served is None:
         return None
-    return _finding("upstream-file-replaced", file.url, f"{file.url} serves {served}", f"{UPDATE} {file.owner}")
+    return _finding("upstream-file-replaced", file.url, f"{file.url} serves {served}", _update(file.owner))
 
 
 def proven_same(file: LockedFile, context: Context) -> bool:
@@ -267,10 +266,10 @@ def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:
         message = (
             f"{repo.ref}, which led to the locked commit of {repo.id}, is gone; {repo.id} is {seen.resolved.ref} by now"
         )
-        yield _finding("upstream-ref-gone", repo.id, message, f"{UPDATE} {repo.id}")
+        yield _finding("upstream-ref-gone", repo.id, message, _update(repo.id))
     elif commit != repo.commit and seen.remote.descends(commit, repo.commit) is False:
         message = f"{repo.ref} of {repo.id} was rewritten: the locked {repo.commit[:12]} is not in its history"
-        yield _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {quote(repo.id)} --allow-rewritten")
+        yield _finding("upstream-rewritten", repo.id, message, _update(repo.id, "--allow-rewritten"))
 
 
 def _moved(repo: Repo, seen: Move) -> Finding:
@@ -278,14 +277,14 @@ def _moved(repo: Repo, seen: Move) -> Finding:
     name = short(repo.ref)
     if seen.trend == "retagged":
         message = f"the tag {name} of {repo.id} points to {there} by now, not to the locked {here}"
-        return _finding("upstream-tag-moved", repo.id, message, f"{UPDATE} {quote(repo.id)} --allow-rewritten")
+        return _finding("upstream-tag-moved", repo.id, message, _update(repo.id, "--allow-rewritten"))
     if seen.trend == "rewritten":
         message = f"{name} of {repo.id} was rewritten to {there}: the locked {here} is not in its history"
-        return _finding("upstream-rewritten", repo.id, message, f"{UPDATE} {quote(repo.id)} --allow-rewritten")
+        return _finding("upstream-rewritten", repo.id, message, _update(repo.id, "--allow-rewritten"))
     count = seen.history.commits
     ahead = f", {count} {'commit' if count == 1 else 'commits'} on" if count else ""
     message = f"{name} of {repo.id} is {there} by now{ahead}, not the locked {here}"
-    return _finding("upstream-branch-moved", repo.id, message, f"hublock update {quote(repo.id)}")
+    return _finding("upstream-branch-moved", repo.id, message, f"hublock update {shlex.quote(repo.id)}")
 
 
 def of_failure(repo: Repo, error: HublockError) -> Finding:
@@ -299,8 +298,12 @@ def of_failure(repo: Repo, error: HublockError) -> Finding:
         return _finding("upstream-ref-gone", repo.id, message, "keep the store, or hublock add another ref")
     if isinstance(error, InputError):
         message = f"{repo.id} no longer names one commit: {error.message}"
-        return _finding("upstream-tag-moved", repo.id, message, error.hint or f"{UPDATE} {quote(repo.id)}")
+        return _finding("upstream-tag-moved", repo.id, message, error.hint or _update(repo.id))
     return _unreachable(repo.id, error)
+
+
+def _update(name: str, *options: str) -> str:
+    return f"hublock update {shlex.join([name, *options])}, if you trust that"
 
 
 def _unreachable(subject: str, error: HublockError) -> Finding:

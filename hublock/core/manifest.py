@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
+from shlex import quote
 from typing import Any, get_args
 
 from hublock.core import arguments, edits, fields, tables
@@ -138,7 +139,7 @@ def _goal(
         if any(row.name == name for row in getattr(before, other)):
             raise InvalidManifest(
                 f"{file}: {other}.{name}: has that name already",
-                hint=f"hublock remove {name}, or add under another --name",
+                hint=f"hublock remove {quote(add.name)}, or add under another --name",
             )
     if isinstance(add, WantedModel):
         return "models", add.name, replace(before, models=(*models, add))

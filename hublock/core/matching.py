@@ -77,7 +77,7 @@ def match(lock: Lock, repo_or_name: str, entrypoint: str | None, *, file: str) -
         has = f"it locks {', '.join(known)}" if known else "no model of it is locked"
         raise NotLocked(
             f"{file} does not lock the entry point {entrypoint} of {repo.id}; {has}",
-            hint=f"hublock add {quote(repo.id)} {entrypoint}",
+            hint=f"hublock add {quote(repo.id)} {quote(entrypoint)}",
         )
     return Match(repo=repo, entrypoint=entrypoint, models=models)
 

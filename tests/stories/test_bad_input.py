@@ -65,13 +65,20 @@ def test_refuses_a_bad_manifest(run: Run, project: Path, text: str, sentence: st
             ("add", "--url", "https://example.org/get?id=1&x=$(ls)"),
             "hublock add --url 'https://example.org/get?id=1&x=$(ls)' --name NAME",
         ),
-        (("help", "no;thing"), "hublock list 'no;thing'"),
+        (("help", "./no;thing"), "hublock list './no;thing'"),
         (("list", "--project", "no folder"), "mkdir -p '<project>/no folder'"),
         (("init", "--project", "no folder/hub.toml"), "mkdir -p '<project>/no folder'"),
     ],
 )
 def test_a_command_in_a_hint_may_be_pasted(run: Run, words: tuple[str, ...], hint: str) -> None:
     assert run(*words).err.endswith(f"\n   hint: {hint}\n")
+
+
+def test_a_name_in_a_hint_may_be_pasted(run: Run, project: Path) -> None:
+    (project / "hub.toml").write_text('[weights."no;thing"]\nurl = "https://example.org/x"\n')
+    done = run("add", "--url", "https://example.org/y", "--name", "no;thing")
+    hint = "hublock add … --name 'no;thing-2', or hublock remove 'no;thing' first"
+    refused(done, 2, "<project>/hub.toml already has another no;thing", hint)
 
 
 def test_a_folder_that_was_removed_is_no_place_to_work_in(project: Path) -> None:
@@ -382,7 +389,7 @@ def test_refuses_a_manifest_that_cannot_be_read(run: Run, project: Path) -> None
         (
             ("add", "someone/net:v1", "net", "--arg", "3"),
             2,
-            "the manifest already has another net",
+            "<project>/hub.toml already has another net",
             "hublock add … --name net-2, or hublock remove net first",
         ),
         (("remove", "nat"), 2, "<project>/hub.toml has no nat; did you mean net?", "hublock list"),
