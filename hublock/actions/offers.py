@@ -7,7 +7,15 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from hublock.core.hubconf import HUBCONF, EntryPoint, Hubconf, find_definition, read_hubconf, without_modules
+from hublock.core.hubconf import (
+    HUBCONF,
+    EntryPoint,
+    Hubconf,
+    find_definition,
+    not_a_repository,
+    read_hubconf,
+    without_modules,
+)
 from hublock.core.lockfile import Model, Repo
 from hublock.core.nearest import nearest
 from hublock.core.tree import EXECUTABLE, FILE, LINK
@@ -77,7 +85,7 @@ def offer_of_folder(folder: Path) -> Offer:
     """
     path = folder / HUBCONF
     if not path.is_file():
-        raise InputError(f"{folder} has no {HUBCONF}, so it is not a hub repository", hint="cd to the repository")
+        raise not_a_repository(str(folder), hint="cd to the repository")
 
     def read(path: str) -> bytes | None:
         return (folder / path).read_bytes() if (folder / path).is_file() else None
@@ -123,7 +131,7 @@ def read_tree_hubconf(tree: StoredTree, name: str) -> Hubconf:
     """
     entry, path = tree.listing.by_path.get(HUBCONF), tree.root / HUBCONF
     if entry is None:
-        raise InputError(f"{name} has no {HUBCONF}, so it is not a hub repository", hint="check the name and the ref")
+        raise not_a_repository(name)
     if entry.mode == LINK and not path.is_file():
         raise InputError(f"{HUBCONF} of {name} is a link that leads to no file", hint="check the ref")
     return read_hubconf(path.read_bytes(), file=f"{name}: {HUBCONF}")

@@ -63,7 +63,7 @@ def _report(done: "Updated", dry_run: bool, face: Face) -> None:
         for line in text.changes(done.changes):
             console.say(f"          {line}")
         if any(change.alarming for change in done.changes):
-            console.warn("look twice at what is marked !: other bytes at a known address, or a new right to run code")
+            console.warn(f"look twice at what is marked !: {text.LOOK_TWICE}")
     if not (done.moved or done.replaced):
         told = ", as far as hosts tell without fetching files" if dry_run else ""
         console.say(f"{face.project.lock.name} is up to date{told}")

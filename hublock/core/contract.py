@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hublock.core.hints import find_urls
-from hublock.core.hubconf import HUBCONF, read_hubconf
-from hublock.errors import InputError
+from hublock.core.hubconf import HUBCONF, not_a_repository, read_hubconf
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +68,7 @@ def read_contract(sources: Mapping[str, bytes], *, name: str) -> Contract:
         InputError: there is no hubconf.py, or it cannot be parsed.
     """
     if HUBCONF not in sources:
-        raise InputError(f"{name} has no {HUBCONF}, so it is not a hub repository", hint="check the name and the ref")
+        raise not_a_repository(name)
     hubconf = read_hubconf(sources[HUBCONF], file=f"{name}: {HUBCONF}")
     return Contract(
         entrypoints={entry.name: entry.signature for entry in hubconf.entrypoints},

@@ -68,6 +68,11 @@ def read_hubconf(source: bytes, *, file: str) -> Hubconf:
     )
 
 
+def not_a_repository(name: str, *, hint: str = "check the name and the ref") -> InputError:
+    """Return the error for ``name``, which has no hubconf.py."""
+    return InputError(f"{name} has no {HUBCONF}, so it is not a hub repository", hint=hint)
+
+
 def without_modules(hubconf: Hubconf, read: Callable[[str], bytes | None], is_module: Callable[[str], bool]) -> Hubconf:
     """Leave out what is imported by name and is a module: it cannot be called.
 

@@ -20,9 +20,7 @@ def report(changes: Sequence[Change], contracts: Sequence[tuple[str, ContractCha
     parts = [f"### `hub.lock`: {entries} {'entry' if entries == 1 else 'entries'} changed\n"]
     if alarming:
         lines = "".join(f"> - {code(change.entry)} {code(change.what)}\n" for change in alarming)
-        parts.append(
-            f"> [!WARNING]\n> Look twice: other bytes at a known address, or a new right to run code.\n{lines}"
-        )
+        parts.append(f"> [!WARNING]\n> Look twice: {text.LOOK_TWICE}.\n{lines}")
     parts.append(_table(changes))
     parts += [_contract(name, change) for name, change in contracts]
     return "\n".join(parts)

@@ -8,6 +8,8 @@ from hublock.core.contract import ContractChange
 
 LONGEST = 300
 """Characters of a value that are shown."""
+LOOK_TWICE = "other bytes at a known address, or a new right to run code"
+"""What an alarming change is."""
 MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 
