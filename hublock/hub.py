@@ -37,7 +37,7 @@ def use(path: str | os.PathLike[str]) -> None:
 
     Raises:
         NotLocked: there is no lock.
-        InvalidLock: it is not valid.
+        InputError: it is not valid, or was written by a newer hublock.
     """
     file = locate.named_lock(Path(path).expanduser().absolute())
     read_named_lock(file)
@@ -75,13 +75,16 @@ def load(
         Whatever the entry point returns.
 
     Raises:
-        NotLocked: the lock does not have it, or there is no lock.
+        NotLocked: the lock does not have it, there is no lock, or under ``verify="state"`` the lock has no fingerprint
+            for these arguments.
+        InputError: the lock is not valid, it has several models of that name, or an entry point is missing.
         OfflineError: it is not in the store; ``hublock sync`` fetches it.
-        IntegrityError: stored bytes are not the locked ones.
+        IntegrityError: stored bytes are not the locked ones, or under ``verify="state"`` the result has another
+            fingerprint.
+        StoreError: the store cannot be read, or holds no more.
         EnvironmentMismatch: packages are missing or do not fit.
+        EntrypointNotFound: hubconf.py does not define it.
         UnlockedDownload: the entry point asked for what the lock does not name.
-        NotLocked: under ``verify="state"``, the lock has no fingerprint for these arguments.
-        DigestMismatch: under ``verify="state"``, the result has another fingerprint.
         ValueError: ``source`` is neither ``github`` nor ``local``, or ``verify`` is not ``state``, or a name is no
             string.
     """
