@@ -52,7 +52,8 @@ def _other(project: Project, against: str | None) -> Lock:
     rev = against or "HEAD"
     commit = _git(project, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
     if commit is None and _git(project, "rev-parse", "--git-dir") is None:
-        raise InputError(f"{project.folder} is in no git repository", hint="hublock diff OTHER.lock")
+        absent = f"{against} is no file, and " if against is not None else ""
+        raise InputError(f"{absent}{project.folder} is in no git repository", hint="hublock diff OTHER.lock")
     if commit is None and against is None:
         raise InputError(f"the git repository of {project.folder} has no commit yet", hint="hublock diff OTHER.lock")
     if commit is None:

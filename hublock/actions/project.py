@@ -179,7 +179,7 @@ def read_named_lock(path: Path, *, hint: str = "hublock lock") -> Lock:
     """
     if not path.exists():
         raise NotLocked(f"{path} does not exist", hint=hint)
-    if path.is_dir():
+    if path.is_dir() and path.name != LOCK:
         raise InputError(f"{path} is a folder, not a lock", hint=f"name {path / LOCK}")
     try:
         return parse_lock(read_text(path), file=str(path))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
-from hublock.cli.face import Face, common_options
+from hublock.cli.face import Face, common_options, sentence
 from hublock.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     common = common_options()
     for name, (call, summary) in ACTIONS.items():
-        action = actions.add_parser(name, parents=[common], help=summary, description=f"{summary}.", allow_abbrev=False)
+        action = actions.add_parser(
+            name, parents=[common], help=summary, description=sentence(summary), allow_abbrev=False
+        )
         action.set_defaults(action=call, parser=action)
         if name == "prune":
             _configure_prune(action)
@@ -49,7 +51,7 @@ def _configure_prune(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="keep what this lock names, too; may be given several times",
+        help="keep what this lock names, too (repeatable)",
     )
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, say what would go")
 

@@ -1,7 +1,6 @@
 """What a command is given: somewhere to speak, the settings, and the way to the project."""
 
 import argparse
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +28,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InputError: always.
         """
-        lacking = re.search(r"(--[a-z-]+): expected one argument", message)
-        hint = f"{lacking[1]}=VALUE where it begins with a dash, such as {lacking[1]}=-1e-3; " if lacking else ""
+        negative = message == "argument --arg: expected one argument"
+        hint = "--arg=VALUE where it begins with a dash, such as --arg=-1e-3; " if negative else ""
         raise InputError(f"{self.prog}: {message}", hint=f"{hint}{self.prog} --help")
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -45,8 +44,15 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InputError: always.
         """
-        options = [option for action in vars(self)["_actions"] for option in action.option_strings]
-        self.error(f"there is no place for {word or 'an empty argument'}{nearest(word.partition('=')[0], options)}")
+        known = (option for action in vars(self)["_actions"] for option in action.option_strings)
+        options = [option for option in known if option.startswith("--")]
+        near = nearest(word.partition("=")[0], options, prefix="--") if word.startswith("-") else ""
+        self.error(f"unexpected argument {word}{near}" if word else "unexpected empty argument")
+
+
+def sentence(summary: str) -> str:
+    """Return what a command does, as its own help begins."""
+    return f"{summary[0].upper()}{summary[1:]}."
 
 
 def given(text: str) -> str:

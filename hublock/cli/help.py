@@ -2,11 +2,15 @@
 
 import argparse
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from hublock.cli.face import Face, given
 from hublock.cli.list import offer_of
 from hublock.core.nearest import nearest
-from hublock.errors import InputError
+from hublock.errors import InputError, InvalidReference
+
+if TYPE_CHECKING:
+    from hublock.core.lockfile import Lock
 
 SUMMARY = "print the signature and the docstring of an entry point"
 EXAMPLES = """\
@@ -38,13 +42,25 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         lock = face.new_project.read_lock()
         found = lock.model(reference)
         if found is None:
-            near = nearest(reference, lock.names).removeprefix("; ")
-            raise InputError(
-                f"which entry point of {reference}?{near and f' {near}'}", hint=f"hublock list {quote(reference)}"
-            )
+            raise _unclear(reference, lock)
         reference, entrypoint = found[0].id, found[1].entrypoint
     entry = find_entrypoint(offer_of(reference, face), entrypoint)
     face.console.data(f"{entry.name}{entry.signature}")
     if entry.doc:
         face.console.text(f"\n{cleandoc(entry.doc)}")
     return 0
+
+
+def _unclear(word: str, lock: "Lock") -> InputError:
+    """Return the error for one word that names no locked model: a repository, or nothing at all."""
+    from hublock.core.reference import Reference
+
+    try:
+        Reference.parse(word)
+    except InvalidReference:
+        near = nearest(word, (model.name for model in lock.models))
+        return InputError(
+            f"{word} is neither a locked model nor a repository nor a command{near}",
+            hint="hublock list, or hublock --help",
+        )
+    return InputError(f"which entry point of {word}?", hint=f"hublock list {quote(word)}")

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+from shlex import quote
 
 from hublock.cli import tracing
 from hublock.cli.face import Face
@@ -19,7 +20,9 @@ EXAMPLES = """\
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--check", action="store_true", help="only say whether the lock answers the manifest")
-    parser.add_argument("--retrace", action="append", default=[], metavar="NAME", help="trace a locked model again")
+    parser.add_argument(
+        "--retrace", action="append", default=[], metavar="NAME", help="trace a locked model again (repeatable)"
+    )
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="a program whose torch.hub calls are locked"
     )
@@ -31,14 +34,19 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     from hublock.actions.lock import check_lock, lock_project
 
     if arguments.command and arguments.command[0] != "--":
+        word = arguments.command[0]
         raise InputError(
-            f"lock locks all that the manifest wants, not {arguments.command[0]} alone",
-            hint=f"hublock lock; --retrace {arguments.command[0]} for a locked model, -- before a program to record",
+            f"lock locks all that the manifest wants, not {word} alone",
+            hint=f"hublock lock; --retrace {quote(word)} for a locked model, -- before a program to record",
         )
     command = arguments.command[1:]
-    if command and (arguments.check or arguments.retrace):
-        option = "--check" if arguments.check else "--retrace"
-        raise InputError(f"{option} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
+    tracing_options = [name for name in ("retrace", "no_confirm", "timeout") if getattr(arguments, name)]
+    if command and (arguments.check or tracing_options):
+        option = "check" if arguments.check else tracing_options[0].replace("_", "-")
+        raise InputError(f"--{option} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
+    if arguments.check and tracing_options:
+        option = tracing_options[0].replace("_", "-")
+        raise InputError(f"--check changes nothing, so --{option} has no effect beside it", hint="hublock lock --check")
     if command:
         return _record(command, face)
     project = face.project

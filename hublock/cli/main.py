@@ -24,7 +24,7 @@ import hublock.cli.sync
 import hublock.cli.update
 import hublock.cli.verify
 from hublock.cli.console import Console
-from hublock.cli.face import Face, Parser, common_options
+from hublock.cli.face import Face, Parser, common_options, sentence
 from hublock.core.nearest import nearest
 from hublock.errors import HublockError, InputError, StoreError
 from hublock.settings import Settings, home
@@ -75,7 +75,7 @@ def build_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action="version", version=f"hublock {__version__}", help="print the version and exit"
+        "-V", "--version", action="version", version=f"hublock {__version__}", help="print the version and exit"
     )
     parser.set_defaults(run=None, parser=parser, verbosity=0, project=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -86,7 +86,7 @@ def build_parser() -> Parser:
             name,
             parents=[common],
             help=module.SUMMARY,
-            description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}.",
+            description=sentence(module.SUMMARY),
             epilog=f"examples:\n{module.EXAMPLES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,

@@ -1,6 +1,8 @@
 """The options and words of the commands that trace."""
 
 import argparse
+from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from hublock.cli.console import Console, counted, size
@@ -16,7 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how to trace."""
     parser.add_argument("--no-confirm", action="store_true", help="do not load each model a second time, offline")
     parser.add_argument(
-        "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="how long a model may run, fetching left out"
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long a model may run, fetching left out (default: 600)",
     )
 
 
@@ -35,7 +40,8 @@ def options(arguments: argparse.Namespace, *, allow_pickle: bool = False) -> "Tr
     """Return the options as the actions take them."""
     from hublock.actions.trace import TraceOptions
 
-    return TraceOptions(confirm=not arguments.no_confirm, timeout=arguments.timeout, allow_pickle=allow_pickle)
+    chosen = TraceOptions(confirm=not arguments.no_confirm, allow_pickle=allow_pickle)
+    return replace(chosen, timeout=arguments.timeout) if arguments.timeout else chosen
 
 
 def report(done: "Locking", console: Console) -> None:
@@ -72,4 +78,4 @@ def _report_model(locked: "LockedModel", console: Console) -> None:
         elif advice and model.traced == "confirmed":
             console.warn(f"{locked.call} is not the same whenever it is loaded{advice}")
         if advice:
-            console.hint(f"hublock remove {model.name}, then the same hublock add with --kwarg {chooses[0]}=…")
+            console.hint(f"hublock remove {quote(model.name)}, then the same hublock add with --kwarg {chooses[0]}=…")

@@ -1,11 +1,14 @@
 """The words of the command line: what it takes, what it refuses, and that its hints lead to what helps."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from hublock import __version__
+from hublock.runtime.tracing.parent import DEFAULT_TIMEOUT
 from tests.forge import Forge
 from tests.stories.conftest import NET, PLAIN, Done, Run, state_dict
 
@@ -20,10 +23,17 @@ def refused(done: Done, code: int, error: str, hint: str) -> None:
         (("ad", "a/b", "net"), "there is no command ad; did you mean add?", "hublock --help"),
         (
             ("sync", "--lock"),
-            "hublock sync: there is no place for --lock; did you mean --locked?",
+            "hublock sync: unexpected argument --lock; did you mean --locked?",
             "hublock sync --help",
         ),
-        (("remove", "net", "big"), "hublock remove: there is no place for big", "hublock remove --help"),
+        (("remove", "net", "big"), "hublock remove: unexpected argument big", "hublock remove --help"),
+        (("sync", "--format=xml"), "hublock sync: unexpected argument --format=xml", "hublock sync --help"),
+        (("remove", "net", ""), "hublock remove: unexpected empty argument", "hublock remove --help"),
+        (
+            ("add", "a/b", "net", "--kwarg"),
+            "hublock add: argument --kwarg: expected one argument",
+            "hublock add --help",
+        ),
         (("list", "--format=xml"), None, "hublock list --help"),
         (("remove",), "hublock remove: the following arguments are required: NAME", "hublock remove --help"),
         (("remove", ""), "hublock remove: argument NAME: it is empty", "hublock remove --help"),
@@ -39,6 +49,21 @@ def refused(done: Done, code: int, error: str, hint: str) -> None:
             ("add", "--url", "https://example.org/x"),
             "--url needs a name for the file",
             "hublock add --url https://example.org/x --name NAME",
+        ),
+        (
+            ("lock", "--timeout", "5", "--", "python"),
+            "--timeout and a command to run do not go together",
+            "hublock lock -- COMMAND ARG…",
+        ),
+        (
+            ("lock", "--check", "--retrace", "net"),
+            "--check changes nothing, so --retrace has no effect beside it",
+            "hublock lock --check",
+        ),
+        (
+            ("help", "nett"),
+            "nett is neither a locked model nor a repository nor a command; did you mean net?",
+            "hublock list, or hublock --help",
         ),
         (("help", "someone/net"), "which entry point of someone/net?", "hublock list someone/net"),
         (("bundle", "-"), "a bundle is written to a file, not to the standard output", "hublock bundle OUT.tar"),
@@ -102,7 +127,7 @@ def test_true_is_no_one(pinned: Forge, hub: Run) -> None:
     )
     assert hub(*again, "k=1").code == 0
     assert hub(*again, "k=1").err == "hub.toml and hub.lock have that already\n"
-    assert hub(*again, "k=true").err.startswith("error: the manifest already has another wide\n")
+    assert hub(*again, "k=true").err.startswith("error: <project>/hub.toml already has another wide\n")
 
 
 def test_consent_to_what_the_manifest_has_already_is_written_there(forge: Forge, run: Run, project: Path) -> None:
@@ -154,8 +179,29 @@ def test_another_lock_that_is_not_there_is_no_reason_to_lock(pinned: Forge, proj
     refused(hub("verify", "--against", "."), 2, ". is a folder, not a lock", "name hub.lock")
 
 
+def test_a_folder_in_place_of_the_lock_is_not_looked_into(hub: Run, project: Path, store: Path) -> None:
+    (project / "hub.lock").mkdir()
+    hint = "put hub.lock there, as git has it"
+    for verb in ("sync", "verify"):
+        refused(hub(verb, "--project", str(project)), 2, "<project>/hub.lock is not a file", hint)
+
+
+@pytest.mark.parametrize("words", [("add",), ("lock",), ("sync",), ("cache", "prune"), ("cache", "dir")])
+def test_help_begins_as_a_sentence_and_names_the_defaults(hub: Run, words: tuple[str, ...]) -> None:
+    told = hub(*words, "--help").out
+    assert re.search(r"^[A-Z][^\n]*\.$", told, re.MULTILINE)
+    if "--timeout" in told:
+        assert f"(default: {DEFAULT_TIMEOUT:.0f})" in " ".join(told.split())
+
+
+def test_the_version_is_told_by_the_letter_that_uv_and_cargo_have_for_it(hub: Run) -> None:
+    assert hub("-V") == hub("--version") == Done(f"hublock {__version__}\n", "", 0)
+
+
 def test_diff_says_what_it_lacks(pinned: Forge, project: Path, hub: Run) -> None:
     refused(hub("diff"), 2, "<project> is in no git repository", "hublock diff OTHER.lock")
+    absent = "old.lock is no file, and <project> is in no git repository"
+    refused(hub("diff", "old.lock"), 2, absent, "hublock diff OTHER.lock")
     subprocess.run(["git", "init", "--quiet", str(project)], check=True)
     refused(hub("diff"), 2, "the git repository of <project> has no commit yet", "hublock diff OTHER.lock")
 
@@ -249,6 +295,9 @@ def test_a_file_that_was_not_handed_in_is_named(forge: Forge, run: Run, project:
     assert done.code == 0, done
     assert "          1 input, 4 B; traced within <isolation>, confirmed\n" in done.err
     assert run("list").out.endswith("  4 B\n")
+    [model] = json.loads(run("list", "--format", "json").out)["models"]
+    assert (model["size"], model["weights"], model["hf"]) == (4, [], [])
+    assert [(row["name"], row["size"]) for row in model["inputs"]] == [("best.txt", 4)]
 
 
 ASKS = """
