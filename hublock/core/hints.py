@@ -47,20 +47,38 @@ def _parse(source: bytes) -> ast.Module | None:
 def _strings(tree: ast.Module) -> Iterator[str]:
     """Yield every string of the code; f-strings with their computed parts as ``{…}``; docstrings are left out."""
     nodes = list(ast.walk(tree))
+    constants = dict(_constants(tree))
     documentation = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     inside = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in nodes:
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{…}" for part in node.values)
+            yield "".join(_shown(part, constants) for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation | inside:
             yield node.value
+
+
+def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the names that the module gives to strings, and those: many keep what their URLs begin with so."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    yield target.id, node.value.value
+
+
+def _shown(part: ast.expr, constants: Mapping[str, str]) -> str:
+    if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name) and part.format_spec is None:
+        return constants.get(part.value.id, "{…}")
+    return str(part.value) if isinstance(part, ast.Constant) else "{…}"
 
 
 def _is_file(text: str) -> bool:
     if not text.startswith(SCHEMES) or any(letter.isspace() for letter in text):
         return False
     path = text.partition("?")[0].partition("://")[2].partition("/")[2]
-    return "." in path.rpartition("/")[2] and not text.lower().endswith(_PAGES)
+    # not the number of a version or a paper
+    _, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return bool(dot) and not ending.isdigit() and not text.lower().endswith(_PAGES)
 
 
 def _imported(tree: ast.Module, path: str) -> Iterator[str]:

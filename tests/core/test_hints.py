@@ -29,6 +29,7 @@ def test_urls_of_everything_hubconf_imports_are_found_with_holes_for_what_is_com
         "http://example.org/deep.ckpt",
         "https://example.org/net.pt?raw=true",
         "https://example.org/other.bin",
+        "https://example.org/releases/big.pth",
         "https://example.org/small.pth",
         "https://example.org/{…}-v1.pth",
     )
@@ -44,6 +45,8 @@ def test_a_tree_without_hubconf_has_none() -> None:
         ("x = 'https://e.org/A.PTH'", ("https://e.org/A.PTH",)),
         ("x = 'https://[e.org/a.pth'", ("https://[e.org/a.pth",)),
         ("x = 'https://e.org/page.html'", ()),
+        ("x = 'https://e.org/releases/download/v1.0'", ()),
+        ("B = 'https://e.org/v1.0'\ndef f(n): return f'{B}/{n}.pth', f'{n}{B}'", ("https://e.org/v1.0/{…}.pth",)),
         ("x = 'see https://e.org/a.pth'", ()),
         ("# https://e.org/a.pth", ()),
         ("def (https://e.org/a.pth", ()),
