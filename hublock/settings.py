@@ -83,7 +83,8 @@ def _rule(source: str, target: str) -> tuple[str, str]:
     """Return a mirror rule as addresses are spelled; what stands behind the one must not run into the other."""
     if not all(url.lower().startswith(("http://", "https://")) for url in (source, target)):
         raise InputError(
-            f"the mirror rule {_shown(source)}={_shown(target)} does not map an http(s) address to another",
+            f"the mirror rule {_shown(source)}={_shown(target)} of HUBLOCK_MIRRORS or config.toml"
+            " does not map an http(s) address to another",
             hint="write https://github.com/=https://mirror.example/github.com/",
         )
     scheme, _, rest = source.partition("://")

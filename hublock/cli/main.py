@@ -104,7 +104,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise InputError(f"there is no command {argv[0]}{nearest(argv[0], COMMANDS)}", hint="hublock --help")
-    if argv[:1] == ["help"] and (len(argv) == 1 or (len(argv) == 2 and argv[1] in COMMANDS)):
+    if argv[:1] == ["help"] and (len(argv) == 1 or argv[1] in COMMANDS):
         argv = [*argv[1:], "--help"]
     arguments, rest = build_parser().parse_known_args(argv)
     if rest:
@@ -176,28 +176,21 @@ def _cwd() -> Path:
 
 def _configured_mirrors() -> dict[str, str]:
     """Read ``[mirrors]`` of the user's config file: ``"https://from/" = "https://to/"``."""
-    import tomllib
-
     import platformdirs
+
+    from hublock.actions.textfiles import read_text
+    from hublock.core import tables
+    from hublock.core.toml import read_toml
 
     try:
         path = Path(platformdirs.user_config_dir("hublock", appauthor=False)) / "config.toml"
-    except RuntimeError:
+        text = read_text(path)
+    except (RuntimeError, FileNotFoundError):
         # who has no home has no file there
         return {}
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}", hint=f"mend {path}") from None
-    mirrors = found.pop("mirrors", {})
-    if found:
-        raise InputError(
-            f"{path}: unknown key {next(iter(found))!r}", hint=f"write [mirrors] in {path}, and nothing else"
-        )
-    if not isinstance(mirrors, dict) or not all(isinstance(value, str) for value in mirrors.values()):
-        raise InputError(
-            f"{path}: mirrors is not a table of URLs", hint='write "https://from/" = "https://to/" below it'
-        )
-    return mirrors
+    hint = f'write [mirrors] in {path} and below it "https://from/" = "https://to/", and nothing else'
+    cells = read_toml(text, file=str(path), refusal=InputError, hint=hint).members()
+    for key, cell in cells.items():
+        if key != "mirrors":
+            raise cell.refuse(f"unknown key{nearest(key, ['mirrors'])}")
+    return {key: tables.text(cell) for key, cell in cells["mirrors"].members().items()} if cells else {}
