@@ -40,7 +40,7 @@ def use(path: str | os.PathLike[str]) -> None:
         InputError: it is not valid, or was written by a newer hublock.
     """
     file = locate.named_lock(Path(path).expanduser().absolute())
-    read_named_lock(file)
+    read_named_lock(file, hint="name a project folder that holds hub.lock, or the file itself")
     os.environ["HUBLOCK_PROJECT"] = str(file)
 
 
@@ -75,18 +75,15 @@ def load(
         Whatever the entry point returns.
 
     Raises:
-        NotLocked: the lock does not have it, there is no lock, or under ``verify="state"`` the lock has no fingerprint
-            for these arguments.
-        InputError: the lock is not valid, it has several models of that name, or an entry point is missing.
+        NotLocked: the lock does not have it, or no fingerprint to verify; or there is no lock.
+        InputError: the lock is not valid, or it is not clear which model is meant.
         OfflineError: it is not in the store; ``hublock sync`` fetches it.
-        IntegrityError: stored bytes are not the locked ones, or under ``verify="state"`` the result has another
-            fingerprint.
-        StoreError: the store cannot be read, or holds no more.
+        IntegrityError: stored bytes are not the locked ones, or a verified result has another fingerprint.
+        StoreError: the store cannot be read.
         EnvironmentMismatch: packages are missing or do not fit.
         EntrypointNotFound: hubconf.py does not define it.
         UnlockedDownload: the entry point asked for what the lock does not name.
-        ValueError: ``source`` is neither ``github`` nor ``local``, or ``verify`` is not ``state``, or a name is no
-            string.
+        ValueError: ``source`` or ``verify`` is none of the above, or a name is no string.
     """
     if verify not in (None, "state"):
         raise ValueError(f'Unknown verify: {verify!r}. Allowed values: "state" | None.')

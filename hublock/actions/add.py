@@ -17,7 +17,8 @@ from hublock.actions.project import Project
 from hublock.actions.secrets import refuse_tokens
 from hublock.actions.trace import TraceOptions
 from hublock.core import fields
-from hublock.core.lockfile import Lock, Value
+from hublock.core.arguments import Value
+from hublock.core.lockfile import Lock
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest, is_same
 from hublock.core.matching import same_arguments
 from hublock.core.nearest import nearest

@@ -15,7 +15,6 @@ from hublock.actions.offers import recall, remember
 from hublock.actions.pin import Pinned, pin_once, renamed, warn_if_odd
 from hublock.actions.project import Project
 from hublock.actions.secrets import check_url, refuse_tokens
-from hublock.actions.textfiles import read_text
 from hublock.actions.trace import Traced, TraceOptions, called, trace_model
 from hublock.actions.verdicts import scan_file
 from hublock.core.canonical import dump_lock, is_canonical
@@ -88,7 +87,7 @@ def check_lock(project: Project) -> tuple[str, ...]:
     if not project.lock.exists() and (manifest.models or manifest.weights):
         raise StaleLock(f"{project.lock} does not exist", hint="hublock lock")
     reasons = plan(manifest, project.read_lock()).reasons
-    edited = project.lock.exists() and not is_canonical(read_text(project.lock))
+    edited = project.lock.exists() and not is_canonical(project.lock_text())
     return (*reasons, "it was edited by hand, it is not as hublock writes it") if edited else reasons
 
 

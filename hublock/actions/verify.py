@@ -121,7 +121,7 @@ def failed(error: HublockError, project: Project) -> tuple[Finding, ...]:
 
 def _placed(findings: Iterable[Finding], project: Project) -> list[Finding]:
     """Say where in the lock each finding stands."""
-    known = places(project.lock.read_text(encoding="utf-8"))
+    known = places(project.lock_text())
     return [replace(finding, file=str(project.lock), line=known.get(finding.subject)) for finding in findings]
 
 
@@ -215,7 +215,7 @@ def _check_files(files: Sequence[LockedFile], context: Context, *, deep: bool) -
 
 
 def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
-    if not is_canonical(project.lock.read_text(encoding="utf-8")):
+    if not is_canonical(project.lock_text()):
         yield Finding(
             rule="lock-not-canonical",
             subject=str(project.lock),

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=given,
         help="owner/repo[:ref], git+https://…[@ref], a folder, or a locked model",
     )
-    parser.add_argument("entrypoint", nargs="?", metavar="ENTRYPOINT", help="which of its models")
+    parser.add_argument("entrypoint", nargs="?", metavar="ENTRYPOINT", type=given, help="which of its models")
 
 
 def run(arguments: argparse.Namespace, face: Face) -> int:

@@ -1,6 +1,7 @@
 """``hublock outdated``."""
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from hublock.cli.face import Face
@@ -20,8 +21,6 @@ WORDS = {
     "rewritten": ", rewritten: the locked commit is not in its history",
     "retagged": ", the tag was moved",
 }
-UPDATED = ("upstream-file-replaced", "upstream-revision-moved")
-"""Findings whose hint is an update as well."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +49,8 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         if not (found.moved or found.findings):
             face.console.say(f"{face.project.lock.name} is up to date, as far as hosts tell without fetching files")
             face.warn_if_stale(face.project.read_lock())
-        hints = ["hublock update NAME --dry-run"] if found.moved else []
-        hints += [finding.hint for finding in found.findings if not (found.moved and finding.rule in UPDATED)]
+        hints = [_preview(found.moved)] if found.moved else []
+        hints += [finding.hint for finding in found.findings]
         for hint in dict.fromkeys(hints):
             face.console.hint(hint)
     # a file with other bytes is news here, and an integrity failure only to who verifies
@@ -70,6 +69,12 @@ def _print(moved: "tuple[Move, ...]", face: Face) -> None:
         rows.append((move.repo.id, f"{old} -> {new}", f"{far}{WORDS[move.trend]}".lstrip(", ")))
     if rows:
         face.console.table(rows)
+
+
+def _preview(moved: "tuple[Move, ...]") -> str:
+    """Return the command that shows what moving would change; nothing is written, so that nothing need be allowed."""
+    allow = ["--allow-rewritten"] if any(move.surprising for move in moved) else []
+    return f"hublock update {shlex.join([*(move.repo.id for move in moved), '--dry-run', *allow])}"
 
 
 def _told(finding: "Finding") -> dict[str, str]:

@@ -9,14 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from hublock.core import arguments
+from hublock.core.arguments import Value
 from hublock.core.digest import Digest
 from hublock.core.reference import key_of
 
 VERSION = 1
-
-Value = arguments.Value
-"""A TOML value. ``{python = "None"}`` and ``{object = "torch.float16"}`` say what TOML cannot (see core.arguments)."""
 
 Pickle = Literal["tensors", "torchscript", "none"] | tuple[str, ...]
 """What a file's pickle may run: a fixed verdict, or the sorted globals it names (see core.pickles)."""

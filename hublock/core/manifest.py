@@ -9,7 +9,8 @@ from shlex import quote
 from typing import Any, get_args
 
 from hublock.core import arguments, edits, fields, tables
-from hublock.core.lockfile import Environment, Value
+from hublock.core.arguments import Value
+from hublock.core.lockfile import Environment
 from hublock.core.nearest import nearest
 from hublock.core.tables import Cell, distinct, record
 from hublock.core.toml import read_toml

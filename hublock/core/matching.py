@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-from hublock.core.arguments import encode, same
+from hublock.core.arguments import Value, encode, same
 from hublock.core.cached import cached
-from hublock.core.lockfile import Lock, Model, Repo, Value
+from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference
 from hublock.errors import InputError, InvalidReference, NotLocked

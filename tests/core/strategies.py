@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from hublock.core.arguments import Value
 from hublock.core.digest import LENGTHS, Digest
 from hublock.core.lockfile import (
     HuggingFaceFile,
@@ -17,7 +18,6 @@ from hublock.core.lockfile import (
     Repo,
     Submodule,
     TreeWeights,
-    Value,
     Weights,
 )
 

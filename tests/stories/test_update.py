@@ -297,7 +297,7 @@ def test_outdated_lists_and_changes_nothing(pinned: Forge, branch: ForgeRepo, pr
         "exit 1\n--- stdout\n"
         f"b/branch  {old[:12]} of 2023-11-14 -> {new[:12]} of 2023-11-14  1 commit behind\n"
         "https://example.org/net.pth serves 1 bytes, not the locked 18\n"
-        "--- stderr\n   hint: hublock update NAME --dry-run\n"
+        "--- stderr\n   hint: hublock update b/branch --dry-run\n   hint: hublock update net, if you trust that\n"
     )
     [row] = json.loads(hub("outdated", "--format", "json").out)["repositories"]
     assert (row["locked"], row["commits"], row["trend"], row["models"]) == ("<hex>", 1, "ahead", ["big"])
@@ -322,7 +322,7 @@ def test_outdated_lists_the_rest_where_one_repository_is_gone(tagged: ForgeRepo,
     assert done.code == 2
     assert re.search(r"^b/branch .* 1 commit behind$", done.out, re.MULTILINE)
     assert "\na/tagged:v1 is gone: github.com does not show a/tagged" in done.out
-    assert re.fullmatch(r"   hint: hublock update NAME --dry-run\n   hint: check the name.*\n", done.err)
+    assert re.fullmatch(r"   hint: hublock update b/branch --dry-run\n   hint: check the name.*\n", done.err)
 
 
 def test_a_repository_that_is_gone_holds_back_only_an_update_of_all(tagged: ForgeRepo, hub: Run) -> None:

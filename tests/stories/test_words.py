@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hublock import __version__
+from hublock import __version__, use
+from hublock.errors import NotLocked
 from hublock.runtime.tracing.parent import DEFAULT_TIMEOUT
 from tests.forge import Forge
 from tests.stories.conftest import NET, PLAIN, Done, Run, state_dict
@@ -65,6 +66,7 @@ def refused(done: Done, code: int, error: str, hint: str) -> None:
             "nett is neither a locked model nor a repository nor a command; did you mean net?",
             "hublock list, or hublock --help",
         ),
+        (("help", "someone/net", ""), "hublock help: argument ENTRYPOINT: it is empty", "hublock help --help"),
         (("help", "someone/net"), "which entry point of someone/net?", "hublock list someone/net"),
         (("bundle", "-"), "a bundle is written to a file, not to the standard output", "hublock bundle OUT.tar"),
     ],
@@ -82,6 +84,7 @@ def test_refuses_words_in_one_voice(
 def test_help_knows_commands_and_locked_models(pinned: Forge, hub: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert hub("help", "update").out.startswith("usage: hublock update ")
     assert hub("help").out.startswith("usage: hublock ")
+    assert hub("help", "cache", "prune").out.startswith("usage: hublock cache prune ")
     assert hub("help", "net").out == hub("help", "a/tagged:v1", "net").out == "net(pretrained=False)\n"
 
 
@@ -339,3 +342,22 @@ def test_a_lock_that_was_not_there_was_created(project: Path, run: Run) -> None:
     (project / "hub.toml").write_text("")
     assert run("lock").err.endswith("hub.lock was created\n")
     assert run("lock").err.endswith("hub.lock is current\n")
+
+
+def test_a_lock_to_use_that_is_not_there_is_no_reason_to_lock(tmp_path: Path) -> None:
+    with pytest.raises(NotLocked) as caught:
+        use(tmp_path)
+    assert caught.value.message == f"{tmp_path}/hub.lock does not exist"
+    assert caught.value.hint == "name a project folder that holds hub.lock, or the file itself"
+
+
+def test_outdated_names_the_command_that_shows_what_would_move(pinned: Forge, hub: Run) -> None:
+    tagged = pinned.find_repo("github.com", "a/tagged")
+    assert tagged is not None
+    tagged.commit({"new.txt": "new"})
+    tagged.git("tag", "--force", "v1", "main")
+
+    hint = hub("outdated").err.removeprefix("   hint: hublock ").rstrip("\n")
+
+    assert hint == "update a/tagged:v1 --dry-run --allow-rewritten"
+    assert hub(*hint.split()).code == 0
