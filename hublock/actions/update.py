@@ -18,6 +18,7 @@ from hublock.actions.upstream import check_file, proven_same, revision_commit
 from hublock.core import changes, contract
 from hublock.core.changes import Change
 from hublock.core.contract import ContractChange
+from hublock.core.findings import Rule
 from hublock.core.inventory import LockedFile, address, addresses_of
 from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import Manifest
@@ -247,7 +248,7 @@ def _differing(files: Sequence[LockedFile], context: Context, *, look: bool) -> 
 def _told(file: LockedFile, context: Context, *, look: bool) -> bool | None:
     """Tell whether a URL serves other bytes by now, by what its host says; None if that is not enough."""
     found = check_file(file, context)
-    if found is not None and found.rule == "upstream-file-gone":
+    if found is not None and found.rule == Rule.UPSTREAM_FILE_GONE:
         context.progress.warn(f"{found.message}; its pin stays")
         return False
     if found is not None or look or proven_same(file, context):

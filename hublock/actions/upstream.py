@@ -80,7 +80,7 @@ def check_file(file: LockedFile, context: Context, *, deep: bool = False) -> Fin
         else:
             if found is None:
                 return None
-            if found.rule == "upstream-file-replaced":
+            if found.rule == Rule.UPSTREAM_FILE_REPLACED:
                 replaced = replace(found, message=found.message + way.by_mirror)
             reason = found.message
         context.progress.warn(passed_over(way, ways[number + 1], reason))
@@ -96,7 +96,7 @@ def _check_route(file: LockedFile, context: Context, route: int, *, deep: bool) 
     with _head(file.url, context, route) as answer:
         if answer.status in CONTENT_GONE:
             return _finding(
-                "upstream-file-gone",
+                Rule.UPSTREAM_FILE_GONE,
                 file.url,
                 f"{file.url} serves nothing any more (HTTP {answer.status})",
                 _KEEP if context.settings.tokens.get(HOST) or not is_asset(file.url) else f"{_KEEP}; {_PRIVATE}",
@@ -111,7 +111,7 @@ def _check_route(file: LockedFile, context: Context, route: int, *, deep: bool) 
         served = patiently(read, earned=lambda: False, pause=lambda *_: None, tries=MIRROR_TRIES)
     if served is None:
         return None
-    return _finding("upstream-file-replaced", file.url, f"{file.url} serves {served}", _update(file.owner))
+    return _finding(Rule.UPSTREAM_FILE_REPLACED, file.url, f"{file.url} serves {served}", _update(file.owner))
 
 
 def proven_same(file: LockedFile, context: Context) -> bool:
@@ -211,7 +211,7 @@ def _of_revision(row: HuggingFaceFile, seen: str | HublockError) -> Iterator[Fin
         yield _unreachable(url, seen)
     elif seen != row.commit:
         message = f"{row.revision} of {row.repo} is {seen[:12]} by now, not the locked {row.commit[:12]}"
-        yield _finding("upstream-revision-moved", url, message, "hublock update --all")
+        yield _finding(Rule.UPSTREAM_REVISION_MOVED, url, message, "hublock update --all")
 
 
 def _of_repo(repo: Repo, seen: Move | HublockError) -> Iterator[Finding]:
@@ -232,7 +232,7 @@ def of_name(repo: Repo, seen: Move) -> Iterator[Finding]:
     if seen.resolved.moved is not None:
         name = str(seen.resolved.moved)
         message = f"{repo.id} is called {name} by now, and its old name can be taken by anybody"
-        yield _finding("upstream-renamed", repo.id, message, f"write {name} in the manifest, then hublock lock")
+        yield _finding(Rule.UPSTREAM_RENAMED, repo.id, message, f"write {name} in the manifest, then hublock lock")
 
 
 def _tree(repo: Repo, context: Context, base: Path) -> Finding | None:
@@ -245,7 +245,7 @@ def _tree(repo: Repo, context: Context, base: Path) -> Finding | None:
         f"commit {repo.commit} of {repo.id} holds the tree {found[0]} ({found[1]}), not the locked {repo.tree}"
         f" ({repo.digest})"
     )
-    return _finding("upstream-commit-differs", repo.id, message, "git restore hub.lock: somebody edited it")
+    return _finding(Rule.UPSTREAM_COMMIT_DIFFERS, repo.id, message, "git restore hub.lock: somebody edited it")
 
 
 def _of_tree(repo: Repo, seen: Finding | HublockError | None) -> Iterator[Finding]:
@@ -253,7 +253,7 @@ def _of_tree(repo: Repo, seen: Finding | HublockError | None) -> Iterator[Findin
         yield seen
     elif isinstance(seen, IntegrityError):
         message = f"commit {repo.commit} of {repo.id} cannot be proven: {seen.message}"
-        yield _finding("upstream-commit-differs", repo.id, message, _KEEP)
+        yield _finding(Rule.UPSTREAM_COMMIT_DIFFERS, repo.id, message, _KEEP)
     # a commit that is gone was told of by its ref
     elif seen is not None and not isinstance(seen, RefNotFound):
         yield _unreachable(f"commit {repo.commit[:12]} of {repo.id}", seen)
@@ -266,10 +266,10 @@ def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:
         message = (
             f"{repo.ref}, which led to the locked commit of {repo.id}, is gone; {repo.id} is {seen.resolved.ref} by now"
         )
-        yield _finding("upstream-ref-gone", repo.id, message, _update(repo.id))
+        yield _finding(Rule.UPSTREAM_REF_GONE, repo.id, message, _update(repo.id))
     elif commit != repo.commit and seen.remote.descends(commit, repo.commit) is False:
         message = f"{repo.ref} of {repo.id} was rewritten: the locked {repo.commit[:12]} is not in its history"
-        yield _finding("upstream-rewritten", repo.id, message, _update(repo.id, "--allow-rewritten"))
+        yield _finding(Rule.UPSTREAM_REWRITTEN, repo.id, message, _update(repo.id, "--allow-rewritten"))
 
 
 def _moved(repo: Repo, seen: Move) -> Finding:
@@ -277,14 +277,14 @@ def _moved(repo: Repo, seen: Move) -> Finding:
     name = short(repo.ref)
     if seen.trend == "retagged":
         message = f"the tag {name} of {repo.id} points to {there} by now, not to the locked {here}"
-        return _finding("upstream-tag-moved", repo.id, message, _update(repo.id, "--allow-rewritten"))
+        return _finding(Rule.UPSTREAM_TAG_MOVED, repo.id, message, _update(repo.id, "--allow-rewritten"))
     if seen.trend == "rewritten":
         message = f"{name} of {repo.id} was rewritten to {there}: the locked {here} is not in its history"
-        return _finding("upstream-rewritten", repo.id, message, _update(repo.id, "--allow-rewritten"))
+        return _finding(Rule.UPSTREAM_REWRITTEN, repo.id, message, _update(repo.id, "--allow-rewritten"))
     count = seen.history.commits
     ahead = f", {count} {'commit' if count == 1 else 'commits'} on" if count else ""
     message = f"{name} of {repo.id} is {there} by now{ahead}, not the locked {here}"
-    return _finding("upstream-branch-moved", repo.id, message, f"hublock update {shlex.quote(repo.id)}")
+    return _finding(Rule.UPSTREAM_BRANCH_MOVED, repo.id, message, f"hublock update {shlex.quote(repo.id)}")
 
 
 def of_failure(repo: Repo, error: HublockError) -> Finding:
@@ -292,13 +292,13 @@ def of_failure(repo: Repo, error: HublockError) -> Finding:
     reference = Reference.parse(repo.id)
     if isinstance(error, RepositoryNotFound):
         message = f"{repo.id} is gone: {error.message}"
-        return _finding("upstream-repository-gone", repo.id, message, error.hint or "keep the store")
+        return _finding(Rule.UPSTREAM_REPOSITORY_GONE, repo.id, message, error.hint or "keep the store")
     if isinstance(error, RefNotFound):
         message = f"{reference.ref or 'the default branch'} of {reference.location} is gone: {error.message}"
-        return _finding("upstream-ref-gone", repo.id, message, "keep the store, or hublock add another ref")
+        return _finding(Rule.UPSTREAM_REF_GONE, repo.id, message, "keep the store, or hublock add another ref")
     if isinstance(error, InputError):
         message = f"{repo.id} no longer names one commit: {error.message}"
-        return _finding("upstream-tag-moved", repo.id, message, error.hint or _update(repo.id))
+        return _finding(Rule.UPSTREAM_TAG_MOVED, repo.id, message, error.hint or _update(repo.id))
     return _unreachable(repo.id, error)
 
 
@@ -308,7 +308,7 @@ def _update(name: str, *options: str) -> str:
 
 def _unreachable(subject: str, error: HublockError) -> Finding:
     message = f"{subject} could not be asked for: {error.message}"
-    return _finding("upstream-unreachable", subject, message, error.hint or "try again later")
+    return _finding(Rule.UPSTREAM_UNREACHABLE, subject, message, error.hint or "try again later")
 
 
 def _finding(rule: Rule, subject: str, message: str, hint: str) -> Finding:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hublock.actions.context import Context
 from hublock.core.digest import Digest
-from hublock.core.findings import Finding
+from hublock.core.findings import Finding, Rule
 from hublock.core.inventory import address
 from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
 from hublock.core.pickles.scanning import scan
@@ -77,7 +77,7 @@ def _check(subject: str, name: str, locked: Pickle, path: Path | None) -> Iterat
 def _finding(subject: str, name: str, locked: Pickle | str, found: Pickle) -> Finding:
     said, is_ = (", ".join(verdict) if isinstance(verdict, tuple) else verdict for verdict in (locked, found))
     return Finding(
-        rule="lock-untrue",
+        rule=Rule.LOCK_UNTRUE,
         subject=subject,
         message=f"the lock says that the pickle of {name} holds {said}, but it holds {is_}",
         hint="git restore hub.lock, then hublock lock",

@@ -106,7 +106,7 @@ def failed(error: HublockError, project: Project) -> tuple[Finding, ...]:
     # another lock beside ours may be at fault
     if file is None or not (missing or isinstance(error, InputError)):
         raise error
-    rule: Rule = "lock-missing" if missing else "lock-invalid" if file == project.lock else "manifest-invalid"
+    rule: Rule = Rule.LOCK_MISSING if missing else Rule.LOCK_INVALID if file == project.lock else Rule.MANIFEST_INVALID
     line = re.match(r": line (\d+)", error.message.removeprefix(str(file)))
     finding = Finding(
         rule=rule,
@@ -132,7 +132,7 @@ def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator
         sides = {"added": f"{change.new or 'it is'} only here", "removed": f"{change.old or 'it is'} only there"}
         said = sides.get(change.kind, f"{change.old} there, {change.new} here")
         yield Finding(
-            rule="lock-differs",
+            rule=Rule.LOCK_DIFFERS,
             subject=change.entry.partition(" ")[2] or str(project.lock),
             message=f"{project.lock} differs from {against} in {change.entry}{what}: {said}",
             hint=f"hublock diff {quote(str(against))}",
@@ -173,10 +173,10 @@ def _of_load(name: str, error: HublockError) -> Finding:
 
 
 _LOADING: dict[type[HublockError], Rule] = {
-    IntegrityError: "state-differs",
-    NotLocked: "state-missing",
-    UnlockedDownload: "load-unlocked",
-    HublockError: "load-failed",
+    IntegrityError: Rule.STATE_DIFFERS,
+    NotLocked: Rule.STATE_MISSING,
+    UnlockedDownload: Rule.LOAD_UNLOCKED,
+    HublockError: Rule.LOAD_FAILED,
 }
 """What an error of a load is as a finding: the first that fits."""
 
@@ -217,7 +217,7 @@ def _check_files(files: Sequence[LockedFile], context: Context, *, deep: bool) -
 def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
     if not is_canonical(project.lock_text()):
         yield Finding(
-            rule="lock-not-canonical",
+            rule=Rule.LOCK_NOT_CANONICAL,
             subject=str(project.lock),
             message=f"{project.lock} was edited by hand: it is not as hublock writes it",
             hint="git diff hub.lock, then hublock lock",
@@ -225,7 +225,7 @@ def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
     if project.manifest.exists():
         for reason in plan(project.read_manifest(), lock).reasons:
             yield Finding(
-                rule="lock-stale",
+                rule=Rule.LOCK_STALE,
                 subject=str(project.lock),
                 message=f"{project.lock} does not answer the manifest: {reason}",
                 hint="hublock lock",
@@ -250,30 +250,30 @@ def _check_tree(name: str, digest: Digest, context: Context, *, deep: bool) -> t
     try:
         if context.store.tree(digest) is None:
             message = f"the tree of {name} is not in the store"
-            return Finding(rule="tree-missing", subject=name, message=message, hint="hublock sync"), 0
+            return Finding(rule=Rule.TREE_MISSING, subject=name, message=message, hint="hublock sync"), 0
         return None, context.store.check_tree(digest, deep=deep).listing.size
     except IntegrityError as error:
         message = f"the stored tree of {name} is not the locked one: {error.message}"
-        return Finding(rule="tree-damaged", subject=name, message=message, hint=error.hint or "hublock sync"), 0
+        return Finding(rule=Rule.TREE_DAMAGED, subject=name, message=message, hint=error.hint or "hublock sync"), 0
     except (StoreError, OSError) as error:
-        return _unreadable("tree-unreadable", name, error, context), 0
+        return _unreadable(Rule.TREE_UNREADABLE, name, error, context), 0
 
 
 def _check_file(file: LockedFile, context: Context, *, deep: bool) -> Finding | None:
     try:
         if context.store.blob(file.digest) is None:
             message = f"{file.url} is not in the store"
-            return Finding(rule="file-missing", subject=file.url, message=message, hint="hublock sync")
+            return Finding(rule=Rule.FILE_MISSING, subject=file.url, message=message, hint="hublock sync")
         context.store.check_blob(file.digest, size=file.size, deep=deep)
     except IntegrityError as error:
         return Finding(
-            rule="file-damaged",
+            rule=Rule.FILE_DAMAGED,
             subject=file.url,
             message=f"the stored bytes of {file.url} are not the locked ones: {error.message}",
             hint=error.hint or "hublock sync",
         )
     except (StoreError, OSError) as error:
-        return _unreadable("file-unreadable", file.url, error, context)
+        return _unreadable(Rule.FILE_UNREADABLE, file.url, error, context)
     return None
 
 

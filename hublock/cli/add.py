@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hublock.cli import tracing
 from hublock.cli.console import counted, size
-from hublock.cli.face import Face, given
+from hublock.cli.face import Face, given, repeatable
 from hublock.cli.list import print_offer
 from hublock.errors import InputError
 
@@ -29,36 +29,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("entrypoints", nargs="*", metavar="ENTRYPOINT", type=given, help="which of its models")
     parser.add_argument("--name", type=given, help="the name in the manifest (default: the entry point)")
-    parser.add_argument("--arg", action="append", default=[], metavar="V", help="a positional argument (repeatable)")
-    parser.add_argument(
-        "--kwarg",
-        action="append",
-        default=[],
-        metavar="K=V",
-        help="a keyword argument; K:=TEXT forces a string (repeatable)",
-    )
-    parser.add_argument(
-        "--url",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="a file that a script loads by URL, or of --no-trace (repeatable)",
-    )
+    repeatable(parser, "--arg", metavar="V", help="a positional argument")
+    repeatable(parser, "--kwarg", metavar="K=V", help="a keyword argument; K:=TEXT forces a string")
+    repeatable(parser, "--url", metavar="URL", help="a file that a script loads by URL, or of --no-trace")
     parser.add_argument(
         "--no-trace", action="store_true", help="declare the files by --url instead of running the model"
     )
     parser.add_argument("--allow-unreachable", action="store_true", help="accept a commit that is on no branch or tag")
     parser.add_argument("--allow-pickle", action="store_true", help="consent to the pickle globals that are found")
-    parser.add_argument(
-        "--tolerate",
-        action="append",
-        default=[],
-        metavar="WHAT",
-        help="a refusal the model may live with: https://HOST or subprocess:PROGRAM (repeatable)",
-    )
-    parser.add_argument(
-        "--input", action="append", default=[], metavar="PATH", help="a file you hand to the model (repeatable)"
-    )
+    what = "a refusal the model may live with: https://HOST or subprocess:PROGRAM"
+    repeatable(parser, "--tolerate", metavar="WHAT", help=what)
+    repeatable(parser, "--input", metavar="PATH", help="a file you hand to the model")
     tracing.configure(parser)
 
 

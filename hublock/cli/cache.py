@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
-from hublock.cli.face import Face, common_options, sentence
+from hublock.cli.face import Face, common_options, repeatable, sentence
 from hublock.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,14 +45,7 @@ def _configure_prune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--older-than", metavar="AGE", help=f"only what nobody used for so long: 12h, 30d, 2w (default: {IN_USE})"
     )
-    parser.add_argument(
-        "--keep-lock",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="keep what this lock names, too (repeatable)",
-    )
+    repeatable(parser, "--keep-lock", metavar="FILE", type=Path, help="keep what this lock names, too")
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, say what would go")
 
 

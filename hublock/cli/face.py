@@ -50,6 +50,13 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unexpected argument {word}{near}" if word else "unexpected empty argument")
 
 
+def repeatable(parser: argparse.ArgumentParser, option: str, *, help: str, metavar: str, type: Any = str) -> None:
+    """Add an option that may be given several times."""
+    parser.add_argument(
+        option, action="append", default=[], metavar=metavar, type=type, help=f"{help} (may be repeated)"
+    )
+
+
 def sentence(summary: str) -> str:
     """Return what a command does, as its own help begins."""
     return f"{summary[0].upper()}{summary[1:]}."

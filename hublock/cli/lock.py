@@ -6,7 +6,7 @@ import sys
 from shlex import quote
 
 from hublock.cli import tracing
-from hublock.cli.face import Face
+from hublock.cli.face import Face, repeatable
 from hublock.errors import InputError
 
 SUMMARY = "answer in hub.lock what the manifest wants; never move a pin"
@@ -20,9 +20,7 @@ EXAMPLES = """\
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--check", action="store_true", help="only say whether the lock answers the manifest")
-    parser.add_argument(
-        "--retrace", action="append", default=[], metavar="NAME", help="trace a locked model again (repeatable)"
-    )
+    repeatable(parser, "--retrace", metavar="NAME", help="trace a locked model again")
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="a program whose torch.hub calls are locked"
     )
@@ -40,13 +38,13 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
             hint=f"hublock lock; --retrace {quote(word)} for a locked model, -- before a program to record",
         )
     command = arguments.command[1:]
-    tracing_options = [name for name in ("retrace", "no_confirm", "timeout") if getattr(arguments, name)]
-    if command and (arguments.check or tracing_options):
-        option = "check" if arguments.check else tracing_options[0].replace("_", "-")
-        raise InputError(f"--{option} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
-    if arguments.check and tracing_options:
-        option = tracing_options[0].replace("_", "-")
-        raise InputError(f"--check changes nothing, so --{option} has no effect beside it", hint="hublock lock --check")
+    given = [
+        f"--{key.replace('_', '-')}" for key in ("check", "retrace", "no_confirm", "timeout") if vars(arguments)[key]
+    ]
+    if command and given:
+        raise InputError(f"{given[0]} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
+    if arguments.check and len(given) > 1:
+        raise InputError(f"--check changes nothing, so {given[1]} has no effect beside it", hint="hublock lock --check")
     if command:
         return _record(command, face)
     project = face.project

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hublock.cli.console import counted, size
-from hublock.cli.face import Face, given
+from hublock.cli.face import Face, given, repeatable
 from hublock.errors import HublockError
 
 if TYPE_CHECKING:
@@ -31,14 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deep", action="store_true", help="hash every byte, whatever sizes, times and hosts say")
     parser.add_argument("--upstream", action="store_true", help="ask the hosts whether they still hold what is locked")
     parser.add_argument("--against", type=Path, metavar="LOCK", help="another lock, which must pin the same")
-    parser.add_argument(
-        "--load",
-        action="append",
-        default=[],
-        type=given,
-        metavar="NAME",
-        help="load a model and compare its state; needs torch (repeatable)",
-    )
+    repeatable(parser, "--load", metavar="NAME", type=given, help="load a model and compare its state; needs torch")
     parser.add_argument(
         "--format", choices=("text", "json", "github", "sarif"), default="text", help="how findings are printed"
     )

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from hublock.core.findings import RULES, Finding
+from hublock.core.findings import Finding
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
@@ -12,7 +12,7 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 def report(findings: Sequence[Finding], *, version: str) -> dict[str, object]:
     """Return a SARIF log of one run; ``version`` is hublock's own."""
     used = sorted({finding.rule for finding in findings})
-    rules = [{"id": rule, "shortDescription": {"text": RULES[rule][1]}} for rule in used]
+    rules = [{"id": rule, "shortDescription": {"text": rule.meaning}} for rule in used]
     driver = {"name": "hublock", "version": version, "rules": rules}
     results = [_result(finding, used.index(finding.rule)) for finding in findings]
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}

@@ -9,6 +9,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from hublock.cli.console import size
+from hublock.core.findings import Finding, Rule
 from tests.forge import Forge
 from tests.stories.conftest import Run, hublock
 
@@ -48,11 +49,10 @@ def test_github_shows_each_finding_beside_its_line(tampered: Path, hub: Run) -> 
 
 
 def test_github_escapes_what_would_end_a_command() -> None:
-    from hublock.core.findings import Finding
     from hublock.report import github
 
     finding = Finding(
-        rule="file-missing", subject="x", message="50%\r\n::error::y", hint="z", file="a:b,c%.lock", line=2
+        rule=Rule.FILE_MISSING, subject="x", message="50%\r\n::error::y", hint="z", file="a:b,c%.lock", line=2
     )
 
     assert github.lines([finding]) == [
