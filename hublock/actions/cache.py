@@ -66,7 +66,7 @@ def check(context: Context) -> list[HublockError]:
         return [error for error in pool.map(one, held) if error]
 
 
-def tidy(context: Context, keep: Iterable[Lock], *, before: float, pretend: bool = False) -> list[Held]:
+def tidy(context: Context, keep: Iterable[Lock], *, before: float, pretend: bool) -> list[Held]:
     """Remove what none of ``keep`` names and nobody used since ``before`` (seconds since the epoch); return it.
 
     Raises:

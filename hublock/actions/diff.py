@@ -26,7 +26,7 @@ class Difference:
     """By id of the repository, where both versions of its source are in the store."""
 
 
-def diff(project: Project, context: Context, *, against: str | None = None) -> Difference:
+def diff(project: Project, context: Context, *, against: str | None) -> Difference:
     """Compare the lock with another one; nothing runs, and only what a partial clone lacks is fetched, by git.
 
     Args:

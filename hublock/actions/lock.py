@@ -63,12 +63,13 @@ def lock_project(
     A lock that git left in conflict is recovered: what both sides agree on stays pinned, the rest is found out again.
 
     Raises:
-        NotLocked: there is no manifest.
-        InvalidManifest: the manifest is not valid.
-        InputError: the manifest names a URL that is never fetched.
-        InvalidLock: the lock is not valid.
+        NotLocked: there is no manifest, or a model to trace again is not locked.
+        InputError: manifest or lock is not valid, or the manifest names a URL that is never fetched.
+        StaleLock: somebody else has changed the lock meanwhile.
         StoreError: the project or the store cannot be written.
         RemoteError: a repository or a file could not be fetched.
+        IntegrityError: something fetched is not what the lock has of it, or must not be unpacked.
+        EnvironmentMismatch: packages that a model needs are not installed.
         LoadError: a model could not be traced.
     """
     with changing(project, context, lock_only=True) as project:
@@ -82,6 +83,8 @@ def check_lock(project: Project) -> tuple[str, ...]:
 
     Raises:
         StaleLock: there is no lock at all.
+        NotLocked: there is no manifest.
+        InputError: manifest or lock is not valid.
     """
     manifest = project.read_manifest()
     if not project.lock.exists() and (manifest.models or manifest.weights):
@@ -100,7 +103,10 @@ def build(
     options: TraceOptions,
     retrace: Collection[str] = (),
 ) -> Locking:
-    """Find out what ``old`` does not answer of ``manifest``; nothing but the store is written."""
+    """Find out what ``old`` does not answer of ``manifest``; nothing but the store is written.
+
+    Raises as :func:`lock_project` does.
+    """
     refuse_tokens(repr(manifest), "the manifest", context)
     todo = plan(manifest, old)
     _check_addresses(todo, context)

@@ -65,7 +65,7 @@ def pin(
 
 
 def pin_at(
-    reference: Reference, resolved: Resolved, snapshot: Snapshot, context: Context, *, allow_unreachable: bool = False
+    reference: Reference, resolved: Resolved, snapshot: Snapshot, context: Context, *, allow_unreachable: bool
 ) -> Pinned:
     """Bring the fetched tree of a commit into the store and read its hubconf.
 

@@ -174,8 +174,9 @@ def read_named_lock(path: Path, *, hint: str = "hublock lock") -> Lock:
 
     Raises:
         NotLocked: there is none.
-        InputError: it is a folder.
+        InputError: it is a folder, or no text.
         InvalidLock: it is not a lock.
+        UnsupportedLockVersion: it was written by a newer hublock.
     """
     if not path.exists():
         raise NotLocked(f"{path} does not exist", hint=hint)

@@ -81,7 +81,7 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
         NotLocked: there is no manifest, or no lock.
         EntrypointNotFound: the manifest uses an entry point that is gone.
         RemoteError: a host could not be asked, or no longer has a repository or a ref.
-        LoadError: a model could not be traced.
+        HublockError: whatever locking raises of models that are traced again.
     """
     if request.precise is not None:
         _check_commit(request.precise)

@@ -33,7 +33,7 @@ _KEEP = "keep the store, or name a mirror in HUBLOCK_MIRRORS"
 _PRIVATE = "for a release of a private repository set GITHUB_TOKEN"
 
 
-def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool = False) -> list[Finding]:
+def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool) -> list[Finding]:
     """Return every way in which the hosts no longer hold what ``lock`` names.
 
     Sizes and the digests that hosts claim are compared; where one differs, and with ``deep`` always, the file is

@@ -86,9 +86,9 @@ class Cell:
         return self.refuse(f"expected {expected}, found {kind_of(self.value)}")
 
 
-def quote(text: str, limit: int = SHOWN) -> str:
-    """Return ``text`` in double quotes, safe to print: escaped where needed and cut to ``limit`` characters."""
-    shown = text if len(text) <= limit else text[:limit] + "…"
+def quote(text: str) -> str:
+    """Return ``text`` in double quotes, safe to print: escaped where needed and cut to :data:`SHOWN` characters."""
+    shown = text if len(text) <= SHOWN else text[:SHOWN] + "…"
     body = "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in shown.replace("\\", "\\\\"))
     return '"' + body.replace('"', '\\"') + '"'
 
