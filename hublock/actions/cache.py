@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from hublock.actions.context import Context
-from hublock.core.digest import Digest
 from hublock.core.inventory import locked_content, locked_digests
 from hublock.core.lockfile import Lock
 from hublock.errors import HublockError, IntegrityError, OfflineError, StoreError
@@ -29,13 +28,13 @@ def everything(context: Context) -> list[Held]:
 
 def listed(context: Context, locks: Iterable[Lock]) -> list[Row]:
     """Return the finished content of the store, each with the names that ``locks`` have for it."""
-    names: dict[Digest, list[str]] = {}
+    names: dict[object, dict[str, None]] = {}
     for lock in locks:
         for repo in lock.repos:
-            names.setdefault(repo.digest, []).append(repo.id)
+            names.setdefault(repo.digest, {})[repo.id] = None
         for file in locked_content(lock):
-            names.setdefault(file.digest, []).append(file.url)
-    return [Row(held=held, names=_named(names, held)) for held in contents(context.store)]
+            names.setdefault(file.digest, {})[file.url] = None
+    return [Row(held=held, names=tuple(names.get(held.digest, ()))) for held in contents(context.store)]
 
 
 def check(context: Context) -> list[HublockError]:
@@ -74,10 +73,6 @@ def tidy(context: Context, keep: Iterable[Lock], *, before: float, pretend: bool
     """
     kept = frozenset().union(*(locked_digests(lock) for lock in keep))
     return prune(context.store, keep=kept, before=before, pretend=pretend)
-
-
-def _named(names: dict[Digest, list[str]], held: Held) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names.get(held.digest, ()))) if held.digest else ()
 
 
 def _check(item: Held, context: Context) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from hublock.actions.project import Project
 from hublock.actions.textfiles import read_text, replace_file
+from hublock.core.canonical import dump_lock
 from hublock.core.conflicts import sides, with_markers
 from hublock.core.lockfile import Lock
 from hublock.core.lockreader import parse_lock
-from hublock.core.merging import agreed, merge_locks, text_of
+from hublock.core.merging import agreed, merge_locks
 from hublock.core.progress import Progress
 from hublock.errors import HublockError, InputError, InvalidLock
 from hublock.net.git.worktree import read_blob
@@ -37,7 +38,7 @@ def merge_files(base: Path, ours: Path, theirs: Path) -> tuple[str, ...]:
         replace_file(ours, with_markers(texts[1], texts[2]))
         return (error.message,)
     merge = merge_locks(*locks)
-    replace_file(ours, text_of(merge))
+    replace_file(ours, with_markers(dump_lock(merge.ours), dump_lock(merge.theirs)))
     return merge.conflicts
 
 

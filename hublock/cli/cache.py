@@ -3,7 +3,7 @@
 import argparse
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from hublock.errors import InputError
 
 if TYPE_CHECKING:
     from hublock.core.lockfile import Lock
+    from hublock.store.pruning import Held
 
 SUMMARY = "look into the store, check it, and clear away what no lock needs"
 EXAMPLES = """\
@@ -64,27 +65,28 @@ def _size(_: argparse.Namespace, face: Face) -> int:
     from hublock.actions.cache import everything
 
     held = everything(face.context)
-    kinds = [counted(sum(item.kind == kind for item in held), kind) for kind in ("tree", "file")]
     unfinished = sum(item.size for item in held if item.kind == "partial")
     rest = f", {size(unfinished)} of it unfinished" if unfinished else ""
-    face.console.data(f"{size(sum(item.size for item in held))} in {' and '.join(kinds)}{rest}")
+    face.console.data(f"{size(sum(item.size for item in held))} in {' and '.join(_kinds(held))}{rest}")
     return 0
+
+
+def _kinds(held: "Sequence[Held]") -> list[str]:
+    return [counted(sum(item.kind == kind for item in held), kind) for kind in ("tree", "file")]
 
 
 def _list(_: argparse.Namespace, face: Face) -> int:
     from hublock.actions.cache import listed
 
-    rows = listed(face.context, _own_lock(face))
-    if rows:
-        face.console.table(
-            (
-                str(row.held.digest)[:23],
-                size(row.held.size),
-                time.strftime("%Y-%m-%d", time.localtime(row.held.used)),
-                ", ".join(row.names) or "-",
-            )
-            for row in rows
+    face.console.table(
+        (
+            str(row.held.digest)[:23],
+            size(row.held.size),
+            time.strftime("%Y-%m-%d", time.localtime(row.held.used)),
+            ", ".join(row.names) or "-",
         )
+        for row in listed(face.context, _own_lock(face))
+    )
     return 0
 
 
@@ -97,8 +99,7 @@ def _verify(_: argparse.Namespace, face: Face) -> int:
         face.console.error(error)
     if not wrong:
         held = [item for item in everything(face.context) if item.kind != "partial"]
-        kinds = [counted(sum(item.kind == kind for item in held), kind) for kind in ("tree", "file")]
-        face.console.done("Verified", f"{', '.join(kinds)}, {size(sum(item.size for item in held))}")
+        face.console.done("Verified", f"{', '.join(_kinds(held))}, {size(sum(item.size for item in held))}")
     return exit_code(error.exit_code for error in wrong)
 
 

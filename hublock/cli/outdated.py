@@ -67,8 +67,7 @@ def _print(moved: "tuple[Move, ...]", face: Face) -> None:
         old = text.dated(move.repo.commit, history.before)
         new = text.dated(move.resolved.commit, history.committed)
         rows.append((move.repo.id, f"{old} -> {new}", f"{far}{WORDS[move.trend]}".lstrip(", ")))
-    if rows:
-        face.console.table(rows)
+    face.console.table(rows)
 
 
 def _preview(moved: "tuple[Move, ...]") -> str:

@@ -5,6 +5,7 @@ Wherever a JSON Schema can say the same, ``schemas/`` says it with the same patt
 
 import math
 import re
+from contextlib import suppress
 
 from hublock.core import arguments, tables
 from hublock.core.digest import LENGTHS, Digest
@@ -19,9 +20,7 @@ _CONTROL = r"\x00-\x20\x7f"
 _URL = re.compile(rf"https?://[^{_CONTROL}/?#@\\]+(?:[/?#][^{_CONTROL}]*)?")
 _USERINFO = re.compile(r"[a-z]+://[^/?#]*@")
 _PART = r"(?!\.{1,2}(?:/|$))[^/\\\x00-\x1f\x7f]+"
-_PATH = re.compile(rf"(?![A-Za-z]:){_PART}(?:/{_PART})*")
-_ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:")
-_REQUIREMENT_HINT = 'write a requirement such as "torch>=2.4,<3"'
+_ABSOLUTE = r"[/\\~]|[A-Za-z]:"
 
 commit = tables.matching(re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?"), "a full commit id of 40 or 64 hex digits")
 name = tables.matching(
@@ -42,6 +41,10 @@ tolerated = tables.matching(
 distribution = tables.matching(
     re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?==[A-Za-z0-9.!_-]+"), "NAME==VERSION without a local part"
 )
+
+path = tables.matching(re.compile(rf"(?![A-Za-z]:){_PART}(?:/{_PART})*"), 'a relative path without ".."')
+"""That of a file below a tree, parted by ``/``."""
+relative = tables.matching(re.compile(rf"(?!{_ABSOLUTE}).+", re.DOTALL), "a relative path")
 
 
 def digest(*schemes: str) -> Rule[Digest]:
@@ -81,22 +84,6 @@ def submodule_url(cell: Cell) -> str:
     return value
 
 
-def path(cell: Cell) -> str:
-    """Read the path of a file below a tree, parted by ``/``."""
-    value = tables.text(cell)
-    if not _PATH.fullmatch(value):
-        raise cell.refuse(f'expected a relative path without "..", found {quote(value)}')
-    return value
-
-
-def relative(cell: Cell) -> str:
-    """Read a path that is not absolute."""
-    value = tables.text(cell)
-    if _ABSOLUTE.match(value):
-        raise cell.refuse(f"expected a relative path, found {quote(value)}")
-    return value
-
-
 def reference(cell: Cell) -> str:
     """Read a reference to a repository; a local one must be relative."""
     value = tables.text(cell)
@@ -104,7 +91,7 @@ def reference(cell: Cell) -> str:
         parsed = Reference.parse(value)
     except InvalidReference as error:
         raise cell.refuse(error.message, hint=error.hint) from None
-    if parsed.kind == "local" and _ABSOLUTE.match(value):
+    if parsed.kind == "local" and re.match(_ABSOLUTE, value):
         raise cell.refuse(
             f"{quote(value)} is an absolute path, which other machines do not have",
             hint="write a path relative to the manifest, such as ./repo",
@@ -114,20 +101,16 @@ def reference(cell: Cell) -> str:
 
 def requirement(cell: Cell) -> str:
     """Read a PEP 508 requirement, on one line."""
-    value = tables.text(cell)
-    if not _is_requirement(value):
-        raise cell.refuse(f"{quote(value)} is not a requirement (PEP 508)", hint=_REQUIREMENT_HINT)
-    return value
-
-
-def _is_requirement(text: str) -> bool:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    try:
-        Requirement(text)
-    except (InvalidRequirement, RecursionError):
-        return False
-    return not re.search(r"[\x00-\x1f\x7f]", text)
+    value = tables.text(cell)
+    with suppress(InvalidRequirement, RecursionError):
+        Requirement(value)
+        if not re.search(r"[\x00-\x1f\x7f]", value):
+            return value
+    raise cell.refuse(
+        f"{quote(value)} is not a requirement (PEP 508)", hint='write a requirement such as "torch>=2.4,<3"'
+    )
 
 
 def body(cell: Cell) -> str:

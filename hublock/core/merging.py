@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from hublock.core.canonical import dump_lock
-from hublock.core.conflicts import with_markers
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Lock, Model, NamedWeights, Repo, TreeWeights
 from hublock.core.plan import reachable
@@ -113,11 +111,6 @@ def _agree(_: Repo | None, ours: Repo | None, theirs: Repo | None) -> Repo | Non
 
 def _without(repo: Repo, names: Collection[str]) -> Repo:
     return replace(repo, models=tuple(model for model in repo.models if model.name not in names))
-
-
-def text_of(merge: Merge) -> str:
-    """Return a merge as a lock, or as a text with conflict markers where both sides disagree."""
-    return with_markers(dump_lock(merge.ours), dump_lock(merge.theirs))
 
 
 def _three_way(
