@@ -493,14 +493,17 @@ models = [
 def net(name, *models, uses="zoo", at=url):
     return stored(store, name, f"import {uses} as library\\ndef net(seed): return library.make({at!r}, seed)", *models)
 plain = Model(name="plain", entrypoint="net", args=("plain",))
-through, unrelated = (net(f"a/{uses}", models[1], uses=uses) for uses in ("through", "unrelated"))
+through, unrelated = (
+    net(f"a/{uses}", replace(models[1], name=uses), uses=uses) for uses in ("through", "unrelated")
+)
 best = Input(name="best.pt", digest=digest, size=weights.size, pickle="tensors")
 handed = [
     Model(name=f"best{seed}", entrypoint="net", args=(seed,), inputs=(best,), state=proof)
     for seed, proof in [(4, None), (5, state), (6, state)]
 ]
 handed_in = net("a/best", *handed, at=str(work / "best.pt"))
-repos = net("a/net", *models), net("a/plain", plain), net("a/other", models[0], uses="other as zoology, other"), through
+beside = net("a/other", replace(models[0], name="other"), uses="other as zoology, other")
+repos = net("a/net", *models), net("a/plain", plain), beside, through
 LABELS = f"""
 import torch, zoo
 def net(seed):
