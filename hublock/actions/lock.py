@@ -110,7 +110,7 @@ def build(
     refuse_tokens(repr(manifest), "the manifest", context)
     todo = plan(manifest, old)
     _check_addresses(todo, context)
-    pool = old.by_key
+    pool = dict(old.by_key)
     models = {name: (repo.id, model) for name, (repo, model) in old.by_name.items()}
     consent: dict[str, tuple[str, ...]] = {}
     locked = []

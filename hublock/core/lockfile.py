@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from hublock.core.arguments import Value
+from hublock.core.cached import cached
 from hublock.core.digest import Digest
 from hublock.core.reference import key_of
 
@@ -168,7 +169,7 @@ class NamedWeights:
     pickle: Pickle
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Lock:
     """A whole ``hub.lock``."""
 
@@ -214,13 +215,13 @@ class Lock:
         rows = ((other, model) for other in self.repos for model in other.models if model.writes_tree)
         return any(other.id == repo.id or key in {key_of(name) for name in m.repos} for other, m in rows)
 
-    @property
-    def by_key(self) -> dict[str, Repo]:
+    @cached
+    def by_key(self) -> Mapping[str, Repo]:
         """Every repository by the key of its reference, which is the same in whatever case GitHub's names are typed."""
         return {key_of(repo.id): repo for repo in self.repos}
 
-    @property
-    def by_name(self) -> dict[str, tuple[Repo, Model]]:
+    @cached
+    def by_name(self) -> Mapping[str, tuple[Repo, Model]]:
         """Every model, and its repository, by its name."""
         return {model.name: (repo, model) for repo in self.repos for model in repo.models}
 
