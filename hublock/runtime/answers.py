@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hublock.core.cached import cached
 from hublock.core.digest import Digest
+from hublock.core.inventory import hugging_face_file, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Repo, Weights
 from hublock.core.reference import Reference
 from hublock.errors import DigestMismatch, HublockError, InvalidReference, OfflineError, UnlockedDownload
@@ -146,7 +147,7 @@ class LockedAnswers:
             if locked.file == file:
                 what = f"{file} of {repo} at Hugging Face"
                 return locked.commit, self._file(what, locked.digest, locked.size, locked.pickle)
-        raise self._unlocked(f"https://huggingface.co/{repo}/resolve/{revision}/{file}")
+        raise self._unlocked(hugging_face_file(repo, repo_type, revision, file))
 
     def hf_files(self, repo: str, repo_type: str, revision: str) -> tuple[str, tuple[str, ...]]:
         """Return the commit and the locked file names of a Hugging Face repository.
@@ -156,7 +157,7 @@ class LockedAnswers:
         """
         locked = list(self._hugging_face(repo, repo_type, revision))
         if not locked:
-            raise self._unlocked(f"https://huggingface.co/{repo}/tree/{revision}")
+            raise self._unlocked(f"{hugging_face_folder(repo, repo_type)}/tree/{revision}")
         return locked[0].commit, tuple(sorted({file.file for file in locked}))
 
     def input(self, path: Path) -> File | None:

@@ -243,15 +243,15 @@ def test_hugging_face_files_are_found_at_branch_and_commit(store: Store) -> None
     assert found.hf("o/n", "model", "main", "b.bin")[1].path.read_bytes() == b"bb"
     assert found.hf("o/n", "model", "c" * 40, "a.json")[0] == "c" * 40
     assert found.hf_files("o/n", "model", "main") == ("c" * 40, ("a.json", "b.bin"))
-    for question in (
-        ("o/n", "model", "v1", "b.bin"),
-        ("o/n", "dataset", "main", "b.bin"),
-        ("o/n", "model", "main", "c"),
+    for question, address in (
+        (("o/n", "model", "v1", "b.bin"), "/o/n/resolve/v1/b.bin,"),
+        (("o/n", "dataset", "main", "b.bin"), "/datasets/o/n/resolve/main/b.bin,"),
+        (("o/n", "model", "main", "c"), "/o/n/resolve/main/c,"),
     ):
-        with pytest.raises(UnlockedDownload, match=r"https://huggingface\.co/o/n/resolve"):
+        with pytest.raises(UnlockedDownload, match=f"https://huggingface.co{address}"):
             found.hf(*question)
-    with pytest.raises(UnlockedDownload):
-        found.hf_files("o/other", "model", "main")
+    with pytest.raises(UnlockedDownload, match=r"https://huggingface\.co/spaces/o/other/tree/main,"):
+        found.hf_files("o/other", "space", "main")
 
 
 def test_inputs_are_known_by_their_bytes_wherever_they_lie(store: Store, tmp_path: Path) -> None:
