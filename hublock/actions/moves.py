@@ -19,7 +19,8 @@ from hublock.net.stopping import Stop
 
 Trend = Literal["same", "ahead", "unproven", "rewritten", "retagged", "precise"]
 """What became of a ref: it names the locked commit still; a descendant of it; a commit whose history the host cannot
-show; a commit that does not descend from it; as a tag, any other commit. ``precise``: the user named the commit."""
+show; a commit that does not descend from it; as a tag, or as a branch that took the name of one, any other commit.
+``precise``: the user named the commit."""
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -62,7 +63,9 @@ def look(repo: Repo, context: Context, *, base: Path, precise: str | None = None
     history = remote.history(resolved.commit, repo.commit)
     if precise and history.descends is False:
         history = _backward(remote.history(repo.commit, resolved.commit), history)
-    return Move(repo=repo, remote=remote, resolved=resolved, trend=_trend(resolved, history, precise), history=history)
+    was_tag = repo.ref == f"{TAGS}{reference.ref or ''}"
+    trend = _trend(resolved, history, precise, was_tag=was_tag)
+    return Move(repo=repo, remote=remote, resolved=resolved, trend=trend, history=history)
 
 
 def _backward(reverse: History, history: History) -> History:
@@ -70,10 +73,11 @@ def _backward(reverse: History, history: History) -> History:
     return replace(history, commits=reverse.commits) if reverse.descends else history
 
 
-def _trend(resolved: Resolved, history: History, precise: str | None) -> Trend:
+def _trend(resolved: Resolved, history: History, precise: str | None, *, was_tag: bool) -> Trend:
     if precise:
         return "precise"
-    if resolved.ref.startswith(TAGS):
+    # a branch that took the name of a deleted tag is what a tag that moved is, whatever it descends from
+    if was_tag or resolved.ref.startswith(TAGS):
         return "retagged"
     return {True: "ahead", False: "rewritten", None: "unproven"}[history.descends]  # type: ignore[return-value]
 

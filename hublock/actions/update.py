@@ -26,6 +26,7 @@ from hublock.core.nearest import nearest
 from hublock.core.reference import Reference, is_commit, key_of
 from hublock.errors import EntrypointNotFound, HublockError, InputError, RefNotFound, RepositoryNotFound
 from hublock.net.download import Wanted
+from hublock.net.git.refs import TAGS
 from hublock.net.git.remote import Snapshot
 
 
@@ -192,6 +193,9 @@ def _away(looks: Collection[Move], request: Request) -> list[Move]:
 
 def _surprise(move: Move) -> str:
     ref, here, there = move.resolved.ref, move.repo.commit[:12], move.resolved.commit[:12]
+    if move.trend == "retagged" and ref != move.repo.ref and move.repo.ref.startswith(TAGS):
+        taken = f"{move.repo.ref} of {move.repo.id} is gone, and {ref} took its name"
+        return f"{taken}, at {there}, not the locked {here}"
     if move.trend == "retagged":
         return f"{ref} of {move.repo.id} was moved from {here} to {there}, and tags should not move"
     return f"{ref} of {move.repo.id} was rewritten: {there} does not have the locked {here} in its history"
@@ -207,7 +211,7 @@ def _compare(move: Move, new: Snapshot, manifest: Manifest, context: Context, pr
         used = ", ".join(f"{wanted.entrypoint} (model {wanted.name})" for wanted in lost)
         raise EntrypointNotFound(
             f"{move.repo.id} at {move.resolved.commit[:12]} no longer has {used}, which {project.manifest} uses",
-            hint=f"hublock remove {shlex.quote(lost[0].name)}, or keep the pin",
+            hint=f"write its new entrypoint into [models.{lost[0].name}] and type that again, or keep the pin",
         )
     sources = locked_sources(move.repo, context, base=project.folder)
     if sources is None:

@@ -77,5 +77,7 @@ def _report_model(locked: "LockedModel", console: Console) -> None:
             console.warn(f"{locked.call} fetched nothing{advice}")
         elif advice and model.traced == "confirmed":
             console.warn(f"{locked.call} is not the same whenever it is loaded{advice}")
+        else:
+            return
         if advice:
             console.hint(f"hublock remove {quote(model.name)}, then the same hublock add with --kwarg {chooses[0]}=…")

@@ -103,9 +103,43 @@ def test_refuses_to_drop_an_entry_point_that_the_manifest_uses(branch: ForgeRepo
         assert str(hub(*words)) == (
             "exit 2\n--- stdout\n--- stderr\n"
             f"error: b/branch at {new[:12]} no longer has big (model big), which <project>/hub.toml uses\n"
-            "   hint: hublock remove big, or keep the pin\n"
+            "   hint: write its new entrypoint into [models.big] and type that again, or keep the pin\n"
         ).replace(f"at {new[:12]}", "at <commit>")
     assert snapshot(project) == before
+    manifest = project / "hub.toml"
+    manifest.write_text(manifest.read_text().replace("[models.big]\n", '[models.big]\nentrypoint = "large"\n'))
+    assert (hub("update", "big").code, commit_of(project, "b/branch")) == (0, new)
+
+
+def test_a_declared_model_is_not_told_to_choose_its_weights(branch: ForgeRepo, hub: Run) -> None:
+    branch.commit({"readme.md": "more"})
+
+    done = hub("update", "big")
+
+    assert (done.code, "1 file, 18 B; declared" in done.err, "hint" in done.err) == (0, True, False), done
+
+
+def test_refuses_a_branch_that_took_the_name_of_a_deleted_tag_unless_that_is_allowed(
+    tagged: ForgeRepo, project: Path, hub: Run
+) -> None:
+    old = commit_of(project, "a/tagged:v1")
+    tagged.delete("refs/tags/v1")
+    tagged.branch("v1")
+    new = tagged.commit({"readme.md": "whatever follows"}, branch="v1")
+    before = snapshot(project)
+
+    refused = hub("update", "net")
+
+    assert str(refused) == (
+        "exit 2\n--- stdout\n--- stderr\n"
+        f"error: refs/tags/v1 of a/tagged:v1 is gone, and refs/heads/v1 took its name, at {new[:12]}, not the locked"
+        f" {old[:12]}\n"
+        "   hint: hublock update net --allow-rewritten, if you trust that\n"
+    ).replace(f"at {new[:12]}", "at <commit>")
+    assert snapshot(project) == before
+    assert "hint: if you trust that: hublock update a/tagged:v1 --allow-rewritten\n" in hub("verify", "--upstream").err
+    allowed = hub("update", "a/tagged:v1", "--allow-rewritten")
+    assert (allowed.code, commit_of(project, "a/tagged:v1")) == (0, new), allowed
 
 
 def test_refuses_a_rewritten_branch_unless_that_is_allowed(branch: ForgeRepo, project: Path, hub: Run) -> None:
