@@ -1,9 +1,11 @@
 """Check that the lock answers the manifest and the store holds what the lock names; if asked, the hosts as well."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -74,6 +76,7 @@ def verify(project: Project, context: Context, checks: Checks) -> Verified:
     findings = [*_lock_findings(project, lock), *_differences(project, lock, checks.against)]
     stored = _check_store(lock, context, deep=checks.deep)
     findings += stored.findings
+    findings += _input_findings(project, lock)
     if checks.deep:
         from hublock.actions.verdicts import check_verdicts
 
@@ -230,6 +233,21 @@ def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
                 message=f"{project.lock} does not answer the manifest: {reason}",
                 hint="hublock lock",
             )
+
+
+def _input_findings(project: Project, lock: Lock) -> Iterator[Finding]:
+    """Compare the files that are handed in with the locked ones, where they lie here: no load takes others."""
+    for model in lock.models:
+        for given in model.inputs:
+            path = project.folder / given.name
+            with suppress(OSError), path.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != given.digest.hex:
+                    yield Finding(
+                        rule=Rule.INPUT_DIFFERS,
+                        subject=given.name,
+                        message=f"{path} is not the locked input of model {model.name}",
+                        hint=f"put the locked file there, or lock this one: hublock lock --retrace {model.name}",
+                    )
 
 
 def _total(lock: Lock, context: Context) -> int:

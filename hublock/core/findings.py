@@ -33,6 +33,7 @@ class Rule(StrEnum):
     FILE_MISSING = "file-missing", 4, "A file is not in the store."
     FILE_DAMAGED = "file-damaged", 3, "The stored bytes of a file are not the locked ones."
     FILE_UNREADABLE = "file-unreadable", 7, "A stored file cannot be read."
+    INPUT_DIFFERS = "input-differs", 1, "A file that is handed to a model is not the locked one."
     STATE_DIFFERS = "state-differs", 3, "A loaded model has another state than the locked one."
     STATE_MISSING = "state-missing", 4, "The lock has no state to compare a loaded model with."
     LOAD_UNLOCKED = "load-unlocked", 4, "A model asked for what the lock does not name."

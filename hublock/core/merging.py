@@ -228,7 +228,8 @@ def _as_traced(model: Model, pins: Mapping[str, object], locks: Iterable[Lock]) 
 
 def both_traces(old: Model, new: Model) -> Model:
     """Return what a second trace of a model saw, added to what the first one saw; nothing is removed."""
-    proven = old.traced != "confirmed" or old.state == new.state
+    # of another input the old trace says nothing
+    proven = old.traced != "confirmed" or old.state == new.state or old.inputs != new.inputs
     return replace(
         new,
         state=new.state if proven else None,

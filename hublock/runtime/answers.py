@@ -203,7 +203,11 @@ class LockedAnswers:
         names = [given.name for model in self._models for given in model.inputs]
         missed = [name for name in names if name.rpartition("/")[2] == what.rpartition("/")[2]]
         shown = without_login(what)
-        hint = f"hublock add {quote(self._repo.id)} {entrypoints} with the arguments of this call"
+        locked = self._models[0].name if len(self._models) == 1 else "NAME"
+        hint = (
+            f"hublock add {quote(self._repo.id)} {entrypoints} with the arguments of this call; "
+            f"where those are locked, hublock lock --retrace {locked} adds what is asked for here"
+        )
         if missed:
             hint = f"run it from the folder that holds the input {missed[0]}"
         elif not self._repo.commit and "://" in shown:

@@ -54,7 +54,13 @@ def test_files_are_found_by_url_in_every_model(store: Store) -> None:
     with pytest.raises(UnlockedDownload) as caught:
         found.fetch(URL + "?other")
     assert caught.value.message == f"Owner/Repo:v1 asks for {URL}?other, which the lock does not list for net"
-    assert caught.value.hint == "hublock add Owner/Repo:v1 net with the arguments of this call"
+    assert caught.value.hint == (
+        "hublock add Owner/Repo:v1 net with the arguments of this call; "
+        "where those are locked, hublock lock --retrace NAME adds what is asked for here"
+    )
+    with pytest.raises(UnlockedDownload) as caught:
+        locked(store, one).fetch(URL + "?other")
+    assert str(caught.value.hint).endswith(", hublock lock --retrace a adds what is asked for here")
     with pytest.raises(UnlockedDownload) as caught:
         found.fetch("https://user:secret@example.org/a@b")
     assert "asks for https://example.org/a@b, which" in caught.value.message

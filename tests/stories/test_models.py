@@ -198,6 +198,24 @@ def test_a_file_that_the_user_hands_in_is_locked_by_its_digest(
     refused = python(script)
     assert refused.code == 1
     assert "UnlockedDownload" in refused.err, refused
+    assert "; hublock lock --retrace NAME, if it is the input of a locked model and was changed" in refused.err
+
+    told = run("verify")
+    assert str(told) == (
+        "exit 1\n--- stdout\n--- stderr\n"
+        "error: <project>/best.pt is not the locked input of model custom\n"
+        "   hint: put the locked file there, or lock this one: hublock lock --retrace custom\n"
+    )
+    import torch
+
+    torch.save({"layer.weight": torch.zeros(2, 4), "layer.bias": torch.zeros(2)}, project / "best.pt")
+    assert run("verify").code == 1
+    assert run("lock", "--retrace", "custom").code == 0
+    # with the state of the new file
+    assert run("verify", "--load", "custom").code == 0
+    assert python(script).code == 0
+    (project / "best.pt").unlink()
+    assert run("verify").code == 0
 
 
 def checkpoint_of_options() -> bytes:

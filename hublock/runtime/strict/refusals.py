@@ -40,7 +40,8 @@ def origin(url: str) -> str:
 def to_tolerate(what: str, owner: str) -> str:
     """Return how to lock ``owner`` in spite of the refusal of ``what``."""
     if what.startswith("file:"):
-        return f"hublock add {_quoted(owner)} --input PATH, if this file is yours"
+        add = f"hublock add {_quoted(owner)} --input PATH, if this file is yours"
+        return f"{add}; hublock lock --retrace NAME, if it is the input of a locked model and was changed"
     add = f"hublock add {_quoted(owner)} … --tolerate {shlex.quote(what)}, if the model does not need it"
     # nothing is added twice, and a locked model is only traced again when told to be
     line = f'if it is in the manifest, add "{what}" to its tolerate'
