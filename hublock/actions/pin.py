@@ -12,6 +12,7 @@ from hublock.actions.offers import read_tree_hubconf
 from hublock.actions.verdicts import scan_tree
 from hublock.core.hubconf import Hubconf
 from hublock.core.lockfile import Lock, Repo
+from hublock.core.pretender import pretender
 from hublock.core.reference import Reference
 from hublock.errors import HublockError, OfflineError, TreeMismatch
 from hublock.net.download import Fetched
@@ -22,9 +23,6 @@ from hublock.store.store import StoredTree
 
 _DATE = r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 _CLAIMED = re.compile(rf"-(?!{_DATE}[0-9]*\.)([0-9a-f]{{8,64}})\.[^/]*$")
-_BEGINNING = 256
-"""Bytes of a file that are looked at."""
-_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +150,7 @@ def renamed(known: Repo, reference: Reference, context: Context, *, base: Path) 
 
 
 def warn_if_odd(fetched: Fetched, context: Context) -> None:
-    """Warn of a new file that is empty, a web page, or named for another digest than its own.
+    """Warn of a new file that is empty, a web page or an LFS pointer, or named for another digest than its own.
 
     Names such as ``…-1a2b3c4d.pth`` claim a digest by PyTorch Hub's convention; ``…-20240131.pth`` has a date instead.
     """
@@ -161,11 +159,11 @@ def warn_if_odd(fetched: Fetched, context: Context) -> None:
     if claim and not fetched.digest.hex.startswith(claim[1]):
         context.progress.warn(f"{url} is named for {claim[1]} but hashes to {fetched.digest.hex[:16]}…")
     with fetched.path.open("rb") as file:
-        beginning = file.read(_BEGINNING)
-    if not beginning:
+        what = pretender(file)
+    if not fetched.size:
         context.progress.warn(f"{url} is empty, and locked as it is")
-    elif _PAGE.match(beginning):
-        context.progress.warn(f"{url} answers with a web page, which is locked as it is")
+    elif what:
+        context.progress.warn(f"{url} answers with {what}, which is locked as it is")
 
 
 def repository(repo: Repo, tree: StoredTree) -> Repository:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from hublock.errors import HublockError, TreeMismatch, UnlockedDownload, UnsafePickle
+from hublock.errors import HublockError, LoadError, TreeMismatch, UnlockedDownload, UnsafePickle
 from tests.runtime.answering import Shelf, legacy_tar, legacy_zip, ones, run, saved
 from tests.runtime.conftest import MakeRepository
 
@@ -172,6 +172,25 @@ class TestHowItIsUnpickled:
         with pytest.raises(UnsafePickle, match="locked as 'tensors', but torch finds more in it"):
             run(repo, "model", [URL], answers=shelf)
         assert RAN == []
+
+    @pytest.mark.parametrize(
+        ("data", "said"),
+        [
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a Git LFS pointer"),
+            (b"\n<!DOCTYPE html>\n<title>Sign in</title>\n", "a web page"),
+            (b"# some text", "nothing that torch.load reads"),
+        ],
+    )
+    def test_what_stands_where_a_checkpoint_was_expected_is_named(
+        self, shelf: Shelf, repository: MakeRepository, data: bytes, said: str
+    ) -> None:
+        shelf.put(URL, data, "none")
+        repo = repository(FETCH + "    def model(url):\n        return get(url)\n")
+
+        with pytest.raises(LoadError) as caught:
+            run(repo, "model", [URL], answers=shelf)
+        assert caught.value.message.endswith(f" is {said}, not a checkpoint")
+        assert "--input PATH" in str(caught.value.hint)
 
     @pytest.mark.parametrize("options", ["", ", weights_only=None", ", weights_only=False"])
     def test_what_is_consented_to_is_unpickled_by_code_that_says_nothing(

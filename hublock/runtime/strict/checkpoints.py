@@ -8,14 +8,16 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Pickle
+from hublock.core.pretender import pretender
 from hublock.core.tree import LINK, blob_id
-from hublock.errors import HublockError, TreeMismatch, UnsafePickle
+from hublock.errors import HublockError, LoadError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
 from hublock.runtime.repository import Repository, as_written, base_of, namespace
 from hublock.runtime.strict.frames import innermost_namespace
@@ -50,6 +52,7 @@ def load(
     Raises:
         UnlockedDownload: nobody locked these bytes.
         UnsafePickle: torch finds more than tensors in a file that is locked as tensors.
+        LoadError: torch finds no checkpoint in a file that holds no pickle.
     """
     found = identify(scope, f)
     if map_location is None and scope.cpu_only:
@@ -138,12 +141,22 @@ def _load_tensors(
     try:
         return original(f, map_location, None, **options)
     except pickle.UnpicklingError as error:
-        refused = UnsafePickle(
-            f"{found.name} is locked as {found.pickle!r}, but torch finds more in it: {str(error).splitlines()[0]}",
-            hint="hublock lock --retrace NAME",
-        )
+        refused = _refused(found, f, error)
         scope.remember(Refusal(what=f"file:{found.name}", error=refused))
         raise refused from error
+
+
+def _refused(found: Found, f: Any, error: Exception) -> HublockError:
+    if found.pickle != "none":
+        said = f"is locked as {found.pickle!r}, but torch finds more in it: {str(error).splitlines()[0]}"
+        return UnsafePickle(f"{found.name} {said}", hint="hublock lock --retrace NAME")
+    what = None
+    with suppress(OSError, TypeError), Path(f).open("rb") as file:
+        what = pretender(file)
+    return LoadError(
+        f"{found.name} is {what or 'nothing that torch.load reads'}, not a checkpoint",
+        hint="ask its author for the file itself; what a model takes by its path, --input PATH hands in",
+    )
 
 
 def _without_pickle_options(options: dict[str, Any]) -> dict[str, Any]:
