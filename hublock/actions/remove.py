@@ -6,7 +6,7 @@ from shlex import quote
 from hublock.actions.changing import changing
 from hublock.actions.context import Context
 from hublock.actions.project import Project
-from hublock.core.manifest import edit_manifest
+from hublock.core.manifest import edit_manifest, keep_home
 from hublock.core.nearest import nearest
 from hublock.core.plan import as_wanted, plan, unpinned, without
 from hublock.errors import InputError, StaleLock
@@ -48,6 +48,8 @@ def remove(name: str, project: Project, context: Context) -> None:
             new = as_wanted(rest, new)
         if name in manifest.names:
             text = edit_manifest(text, embedded=project.embedded, remove=name)
+            # without any table of ours, the next model would begin a hub.toml beside it
+            text = keep_home(text) if project.embedded else text
         if project.lock.exists():
             project.write_both(text, new, less=True)
         else:

@@ -119,6 +119,14 @@ def edit_manifest(
     )
 
 
+def keep_home(text: str) -> str:
+    """Return a pyproject.toml, of which the last of our tables may be gone, with an empty ``[tool.hublock]``."""
+    if "hublock" in tomllib.loads(text).get("tool", {}):
+        return text
+    newline = edits.line_ending(text)
+    return f"{text}{newline if text else ''}[tool.hublock]{newline}"
+
+
 def _check_value(file: str, path: tuple[str, ...], values: dict[str, Any], *, embedded: bool) -> None:
     """Refuse what would not be read back, wherever it stood."""
     try:

@@ -91,9 +91,8 @@ def _syntax(text: str, source: Source, problem: str) -> HublockError:
     if conflict:
         here = _at(text, conflict.start(), source)
         # a lock is recovered from its two sides; what a manifest should say only a person can tell
-        hint = (
-            "hublock lock" if source.refusal is InvalidLock else "keep either side of each conflict, then hublock lock"
-        )
+        merge = "merge both sides of each conflict by hand, then hublock lock"
+        hint = "hublock lock" if source.refusal is InvalidLock else merge
         return here.refuse("holds git conflict markers", hint=hint)
     place = _PLACE.fullmatch(problem)
     what = place["what"] if place else problem

@@ -341,4 +341,4 @@ def _plan(facts: Mapping[str, object]) -> Parts | None:
     return plan
 
 
-_TRUST = "`hublock update` shows and locks what is served now, should you trust it"
+_TRUST = "`hublock update NAME` shows and locks what is served now, should you trust it"

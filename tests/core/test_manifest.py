@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hublock.core import edits
-from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest, parse_manifest
+from hublock.core.manifest import Manifest, WantedModel, WantedWeights, edit_manifest, keep_home, parse_manifest
 from hublock.errors import InvalidManifest
 from tests.core.strategies import ENTRYPOINTS, KEYWORDS, NAMES, REFERENCES, VALUES, words
 
@@ -391,3 +391,20 @@ def test_any_models_can_be_added_and_removed_again(models: list[WantedModel], ho
     for model in models:
         text = edit_manifest(text, embedded=home, remove=model.name)
     assert text == start
+
+
+@pytest.mark.parametrize("text", ["", '[project]\nname = "p"\n', '[project]\r\nname = "p"\r\n'])
+def test_a_pyproject_stays_the_home_of_the_manifest_when_its_last_table_goes(text: str) -> None:
+    kept = keep_home(text)
+
+    assert kept.startswith(text)
+    assert kept.count("\n") - kept.count("\r\n") in (0, kept.count("\n"))
+    assert (tomllib.loads(kept)["tool"], read(kept, embedded=True)) == ({"hublock": {}}, Manifest())
+    added = edit_manifest(kept, embedded=True, add=RESNET)
+    assert keep_home(added) == added
+
+
+def test_conflict_markers_of_a_manifest_are_a_persons_to_merge() -> None:
+    with pytest.raises(InvalidManifest, match="line 1: holds git conflict markers") as caught:
+        read("<<<<<<< ours\n=======\n>>>>>>> theirs\n")
+    assert caught.value.hint == "merge both sides of each conflict by hand, then hublock lock"

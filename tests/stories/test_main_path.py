@@ -107,9 +107,13 @@ def test_a_file_whose_name_claims_other_bytes_is_told(
             b"\n<!DOCTYPE html>\n<title>log in</title>",
             "warning: https://example.org/own.bin answers with a web page, which is locked as it is\n",
         ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "warning: https://example.org/own.bin answers with a Git LFS pointer, which is locked as it is\n",
+        ),
         (b"<htmlx", ""),
     ],
-    ids=["empty", "page", "neither"],
+    ids=["empty", "page", "pointer", "neither"],
 )
 def test_a_file_that_is_hardly_meant_is_told(
     forge: Forge, hub: Run, project: Path, store: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, warning: str
@@ -217,6 +221,12 @@ def test_both_manifest_homes_work(served: Forge, run: Run, project: Path) -> Non
     assert '[tool.hublock.models.net]\nrepo = "someone/net:v1"' in text
     assert not (project / "hub.toml").exists()
     assert run("lock", "--check").code == 0
+
+    (project / "pyproject.toml").write_text(text.replace("[tool.hublock]  # here\n", ""))
+    assert run("remove", "net").code == 0
+    assert run("lock", "--check").code == 0
+    assert run(*words).code == 0
+    assert not (project / "hub.toml").exists()
 
 
 def test_an_estimate_of_the_files_needs_no_run(served: Forge, run: Run) -> None:

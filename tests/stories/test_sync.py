@@ -234,7 +234,7 @@ def test_what_the_cache_of_torch_hub_holds_is_not_fetched_again(
         (
             {"data": b"<html>", "headers": {"Content-Type": "text/html"}},
             3,
-            "serves 6 bytes (a web page), not the 1000 that are locked",
+            "serves 6 bytes (a web page), not the 1000 that are locked\n   hint: `hublock update NAME` shows",
         ),
     ],
 )
