@@ -58,7 +58,8 @@ def recover(project: Project, progress: Progress) -> Lock:
     if found is None:
         return project.read_lock()
     try:
-        ours, theirs = _of_index(project) or (
+        staged = _of_index(project)
+        ours, theirs = staged or (
             parse_lock(side, file=f"{project.lock} ({name} side)")
             for side, name in zip(found, ("our", "their"), strict=True)
         )
@@ -70,6 +71,9 @@ def recover(project: Project, progress: Progress) -> Lock:
     lock, contested = agreed(ours, theirs)
     what = f"; found out again: {', '.join(contested)}" if contested else ""
     progress.say(f"{project.lock.name} is in conflict: every pin that both sides agree on is kept{what}")
+    if contested and staged:
+        side = f"git checkout --ours {project.lock.name}, or --theirs, then hublock lock"
+        progress.say(f"to have the pins of one side instead: {side}")
     return lock
 
 

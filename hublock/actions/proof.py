@@ -36,11 +36,14 @@ def check_state(result: object, call: Call) -> None:
             hint='leave out --load, or verify="state"',
         )
     if call.alike and not states:
-        raise NotLocked(
-            f"{match.repo.id} {match.entrypoint} is locked without a state: it initialises at random, "
-            "or was not confirmed",
-            hint=f"hublock lock --retrace {quote(call.alike[0].name)}, if it does not",
-        )
+        name = quote(call.alike[0].name)
+        # where one trace found it at random, a second one that does not brings no state back
+        reason, hint = {
+            "confirmed": ("it initialises at random", f"hublock remove {name}, then hublock add, if it does not"),
+            "unconfirmed": ("it was not confirmed", f"hublock lock --retrace {name}"),
+            "declared": ("its files are declared, it never ran", 'leave out --load, or verify="state"'),
+        }[call.alike[0].traced]
+        raise NotLocked(f"{match.repo.id} {match.entrypoint} is locked without a state: {reason}", hint=hint)
     if not states:
         raise NotLocked(
             f"the lock has no state for this call of {match.repo.id} {match.entrypoint}",

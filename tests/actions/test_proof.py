@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from hublock.actions.load import answers_of_project, load, load_folder
-from hublock.core.lockfile import HuggingFaceFile, Lock, Model, Weights
+from hublock.actions.proof import check_state
+from hublock.core.lockfile import HuggingFaceFile, Lock, Model, Traced, Weights
 from hublock.core.matching import Call, match
-from hublock.errors import OfflineError, UnlockedDownload
+from hublock.errors import NotLocked, OfflineError, UnlockedDownload
 from hublock.runtime import torchhub
 from hublock.runtime.fingerprint import fingerprint
 from hublock.runtime.strict import frames, refusals
@@ -309,3 +310,20 @@ def test_what_the_users_own_call_was_refused_by_way_of_a_library_is_told_and_rem
     with pytest.raises(UnlockedDownload), pytest.warns(UserWarning, match="the project asks for"):
         zoo.call(fetch)
     assert list(refusals.by_library) == ["zoo"]
+
+
+@pytest.mark.parametrize(
+    ("traced", "hint"),
+    [
+        ("confirmed", "hublock remove net, then hublock add, if it does not"),
+        ("unconfirmed", "hublock lock --retrace net"),
+        ("declared", 'leave out --load, or verify="state"'),
+    ],
+)
+def test_of_a_model_without_a_state_the_hint_is_what_can_bring_one(shelf: Shelf, traced: Traced, hint: str) -> None:
+    repo = stored(shelf.store, "a/net", "", Model(name="net", entrypoint="net", traced=traced))
+    call = Call(match=match(Lock(repos=(repo,)), "net", None, file="hub.lock"))
+
+    with pytest.raises(NotLocked, match="a/net net is locked without a state: ") as caught:
+        check_state(RIGHT, call)
+    assert caught.value.hint == hint

@@ -140,11 +140,15 @@ def test_a_conflict_is_marked_and_lock_recovers_what_is_agreed(clone: Path, pinn
     assert recovered.code == 0
     assert (
         "hub.lock is in conflict: every pin that both sides agree on is kept; found out again: b/branch\n"
+        "to have the pins of one side instead: git checkout --ours hub.lock, or --theirs, then hublock lock\n"
         in recovered.err
     )
     assert not [request for request in pinned.requests[asked:] if "tagged" in request.path]
     assert f'commit = "{second}"' in (clone / "hub.lock").read_text()
     assert hub("verify").code == 0
+    git("checkout", "--ours", "hub.lock", cwd=clone)
+    assert hub("lock").code == 0
+    assert f'commit = "{first}"' in (clone / "hub.lock").read_text()
 
 
 @pytest.mark.parametrize("style", ["merge", "diff3"])
