@@ -11,7 +11,8 @@ from hublock.net.git.child import child_environment
 
 ATTRIBUTE = "hub.lock merge=hublock"
 """The line of .gitattributes (gitattributes(5)) that gives the lock its own merge driver."""
-DRIVER = "hublock merge-driver %O %A %B"
+DRIVER = "hublock merge-driver %O %A %B || { [ $? = 1 ] || git merge-file -L ours -L base -L theirs %A %O %B; false; }"
+"""Where hublock is not found, git would leave our lock as it is, and theirs would be lost without a mark."""
 
 EMPTY = """\
 # What this project takes from PyTorch Hub. `hublock add OWNER/REPO ENTRYPOINT` writes here, and so may you;

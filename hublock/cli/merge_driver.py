@@ -8,7 +8,7 @@ from hublock.cli.face import Face
 SUMMARY = "merge two locks by entry; git calls it, see `hublock init --merge-driver`"
 EXAMPLES = """\
   in .gitattributes:  hub.lock merge=hublock
-  once in a clone:    git config merge.hublock.driver "hublock merge-driver %O %A %B"
+  once in a clone:    hublock init --merge-driver
   exit 0 if all was merged, 1 if both sides changed one entry: then `hublock lock` recovers"""
 
 

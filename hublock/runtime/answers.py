@@ -240,7 +240,10 @@ def check_prefix(url: str, digest: Digest, prefix: str | None) -> None:
         DigestMismatch: it begins otherwise.
     """
     if prefix and not digest.hex.startswith(prefix):
-        raise DigestMismatch(f'invalid hash value for {url} (expected "{prefix}", got "{digest.hex}")')
+        raise DigestMismatch(
+            f'invalid hash value for {url} (expected "{prefix}", got "{digest.hex}")',
+            hint="ask its author which file that name stands for, or take another ref of the repository",
+        )
 
 
 def without_login(url: str) -> str:

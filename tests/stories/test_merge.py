@@ -1,5 +1,6 @@
 """Two branches that change one lock."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_init_sets_up_what_git_needs(clone: Path, hub: Run) -> None:
 
     assert done.code == 0
     assert (clone / ".gitattributes").read_text() == "hub.lock merge=hublock\n"
-    assert git("config", "merge.hublock.driver", cwd=clone).decode() == "hublock merge-driver %O %A %B\n"
+    assert git("config", "merge.hublock.driver", cwd=clone).decode().startswith("hublock merge-driver %O %A %B || {")
     before = (clone / ".gitattributes").read_text()
     assert hub("init", "--merge-driver").code == 0
     assert (clone / ".gitattributes").read_text() == before
@@ -149,6 +150,30 @@ def test_a_conflict_is_marked_and_lock_recovers_what_is_agreed(clone: Path, pinn
     git("checkout", "--ours", "hub.lock", cwd=clone)
     assert hub("lock").code == 0
     assert f'commit = "{first}"' in (clone / "hub.lock").read_text()
+
+
+def test_where_git_does_not_find_hublock_the_lock_is_in_conflict_and_no_side_is_lost(
+    clone: Path, pinned: Forge, hub: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver is in the configuration, and a git of another shell has no virtual environment on its PATH."""
+    assert hub("init", "--merge-driver").code == 0
+    commit(clone, "attributes")
+    branch = pinned.find_repo("github.com", "b/branch")
+    assert branch is not None
+    theirs = branch.commit({"1": "1"})
+    ours = branch.commit({"2": "2"})
+    both_sides(clone, hub, ours=("update", "big", "--precise", ours), theirs=("update", "big", "--precise", theirs))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "git").symlink_to(str(shutil.which("git")))
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(bare))
+        assert merge(clone, "topic").returncode == 1
+
+    text = (clone / "hub.lock").read_text()
+    assert ("<<<<<<< ours\n" in text, f'commit = "{theirs}"\n' in text) == (True, True), text
+    assert hub("lock", "--check").code == 2
+    assert hub("lock").code == 0
 
 
 @pytest.mark.parametrize("style", ["merge", "diff3"])
