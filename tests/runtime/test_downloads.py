@@ -278,6 +278,7 @@ class TestWhatIsAnswered:
         with pytest.raises(RuntimeError, match=r'invalid hash value for .* \(expected "00000000", got') as caught:
             run(repo, "model", [bad], {"check_hash": True}, answers=shelf)
         assert isinstance(caught.value, DigestMismatch)
+        assert caught.value.hint is not None
 
     def test_model_dir_and_file_name_leave_a_file_as_torch_does(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
