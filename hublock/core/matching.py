@@ -108,9 +108,10 @@ def _by_name(lock: Lock, name: str, file: str) -> Match:
     if found is None:
         found = _as_added(lock, name)
     if found is None:
+        of_repo = [f"load {name!r}, {model.entrypoint!r}" for repo, model in lock.by_name.values() if repo.id == name]
         raise NotLocked(
             f"{file} has no model {name}{nearest(name, [model.name for model in lock.models])}",
-            hint="hublock list, or hublock add OWNER/REPO ENTRYPOINT",
+            hint=f"{of_repo[0] if of_repo else 'hublock list'}, or hublock add OWNER/REPO ENTRYPOINT",
         )
     repo, model = found
     models = tuple(other for other in repo.models if other.entrypoint == model.entrypoint)

@@ -35,6 +35,15 @@ def test_a_name_means_one_model_bounded_by_all_of_its_entry_point() -> None:
     assert (found.named, found.models) == (WIDE, (NET, WIDE))
 
 
+@pytest.mark.parametrize(
+    ("name", "first"), [("someone/Repo", "load 'someone/Repo', 'other'"), ("nobody/x", "hublock list")]
+)
+def test_of_a_repository_without_an_entry_point_the_hint_names_one(name: str, first: str) -> None:
+    with pytest.raises(NotLocked, match=f"has no model {name}") as caught:
+        match(LOCK, name, None, file="hub.lock")
+    assert caught.value.hint == f"{first}, or hublock add OWNER/REPO ENTRYPOINT"
+
+
 def test_a_spelling_of_add_means_the_entry_point_of_the_default_branch() -> None:
     assert match(LOCK, "someone/repo:other", None, file="hub.lock").named == OTHER
 
