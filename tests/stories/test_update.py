@@ -137,7 +137,7 @@ def test_refuses_a_branch_that_took_the_name_of_a_deleted_tag_unless_that_is_all
         "   hint: hublock update net --allow-rewritten, if you trust that\n"
     ).replace(f"at {new[:12]}", "at <commit>")
     assert snapshot(project) == before
-    assert "hint: if you trust that: hublock update a/tagged:v1 --allow-rewritten\n" in hub("verify", "--upstream").err
+    assert "hint: hublock update a/tagged:v1 --allow-rewritten, if you trust that\n" in hub("verify", "--upstream").err
     allowed = hub("update", "a/tagged:v1", "--allow-rewritten")
     assert (allowed.code, commit_of(project, "a/tagged:v1")) == (0, new), allowed
 

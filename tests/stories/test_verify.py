@@ -423,7 +423,7 @@ TABLE = [
         lambda s: (s.commit("a/tagged", branch="v1"), s.git("a/tagged", "tag", "-d", "v1")),
         2,
         "refs/tags/v1, which led to the locked commit of a/tagged:v1, is gone",
-        "hublock update a/tagged:v1, if you trust that",
+        "hublock update a/tagged:v1 --allow-rewritten, if you trust that",
         UP,
     ),
     Tampering(
@@ -459,7 +459,7 @@ TABLE = [
         ),
         2,
         "refs/heads/main, which led to the locked commit of b/branch, is gone",
-        "hublock update b/branch, if you trust that",
+        "hublock update b/branch --allow-rewritten, if you trust that",
         UP,
     ),
     Tampering(
