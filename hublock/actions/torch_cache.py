@@ -141,11 +141,13 @@ def _folder_name(repo: Repo) -> str:
 
 
 def _distinct(items: Iterable[_Named]) -> list[_Named]:
-    """Return the items by name; torch.hub would give one of two for the other."""
+    """Return one item for each name, as it is spelled; torch.hub would give one of two for the other."""
+    folded: dict[str, _Named] = {}
     found: dict[str, _Named] = {}
     for item in items:
-        # a file system may not tell cases apart
-        known = found.setdefault(item.name.casefold(), item)
+        # a file system may not tell cases apart; where it does, torch.hub looks for every spelling that code uses
+        known = folded.setdefault(item.name.casefold(), item)
+        found.setdefault(item.name, item)
         if known.digest != item.digest:
             raise InputError(
                 f"torch.hub would keep {known.what} and {item.what} under one name, {item.name}",

@@ -197,6 +197,20 @@ def test_two_urls_of_the_same_bytes_may_share_a_name(store: Store, tmp_path: Pat
     assert write_torch_cache(Lock(repos=(repo(store, "a/one:v1", *rows),)), store, tmp_path).files == 1
 
 
+def test_one_tree_or_file_of_two_spellings_stands_under_both(store: Store, tmp_path: Path) -> None:
+    # a model's code may load "a/one" where the user's manifest says "A/One:main"
+    rows = weights(store, URL, b"bytes"), weights(store, "https://example.net/NET-1a2b.pth", b"bytes")
+    lock = Lock(repos=(repo(store, "A/One:main", *rows), repo(store, "a/one")))
+
+    for _ in range(2):
+        assert write_torch_cache(lock, store, tmp_path).set_aside == ()
+
+    for folder in ("A_One_main", "a_one_main"):
+        assert (tmp_path / "hub" / folder / "hubconf.py").is_file()
+    for name in ("net-1a2b.pth", "NET-1a2b.pth"):
+        assert (tmp_path / "hub" / "checkpoints" / name).read_bytes() == b"bytes"
+
+
 def test_refuses_to_copy_what_is_damaged_or_absent(store: Store, tmp_path: Path) -> None:
     lock = Lock(repos=(repo(store, "a/one:v1", weights(store, URL, b"bytes")),))
     root = store.check_tree(lock.repos[0].digest).root
