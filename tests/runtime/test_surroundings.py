@@ -94,7 +94,8 @@ def test_what_modules_put_back_and_what_the_user_sets_later_stays(
             patch.setenv("CHOSEN", "users")
 
 
-def test_an_import_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository: MakeRepository) -> None:
+@pytest.mark.parametrize("by", ["a load", "an unpickling"])
+def test_an_import_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository: MakeRepository, by: str) -> None:
     repo = repository("""
         import os
         token = os.environ.pop("TOKEN")
@@ -103,11 +104,14 @@ def test_an_import_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository
         def model():
             return token
     """)
+    if by == "an unpickling":
+        torchhub.admit(repo, answers=shelf, tolerated=())
+        isolation.serve(repo)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOKEN", "secret")
         patch.setenv("FAILS", "1")
         with pytest.raises(RuntimeError, match="not today"):
-            run(repo, "model", answers=shelf)
+            run(repo, "model", answers=shelf) if by == "a load" else _named(namespace(repo), "hubconf")
         patch.delenv("FAILS")
         assert run(repo, "model", answers=shelf) == "secret"
 
@@ -177,26 +181,6 @@ def test_a_child_that_is_forked_amid_an_unpickling_goes_on(shelf: Shelf, reposit
         if os.getpid() != mine:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(hubconf.child, 0)[1]) == 0
-
-
-def test_an_unpickling_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository: MakeRepository) -> None:
-    repo = repository("""
-        import os
-        token = os.environ.pop("TOKEN")
-        if "FAILS" in os.environ:
-            raise RuntimeError("not today")
-        def model():
-            return token
-    """)
-    torchhub.admit(repo, answers=shelf, tolerated=())
-    isolation.serve(repo)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOKEN", "secret")
-        patch.setenv("FAILS", "1")
-        with pytest.raises(RuntimeError, match="not today"):
-            _named(namespace(repo), "hubconf")
-        patch.delenv("FAILS")
-        assert run(repo, "model", answers=shelf) == "secret"
 
 
 def test_what_a_load_imports_draws_the_numbers_that_follow(shelf: Shelf, repository: MakeRepository) -> None:

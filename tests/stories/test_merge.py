@@ -117,14 +117,20 @@ def test_the_driver_merges_by_entry_what_git_would_not(clone: Path, hub: Run) ->
     assert hub("verify").code == 0, hub("verify")
 
 
-def test_a_conflict_is_marked_and_lock_recovers_what_is_agreed(clone: Path, pinned: Forge, hub: Run) -> None:
+def both_move(clone: Path, pinned: Forge, hub: Run) -> tuple[str, str]:
+    """With the driver set up, pin another commit of one branch on each side; return ours and theirs."""
     assert hub("init", "--merge-driver").code == 0
     commit(clone, "attributes")
     branch = pinned.find_repo("github.com", "b/branch")
     assert branch is not None
-    first = branch.commit({"1": "1"})
-    second = branch.commit({"2": "2"})
-    both_sides(clone, hub, ours=("update", "big", "--precise", first), theirs=("update", "big", "--precise", second))
+    ours = branch.commit({"1": "1"})
+    theirs = branch.commit({"2": "2"})
+    both_sides(clone, hub, ours=("update", "big", "--precise", ours), theirs=("update", "big", "--precise", theirs))
+    return ours, theirs
+
+
+def test_a_conflict_is_marked_and_lock_recovers_what_is_agreed(clone: Path, pinned: Forge, hub: Run) -> None:
+    first, second = both_move(clone, pinned, hub)
 
     done = merge(clone, "topic")
 
@@ -156,13 +162,7 @@ def test_where_git_does_not_find_hublock_the_lock_is_in_conflict_and_no_side_is_
     clone: Path, pinned: Forge, hub: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver is in the configuration, and a git of another shell has no virtual environment on its PATH."""
-    assert hub("init", "--merge-driver").code == 0
-    commit(clone, "attributes")
-    branch = pinned.find_repo("github.com", "b/branch")
-    assert branch is not None
-    theirs = branch.commit({"1": "1"})
-    ours = branch.commit({"2": "2"})
-    both_sides(clone, hub, ours=("update", "big", "--precise", ours), theirs=("update", "big", "--precise", theirs))
+    _, theirs = both_move(clone, pinned, hub)
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "git").symlink_to(str(shutil.which("git")))
