@@ -179,8 +179,6 @@ def _configured_mirrors() -> dict[str, str]:
     import platformdirs
 
     from hublock.actions.textfiles import read_text
-    from hublock.core import tables
-    from hublock.core.toml import read_toml
 
     try:
         path = Path(platformdirs.user_config_dir("hublock", appauthor=False)) / "config.toml"
@@ -188,6 +186,10 @@ def _configured_mirrors() -> dict[str, str]:
     except (RuntimeError, FileNotFoundError):
         # who has no home has no file there
         return {}
+    # most have none, and wait for no reader of it
+    from hublock.core import tables
+    from hublock.core.toml import read_toml
+
     hint = f'write [mirrors] in {path} and below it "https://from/" = "https://to/", and nothing else'
     cells = read_toml(text, file=str(path), refusal=InputError, hint=hint).members()
     for key, cell in cells.items():
