@@ -1,6 +1,5 @@
 """Check that the lock answers the manifest and the store holds what the lock names; if asked, the hosts as well."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -237,17 +236,22 @@ def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
 
 def _input_findings(project: Project, lock: Lock) -> Iterator[Finding]:
     """Compare the files that are handed in with the locked ones, where they lie here: no load takes others."""
-    for model in lock.models:
-        for given in model.inputs:
-            path = project.folder / given.name
-            with suppress(OSError), path.open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != given.digest.hex:
-                    yield Finding(
-                        rule=Rule.INPUT_DIFFERS,
-                        subject=given.name,
-                        message=f"{path} is not the locked input of model {model.name}",
-                        hint=f"put the locked file there, or lock this one: hublock lock --retrace {model.name}",
-                    )
+    rows = [(model.name, given) for model in lock.models for given in model.inputs]
+    if not rows:
+        return
+    # few locks have any
+    from hublock.runtime.answers import sha256_now
+
+    for name, given in rows:
+        path = project.folder / given.name
+        with suppress(OSError):
+            if sha256_now(path) != given.digest:
+                yield Finding(
+                    rule=Rule.INPUT_DIFFERS,
+                    subject=given.name,
+                    message=f"{path} is not the locked input of model {name}",
+                    hint=f"put the locked file there, or lock this one: hublock lock --retrace {quote(name)}",
+                )
 
 
 def _total(lock: Lock, context: Context) -> int:
