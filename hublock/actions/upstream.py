@@ -268,7 +268,7 @@ def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:
         )
         allowed = ["--allow-rewritten"] if seen.surprising else []
         yield _finding(Rule.UPSTREAM_REF_GONE, repo.id, message, _update(repo.id, *allowed))
-    elif commit != repo.commit and seen.remote.descends(commit, repo.commit) is False:
+    elif commit != repo.commit and seen.remote.history(commit, repo.commit).descends is False:
         message = f"{repo.ref} of {repo.id} was rewritten: the locked {repo.commit[:12]} is not in its history"
         yield _finding(Rule.UPSTREAM_REWRITTEN, repo.id, message, _update(repo.id, "--allow-rewritten"))
 

@@ -415,31 +415,6 @@ class TestForkCommits:
             resolve(forge, f"someone/model:{pull}")
 
 
-class TestContinuity:
-    def test_a_branch_that_grew_descends_from_what_was_locked(self, forge: Forge, repo: ForgeRepo) -> None:
-        old = repo.git("rev-parse", "main")
-        new = [repo.commit({"a": str(n)}) for n in range(3)][-1]
-        here = remote(forge, "someone/model")
-        assert here.descends(new, old) is True
-        assert here.descends(old, old) is True
-        assert here.descends(old, new) is False
-
-    def test_a_rewritten_branch_does_not(self, forge: Forge, repo: ForgeRepo) -> None:
-        old = repo.commit({"a": "1"})
-        new = repo.commit({"a": "2"}, parent="main~1")
-        assert remote(forge, "someone/model").descends(new, old) is False
-
-    def test_nor_does_a_repository_that_took_the_name(self, forge: Forge, repo: ForgeRepo) -> None:
-        old = repo.git("rev-parse", "main")
-        taken = forge.repo("someone/model2", {"hubconf.py": "evil = 1"})
-        assert remote(forge, "someone/model2").descends(taken.git("rev-parse", "main"), old) is False
-
-    def test_a_host_without_filters_cannot_tell(self, forge: Forge, repo: ForgeRepo) -> None:
-        old, new = repo.git("rev-parse", "main"), repo.commit({"a": "1"})
-        repo.config["uploadpack.allowFilter"] = "false"
-        assert remote(forge, "someone/model").descends(new, old) is None
-
-
 class TestTokens:
     SECRET = "ghp_0123456789abcdef"
 
@@ -531,7 +506,6 @@ class TestTheLine:
         # who failed once is not asked again
         assert here.resolve("main").commit == commit
         assert here.refs() == {"refs/heads/main": commit}
-        assert here.descends(commit, commit)
         assert here.history(commit, commit).descends
         assert len(heard.lines) == 1
 

@@ -37,6 +37,7 @@ def test_counts_what_lies_between_and_dates_both(repo: ForgeRepo) -> None:
     found = history(repo, new, old)
 
     assert (found.descends, found.commits) == (True, 3)
+    assert history(repo, old, new).descends is False
     assert (found.before, found.committed) == (made(repo, old), made(repo, new))
     assert found.before is not None
     assert found.before.timestamp() > EPOCH - 1

@@ -19,7 +19,7 @@ from hublock.core.reference import Reference, is_commit
 from hublock.core.tree import SourceFile
 from hublock.errors import IntegrityError, RefNotFound, RemoteError, TransferError
 from hublock.net.git.child import disk_wire, ssh_wire
-from hublock.net.git.history import COMMITS_ONLY, History, TooLong, descendants, history, leading_ref
+from hublock.net.git.history import COMMITS_ONLY, History, TooLong, history, leading_ref
 from hublock.net.git.hosts import git_url, moved
 from hublock.net.git.objects import find, parse_commit, read_tree
 from hublock.net.git.pack import read_objects
@@ -96,14 +96,6 @@ class Remote(Protocol):
             TransferError: the host could not be reached, refuses, or sent something damaged.
             TreeMismatch: the host sent other objects than the commit is made of.
             UnsafeArchive: the commit holds what must not be unpacked.
-        """
-        ...
-
-    def descends(self, commit: str, ancestor: str) -> bool | None:
-        """Say whether ``ancestor`` is in the history of ``commit``; None if the host cannot show it.
-
-        Raises:
-            TransferError: the host could not be reached.
         """
         ...
 
@@ -252,16 +244,6 @@ class _GitRemote:
             submodules=submodules,
         )
 
-    def descends(self, commit: str, ancestor: str) -> bool | None:
-        if commit == ancestor:
-            return True
-        if not self._wire.advertise(("HEAD",)).filters:
-            return None
-        try:
-            return commit in descendants(self._wire, [commit], ancestor)
-        except TooLong:
-            return None
-
     def history(self, commit: str, since: str) -> History:
         if not self._wire.advertise(("HEAD",)).filters:
             return History(descends=True if commit == since else None)
@@ -282,9 +264,6 @@ class _Mirrored:
 
     def fetch(self, commit: str, *, progress: Progress = _SILENT) -> Snapshot:
         return self._ask(lambda remote: remote.fetch(commit, progress=progress))
-
-    def descends(self, commit: str, ancestor: str) -> bool | None:
-        return self._ask(lambda remote: remote.descends(commit, ancestor))
 
     def history(self, commit: str, since: str) -> History:
         return self._ask(lambda remote: remote.history(commit, since))
