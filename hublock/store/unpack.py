@@ -9,14 +9,11 @@ import stat
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from hublock.core.names import MAX_FILES, check_amount, check_path, decode
 from hublock.core.tree import EXECUTABLE, FILE, LINK, SourceFile, check_files
 from hublock.errors import UnsafeArchive
 
-MAX_ARCHIVE = 1 << 30
-"""Bytes of an archive; the largest of a public hub repository has 82 MB."""
 _EOCD = struct.Struct("<4s4H2LH")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -42,22 +39,13 @@ class _Entry:
     offset: int
 
 
-def read_archive(path: Path) -> list[SourceFile]:
-    """Return the files of the zip archive at ``path``, without the one folder that holds them all.
+def read_archive(data: bytes) -> list[SourceFile]:
+    """Return the files of a zip archive, without the one folder that holds them all.
 
     Raises:
         UnsafeArchive: it is not such an archive, two readers could read it differently, or it holds what must not be
             unpacked.
     """
-    if path.stat().st_size > MAX_ARCHIVE:
-        raise UnsafeArchive(f"{path.name}: it has more than {MAX_ARCHIVE} bytes")
-    try:
-        return _read(path.read_bytes())
-    except UnsafeArchive as error:
-        raise UnsafeArchive(f"{path.name}: {error.message}", hint=error.hint) from None
-
-
-def _read(data: bytes) -> list[SourceFile]:
     entries, start = _directory(data)
     top = _name(entries[0]).partition("/")[0] + "/" if entries else ""
     names: set[str] = set()

@@ -1,17 +1,17 @@
 """Where hosts keep what a reference names: the address git clones from, and the address of an archive."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
 from hublock.net.transport import Transport
-from hublock.store.disk import passing_folder
-from hublock.store.unpack import MAX_ARCHIVE, read_archive
+from hublock.store.unpack import read_archive
 
 GITHUB = "github.com"
+MAX_ARCHIVE = 1 << 30
+"""Bytes of an archive; the largest of a public hub repository has 82 MB."""
 
 
 def git_url(reference: Reference) -> str:
@@ -79,30 +79,26 @@ def fetch_archive(
     url = archive_url(reference, commit)
     if url is None:
         raise TransferError(f"the host of {reference} offers no archives", lasting=True)
-    with passing_folder() as folder:
-        path = folder / "archive.zip"
-        _download(url, path, transport, route)
-        try:
-            return read_archive(path)
-        except UnsafeArchive as error:
-            raise UnsafeArchive(f"{url}: {error.message}", hint=error.hint) from None
+    try:
+        return read_archive(_download(url, transport, route))
+    except UnsafeArchive as error:
+        raise UnsafeArchive(f"{url}: {error.message}", hint=error.hint) from None
 
 
-def _download(url: str, path: Path, transport: Transport, route: int | None) -> None:
-    with transport.open("GET", url, route=route) as response, path.open("wb") as file:
+def _download(url: str, transport: Transport, route: int | None) -> bytes:
+    with transport.open("GET", url, route=route) as response:
         if response.status in (401, 403, 404):
             raise RepositoryNotFound(
                 f"{url} is not shown to us (HTTP {response.status})", hint="check the name, or set GITHUB_TOKEN"
             )
         if response.status != 200:
             raise TransferError(f"{url} answers HTTP {response.status}", hint="try later")
-        size = 0
+        data = bytearray()
         for chunk in response.chunks():
-            size += len(chunk)
-            if size > MAX_ARCHIVE:
-                raise UnsafeArchive(f"{url} sends more than {MAX_ARCHIVE} bytes")
-            file.write(chunk)
+            data += chunk
+            if len(data) > MAX_ARCHIVE:
+                raise UnsafeArchive(f"it has more than {MAX_ARCHIVE} bytes")
     # as a host that limits visitors, or a network that wants a login, answers
-    with path.open("rb") as file:
-        if file.read(2) != b"PK":
-            raise TransferError(f"{url} answers with something that is no zip archive", hint="try later")
+    if not data.startswith(b"PK"):
+        raise TransferError(f"{url} answers with something that is no zip archive", hint="try later")
+    return bytes(data)
