@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
+from typing import BinaryIO
 
 from hublock.errors import StoreError
 
@@ -43,21 +44,21 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def passing_folder() -> Iterator[Path]:
-    """Give a folder for files that nobody needs after the block, outside the store.
+def passing_file() -> Iterator[BinaryIO]:
+    """Give a file without a name, outside the store, that nobody needs after the block.
 
     Raises:
         StoreError: the disk that it is on is full, or may not be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="hublock-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryFile() as file:
+            yield file
     except OSError as error:
         raise not_put_aside(error) from error
 
 
 def not_put_aside(error: OSError) -> StoreError:
-    """Return the error for a file of a :func:`passing_folder` that cannot be written."""
+    """Return the error for a :func:`passing_file` that cannot be written."""
     # where there is none, to ask for it fails as well
     where = tempfile.tempdir or "TMPDIR"
     return StoreError(

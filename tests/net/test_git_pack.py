@@ -2,8 +2,11 @@
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha1
-from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import pytest
 
@@ -29,21 +32,28 @@ from tests.net.packs import (
 BASE = b"the base of a delta\n" * 10
 
 
-def read(tmp_path: Path, data: bytes) -> dict[str, tuple[str, bytes]]:
-    path = tmp_path / "pack"
-    path.write_bytes(data)
-    return {identity: (kind, content) for identity, kind, content in read_objects(path, "sha1")}
+@contextmanager
+def spooled(data: bytes) -> Iterator[BinaryIO]:
+    with TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        yield file
+
+
+def read(data: bytes) -> dict[str, tuple[str, bytes]]:
+    with spooled(data) as file:
+        return {identity: (kind, content) for identity, kind, content in read_objects(file, "sha1")}
 
 
 def delta(result_size: int, instructions: bytes) -> bytes:
     return varint(len(BASE)) + varint(result_size) + instructions
 
 
-def test_reads_objects_and_both_kinds_of_delta(tmp_path: Path) -> None:
+def test_reads_objects_and_both_kinds_of_delta() -> None:
     base = entry((BLOB, BASE))
     near = entry((OFS_DELTA, delta(25, b"\x90\x14\x05hello"), distance(len(base))))
     far = entry((REF_DELTA, delta(20, b"\x90\x14"), object_id("blob", BASE)))
-    found = read(tmp_path, pack([base, near, far, entry((TREE, b"")), entry((BLOB, b""))]))
+    found = read(pack([base, near, far, entry((TREE, b"")), entry((BLOB, b""))]))
     assert sorted(found.values()) == sorted(
         [
             ("blob", BASE),
@@ -56,8 +66,8 @@ def test_reads_objects_and_both_kinds_of_delta(tmp_path: Path) -> None:
     assert all(object_id(kind, data).hex() == identity for identity, (kind, data) in found.items())
 
 
-def test_reads_an_empty_pack(tmp_path: Path) -> None:
-    assert read(tmp_path, pack([])) == {}
+def test_reads_an_empty_pack() -> None:
+    assert read(pack([])) == {}
 
 
 GOOD = entry((BLOB, BASE))
@@ -89,9 +99,9 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED.keys())
-def test_refuses_a_damaged_pack(tmp_path: Path, data: bytes) -> None:
+def test_refuses_a_damaged_pack(data: bytes) -> None:
     with pytest.raises(TransferError, match="the host sent"):
-        read(tmp_path, data)
+        read(data)
 
 
 @pytest.mark.parametrize(
@@ -103,46 +113,43 @@ def test_refuses_a_damaged_pack(tmp_path: Path, data: bytes) -> None:
         ("MAX_DELTAS", 3, pack([GOOD, entry((REF_DELTA, delta(1, b"\x01a"), object_id("blob", BASE)))])),
     ],
 )
-def test_refuses_what_exceeds_a_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, data: bytes
-) -> None:
-    assert read(tmp_path, data)
+def test_refuses_what_exceeds_a_limit(monkeypatch: pytest.MonkeyPatch, limit: str, value: int, data: bytes) -> None:
+    assert read(data)
     monkeypatch.setattr(pack_module, limit, value)
     with pytest.raises(UnsafeArchive):
-        read(tmp_path, data)
+        read(data)
 
 
-def test_refuses_declared_sizes_before_anything_is_inflated(tmp_path: Path) -> None:
-    (tmp_path / "pack").write_bytes(pack([header(BLOB, 1 << 40) + b"never inflated"]))
-    with pytest.raises(UnsafeArchive, match=f"of {1 << 40} bytes"):
-        scan(tmp_path / "pack", "sha1")
-    (tmp_path / "pack").write_bytes(pack([b"\xbf" + b"\xff" * 30 + b"\x01"]))
-    with pytest.raises(UnsafeArchive, match="absurd"):
-        scan(tmp_path / "pack", "sha1")
-    (tmp_path / "pack").write_bytes(pack([], count=0xFFFFFFFF))
-    with pytest.raises(UnsafeArchive, match="4294967295 objects"):
-        scan(tmp_path / "pack", "sha1")
-    (tmp_path / "pack").write_bytes(delta_bomb())
-    with pytest.raises(UnsafeArchive, match="2164260735 bytes"):
-        scan(tmp_path / "pack", "sha1")
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (pack([header(BLOB, 1 << 40) + b"never inflated"]), f"of {1 << 40} bytes"),
+        (pack([b"\xbf" + b"\xff" * 30 + b"\x01"]), "absurd"),
+        (pack([], count=0xFFFFFFFF), "4294967295 objects"),
+        (delta_bomb(), "2164260735 bytes"),
+    ],
+)
+def test_refuses_declared_sizes_before_anything_is_inflated(data: bytes, told: str) -> None:
+    with spooled(data) as file, pytest.raises(UnsafeArchive, match=told):
+        scan(file, "sha1")
 
 
-def test_a_delta_whose_base_is_elsewhere_is_told(tmp_path: Path) -> None:
+def test_a_delta_whose_base_is_elsewhere_is_told() -> None:
     for name in ("delta before the pack", "delta of itself", "distance without end"):
         with pytest.raises(TransferError, match="base lies outside it"):
-            read(tmp_path, DAMAGED[name])
+            read(DAMAGED[name])
 
 
-def test_an_object_longer_than_it_declares_is_given_up_at_once(tmp_path: Path) -> None:
+def test_an_object_longer_than_it_declares_is_given_up_at_once() -> None:
     """4 GiB of zeros that say they are 3 bytes: inflating them takes many seconds."""
     data = pack([header(BLOB, 3) + b"\x78\x9c" + zeros(4096)])
     start = time.process_time()
     with pytest.raises(TransferError, match="longer than it declares"):
-        read(tmp_path, data)
+        read(data)
     assert time.process_time() - start < 1
 
 
-def test_any_damage_is_refused_or_harmless(tmp_path: Path) -> None:
+def test_any_damage_is_refused_or_harmless() -> None:
     """Whatever is changed, what comes out under an id has that id, and nothing but our errors escapes."""
     whole = pack(
         [
@@ -159,7 +166,7 @@ def test_any_damage_is_refused_or_harmless(tmp_path: Path) -> None:
         for _ in range(chance.randint(1, 3)):
             data[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            found = read(tmp_path, bytes(data) + sha1(data).digest())
+            found = read(bytes(data) + sha1(data).digest())
         except (TransferError, UnsafeArchive):
             refused += 1
         else:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hublock.errors import RemoteError, TransferError, UnsafeArchive
-from hublock.net.git.objects import Commit, parse_commit
+from hublock.net.git.objects import Commit, algorithm_of, parse_commit
 from hublock.net.git.pack import read_objects
 from hublock.net.git.refs import own, ranked
 from hublock.net.git.wire import Advertised, Extent, Wire
-from hublock.store.disk import passing_folder
+from hublock.store.disk import passing_file
 
 MAX_HISTORY = 64 << 20
 """Bytes of commits: about 220,000 of them; the longest history of a hub repository takes 2 MB."""
@@ -102,32 +102,26 @@ def history(wire: Wire, commit: str, since: str) -> History:
 
 def _made(wire: Wire, commit: str) -> datetime | None:
     """Return when a commit was made; None if the server has lost it."""
-    with passing_folder() as folder:
-        pack = folder / "pack"
+    with passing_file() as pack:
         try:
             wire.fetch([commit], pack, Extent(depth=1, filter=COMMITS_ONLY))
-            objects = list(read_objects(pack, _algorithm(commit)))
+            objects = list(read_objects(pack, algorithm_of(commit)))
         except TransferError:
             return None
     found = {name: data for name, kind, data in objects if kind == "commit"}
     return parse_commit(commit, found[commit]).committed if commit in found else None
 
 
-def _algorithm(commit: str) -> str:
-    return "sha1" if len(commit) == 40 else "sha256"
-
-
 def _commits_above(wire: Wire, tips: Sequence[str], commit: str) -> Mapping[str, Commit]:
     """Return every commit that leads to ``tips`` and not to ``commit``."""
     wants = list(dict.fromkeys(tips))
-    with passing_folder() as folder:
-        pack = folder / "pack"
+    with passing_file() as pack:
         try:
             wire.fetch(wants, pack, Extent(haves=[commit], filter=COMMITS_ONLY, limit=MAX_HISTORY))
         except UnsafeArchive:
             raise TooLong(f"the history takes more than {MAX_HISTORY >> 20} MiB") from None
         return {
             identity: parse_commit(identity, data)
-            for identity, kind, data in read_objects(pack, _algorithm(commit))
+            for identity, kind, data in read_objects(pack, algorithm_of(commit))
             if kind == "commit"
         }

@@ -32,6 +32,11 @@ class Commit:
     """The epoch if the commit has no date that can be."""
 
 
+def algorithm_of(identity: str) -> str:
+    """Return the object format that an id of 40 or 64 hex digits is of: ``sha1`` or ``sha256``."""
+    return "sha1" if len(identity) == 40 else "sha256"
+
+
 def parse_commit(identity: str, data: bytes) -> Commit:
     """Read a commit object.
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
-from pathlib import Path
+from typing import BinaryIO
 
 from hublock.core.names import MAX_FILE, MAX_TREE
 from hublock.errors import TransferError, UnsafeArchive
@@ -45,28 +45,28 @@ class _Sums:
     deltas: int = 0
 
 
-def read_objects(path: Path, algorithm: str) -> Iterator[tuple[str, str, bytes]]:
-    """Give ``(hex id, kind, data)`` of every object of the pack at ``path``; ids are computed, never believed.
+def read_objects(pack: BinaryIO, algorithm: str) -> Iterator[tuple[str, str, bytes]]:
+    """Give ``(hex id, kind, data)`` of every object of an open pack; ids are computed, never believed.
 
     Raises:
         UnsafeArchive: the pack would take more memory or time than the limits allow.
         TransferError: the pack is damaged or cut short.
     """
-    headers = scan(path, algorithm)
+    headers = scan(pack, algorithm)
     try:
-        yield from _resolve(path, algorithm, headers)
+        yield from _resolve(pack, algorithm, headers)
     except (UnsafeArchive, MemoryError, GeneratorExit):
         raise
     except Exception as error:
         raise TransferError(f"the host sent a damaged pack ({type(error).__name__}: {error})") from error
 
 
-def _resolve(path: Path, algorithm: str, headers: list[Packed]) -> Iterator[tuple[str, str, bytes]]:
+def _resolve(pack: BinaryIO, algorithm: str, headers: list[Packed]) -> Iterator[tuple[str, str, bytes]]:
     from dulwich.object_format import get_object_format
     from dulwich.pack import PackData, UnpackedObject, UnpackedObjectIterator
 
     object_format = get_object_format(algorithm)
-    with PackData(path, object_format) as data:
+    with PackData.from_file(pack, object_format) as data:
         walker = UnpackedObjectIterator(None, object_format.hash_func, object_format=object_format)
         walker.set_pack_data(data)
         for header in headers:
@@ -76,23 +76,22 @@ def _resolve(path: Path, algorithm: str, headers: list[Packed]) -> Iterator[tupl
             yield found.sha().hex(), KINDS[found.obj_type_num], b"".join(found.obj_chunks or ())
 
 
-def scan(path: Path, algorithm: str) -> list[Packed]:
+def scan(pack: BinaryIO, algorithm: str) -> list[Packed]:
     """Read the headers of all objects, inflating each in small blocks, against the limits.
 
     Raises:
         UnsafeArchive: a limit is exceeded.
         TransferError: the pack is damaged or cut short.
     """
-    with path.open("rb") as file:
+    try:
+        data = mmap(pack.fileno(), 0, access=ACCESS_READ)
+    except ValueError:
+        raise TransferError("the host sent an empty pack") from None
+    with data:
         try:
-            data = mmap(file.fileno(), 0, access=ACCESS_READ)
-        except ValueError:
-            raise TransferError("the host sent an empty pack") from None
-        with data:
-            try:
-                return _scan(data, algorithm)
-            except (IndexError, zlib.error) as error:
-                raise TransferError(f"the host sent a damaged or truncated pack ({error})") from error
+            return _scan(data, algorithm)
+        except (IndexError, zlib.error) as error:
+            raise TransferError(f"the host sent a damaged or truncated pack ({error})") from error
 
 
 def _scan(data: mmap, algorithm: str) -> list[Packed]:

@@ -21,7 +21,7 @@ from hublock.errors import IntegrityError, RefNotFound, RemoteError, TransferErr
 from hublock.net.git.child import disk_wire, ssh_wire
 from hublock.net.git.history import COMMITS_ONLY, History, TooLong, history, leading_ref
 from hublock.net.git.hosts import git_url, moved
-from hublock.net.git.objects import find, parse_commit, read_tree
+from hublock.net.git.objects import algorithm_of, find, parse_commit, read_tree
 from hublock.net.git.pack import read_objects
 from hublock.net.git.refs import ALLOW, HEADS, OWN, Named, choose, missing, own, prefixes, ranked
 from hublock.net.git.smart import http_wire
@@ -29,7 +29,7 @@ from hublock.net.git.wire import Advertised, Extent, Wire
 from hublock.net.git.worktree import find_repository, is_dirty
 from hublock.net.routes import Route, passed_over
 from hublock.net.transport import Transport
-from hublock.store.disk import passing_folder
+from hublock.store.disk import passing_file
 
 T = TypeVar("T")
 _SILENT = Progress()
@@ -201,9 +201,9 @@ class _GitRemote:
 
     def _stranger(self, commit: str) -> RefNotFound:
         """Say why no branch or tag leads to ``commit``."""
-        with passing_folder() as folder:
+        with passing_file() as pack:
             try:
-                self._wire.fetch([commit], folder / "pack", Extent(depth=1, filter=COMMITS_ONLY))
+                self._wire.fetch([commit], pack, Extent(depth=1, filter=COMMITS_ONLY))
             except TransferError:
                 return RefNotFound(f"{self._name} has no commit {commit}", hint="check the commit id")
         return RefNotFound(
@@ -213,12 +213,8 @@ class _GitRemote:
         )
 
     def fetch(self, commit: str, *, progress: Progress = _SILENT) -> Snapshot:
-        algorithm = "sha1" if len(commit) == 40 else "sha256"
-        with (
-            passing_folder() as folder,
-            progress.task(f"fetching {self._name}") as task,
-        ):
-            pack = folder / "pack"
+        algorithm = algorithm_of(commit)
+        with passing_file() as pack, progress.task(f"fetching {self._name}") as task:
             try:
                 self._wire.fetch([commit], pack, Extent(depth=1, task=task))
             except TransferError as error:

@@ -8,8 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hublock.core.progress import Task
 from hublock.errors import HublockError, TransferError, UnsafeArchive
@@ -88,8 +87,8 @@ class Wire:
                 url=self._address(),
             )
 
-    def fetch(self, wants: Sequence[str], into: Path, extent: Extent) -> None:
-        """Write the pack that brings ``wants`` to the file ``into``.
+    def fetch(self, wants: Sequence[str], into: BinaryIO, extent: Extent) -> None:
+        """Write the pack that brings ``wants`` to the empty file ``into``.
 
         Raises:
             TransferError: the server refuses, has no such object, or the line broke.
@@ -102,17 +101,18 @@ class Wire:
             del refs, depth
             return wanted
 
-        with into.open("wb") as file, self._told():
+        with self._told():
             self._client.fetch_pack(
                 b"",
                 determine_wants,
                 walker,
-                self._spool(file.write, extent),
+                self._spool(into, extent),
                 progress=lambda text: log.debug("%s: %r", self._name, text),
                 depth=extent.depth,
                 ref_prefix=[b"HEAD"],
                 filter_spec=extent.filter.encode() if extent.filter else None,
             )
+        into.flush()
 
     def _greeted(self) -> bytes:
         """Return the server's capability advertisement."""
@@ -140,7 +140,7 @@ class Wire:
         if self._talked > MAX_TALK:
             raise UnsafeArchive(f"the host of {self._name} sends more than {MAX_TALK} bytes beside its objects")
 
-    def _spool(self, write: Callable[[bytes], int], extent: Extent) -> Callable[[bytes], int]:
+    def _spool(self, into: BinaryIO, extent: Extent) -> Callable[[bytes], int]:
         arrived = 0
 
         def take(data: bytes) -> int:
@@ -151,7 +151,7 @@ class Wire:
                 raise UnsafeArchive(f"the host sends a pack of more than {extent.limit} bytes")
             extent.task.advance(len(data))
             try:
-                return write(data)
+                return into.write(data)
             except OSError as error:
                 raise not_put_aside(error) from error
 
