@@ -1,6 +1,5 @@
 """What a reviewer of a lock wants to see: how it differs from the one of a commit or of another file."""
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from hublock.core.contract import ContractChange
 from hublock.core.lockfile import Lock, Repo
 from hublock.core.lockreader import parse_lock
 from hublock.core.reference import key_of
-from hublock.errors import EnvironmentMismatch, InputError, TransferError
-from hublock.net.git.child import child_environment
+from hublock.errors import InputError, TransferError
+from hublock.net.git.worktree import run_git
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,19 +83,8 @@ def _committed(project: Project, commit: str, rev: str) -> Lock:
 
 def _git(project: Project, *words: str, asked: str = "") -> bytes | None:
     """Return what git says in the project's folder when it is ``asked``; None where it fails."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(project.folder), *words],
-            input=asked.encode(),
-            # the user's own repository: what a partial clone left at its remote may be fetched
-            env={**child_environment(), "GIT_NO_LAZY_FETCH": "0"},
-            capture_output=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise EnvironmentMismatch(
-            f"{LOCK} of a commit cannot be read without git, which is not installed", hint="hublock diff OTHER.lock"
-        ) from None
+    # the user's own repository: what a partial clone left at its remote may be fetched
+    done = run_git(project.folder, *words, asked=asked, may_fetch=True)
     return done.stdout if done.returncode == 0 else None
 
 

@@ -1,13 +1,12 @@
 """Begin a project: an empty manifest, and if asked, locks that git merges by entry."""
 
-import subprocess
 from pathlib import Path
 
 from hublock.actions.project import Project
 from hublock.actions.textfiles import read_text, replace_file
 from hublock.core.edits import line_ending
-from hublock.errors import EnvironmentMismatch, InputError
-from hublock.net.git.child import child_environment
+from hublock.errors import InputError
+from hublock.net.git.worktree import run_git
 
 ATTRIBUTE = "hub.lock merge=hublock"
 """The line of .gitattributes (gitattributes(5)) that gives the lock its own merge driver."""
@@ -69,11 +68,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _configure(folder: Path, key: str, value: str) -> None:
-    command = ["git", "-C", str(folder), "config", "--local", key, value]
-    try:
-        done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise EnvironmentMismatch("a merge driver needs git, which is not installed", hint="install git") from None
+    done = run_git(folder, "config", "--local", key, value)
     if done.returncode:
-        said = done.stderr.strip().partition("\n")[0]
+        said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
         raise InputError(f"{folder} takes no git configuration: {said}", hint="git init")

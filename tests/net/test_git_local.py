@@ -17,6 +17,7 @@ from hublock.errors import (
     TreeMismatch,
 )
 from hublock.net.git.remote import open_remote
+from hublock.net.git.worktree import read_blob, run_git
 from tests.forge import Forge, ForgeRepo, git
 from tests.net.remotes import contents, digest, fetch, remote, resolve
 
@@ -198,3 +199,10 @@ class TestSsh:
         for text in ("git+ssh://-oProxyCommand=x/path", "git+ssh://-x@host/path"):
             with pytest.raises(InvalidReference):
                 open_remote(Reference(kind="git", location=text), None, base=Path("/"))  # type: ignore[arg-type]
+
+
+def test_a_machine_without_git_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentMismatch, match="git, which is not installed"):
+        run_git(tmp_path, "status")
+    assert read_blob(tmp_path, "HEAD:hub.lock") is None

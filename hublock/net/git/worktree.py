@@ -1,10 +1,10 @@
-"""What only a repository on this machine has: a folder, and changes nobody committed."""
+"""Repositories on this machine, asked by the user's own git: where one is, what nobody committed, what a merge left."""
 
 import subprocess
 from pathlib import Path
 from shlex import quote
 
-from hublock.errors import RepositoryNotFound
+from hublock.errors import EnvironmentMismatch, RepositoryNotFound
 from hublock.net.git.child import child_environment
 
 
@@ -32,12 +32,12 @@ def is_dirty(folder: Path) -> bool:
     """
     if not (folder / ".git").exists():
         return False
-    filters = _git(folder, "config", "--local", "--includes", "--name-only", "--get-regexp", r"^filter\.")
+    filters = _said(folder, "config", "--local", "--includes", "--name-only", "--get-regexp", r"^filter\.")
     off = [f"{key}=" for key in filters.splitlines() if not key.endswith(".required")]
     off += ["core.fsmonitor=false", "core.hooksPath=/dev/null"]
     off += [f"{key}=false" for key in filters.splitlines() if key.endswith(".required")]
     settings = [word for setting in off for word in ("-c", setting)]
-    return bool(_git(folder, *settings, "status", "--porcelain", "--ignore-submodules=all"))
+    return bool(_said(folder, *settings, "status", "--porcelain", "--ignore-submodules=all"))
 
 
 def read_blob(folder: Path, name: str) -> str | None:
@@ -46,16 +46,29 @@ def read_blob(folder: Path, name: str) -> str | None:
     See gitrevisions(7) for names: ``:2:./FILE`` is our side of a merge under way.
     """
     try:
-        done = _run(folder, "cat-file", "blob", name)
+        done = run_git(folder, "cat-file", "blob", name)
         return done.stdout.decode("utf-8") if done.returncode == 0 else None
-    except (OSError, UnicodeDecodeError):
+    except (EnvironmentMismatch, UnicodeDecodeError):
         return None
 
 
-def _git(folder: Path, *args: str) -> str:
-    return _run(folder, *args).stdout.decode("utf-8", "replace")
+def run_git(
+    folder: Path, *words: str, asked: str = "", may_fetch: bool = False
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run the user's own git in ``folder`` and return what came of it; ``asked`` is its standard input.
+
+    What a partial clone has left at its remote is not fetched, unless it ``may_fetch``.
+
+    Raises:
+        EnvironmentMismatch: git is not installed.
+    """
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
+    env = {**child_environment(), "GIT_NO_LAZY_FETCH": "0" if may_fetch else "1"}
+    try:
+        return subprocess.run(command, input=asked.encode(), env=env, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise EnvironmentMismatch("this needs git, which is not installed", hint="install git") from None
 
 
-def _run(folder: Path, *args: str) -> "subprocess.CompletedProcess[bytes]":
-    command = ["git", "--no-optional-locks", "-C", str(folder), *args]
-    return subprocess.run(command, env=child_environment(), capture_output=True, check=False)
+def _said(folder: Path, *words: str) -> str:
+    return run_git(folder, *words).stdout.decode("utf-8", "replace")
