@@ -1,6 +1,5 @@
 """Answers during a trace: every file is downloaded once, judged before its first use, and written down."""
 
-import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,16 +12,16 @@ from hublock.actions.offers import read_tree_hubconf
 from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, warn_if_odd
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.actions.verdicts import scan_file
-from hublock.core.digest import Digest
 from hublock.core.fields import LONGEST_BODY
-from hublock.core.inventory import LONGEST_LISTING, hugging_face_api, hugging_face_file, hugging_face_folder
+from hublock.core.inventory import hugging_face_file, hugging_face_folder
 from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, Pickle, Reply, Traced, TreeWeights, Weights
 from hublock.core.manifest import WantedModel
 from hublock.core.reference import Reference, key_of
 from hublock.core.tree import LINK
 from hublock.errors import InputError, TransferError, UnlockedDownload
 from hublock.net.download import Wanted
-from hublock.net.retry import BUSY, LATER
+from hublock.net.huggingface import ask_revision
+from hublock.net.retry import BUSY
 from hublock.net.transport import Response
 from hublock.runtime.answers import File, check_prefix, sha256_now
 from hublock.runtime.repository import Repository
@@ -280,18 +279,7 @@ class FetchingAnswers:
         """Ask for commit and files of a revision, once in a trace."""
         key = (repo, type, revision)
         if key not in self._hf_listings:
-            url = hugging_face_api(repo, type, revision)
-            with self._context.transport.open("GET", url) as response:
-                status, body = response.status, response.read(LONGEST_LISTING)
-            if status != 200:
-                hint = "set HF_TOKEN" if status in (401, 403) else LATER
-                raise TransferError(f"{url} answers with status {status}", hint=hint)
-            try:
-                answer = json.loads(body)
-                names = tuple(str(item["rfilename"]) for item in answer["siblings"])
-                self._hf_listings[key] = (Digest("git-sha1", answer["sha"]).hex, names)
-            except (ValueError, KeyError, TypeError):
-                raise TransferError(f"{url} did not tell what {repo} holds", hint="hublock lock") from None
+            self._hf_listings[key] = ask_revision(repo, type, revision, self._context.transport)
         return self._hf_listings[key]
 
     def _demand_consent(self, what: str, pickle: Pickle) -> None:

@@ -1,7 +1,6 @@
 """Ask the hosts whether they still hold what the lock names; nothing is changed, and nothing of it runs."""
 
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,13 +14,14 @@ from hublock.actions.moves import Move, at_once, look
 from hublock.actions.pin import remote_of
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule
-from hublock.core.inventory import LONGEST_LISTING, LockedFile, address, addresses_of, hugging_face_api
+from hublock.core.inventory import LockedFile, address, addresses_of
 from hublock.core.lockfile import HuggingFaceFile, Lock, Repo
 from hublock.core.reference import Reference
 from hublock.core.tree import digest_of
 from hublock.core.validators import claims
 from hublock.errors import HublockError, InputError, IntegrityError, RefNotFound, RepositoryNotFound, TransferError
 from hublock.net.git.refs import short
+from hublock.net.huggingface import ask_revision
 from hublock.net.releases import HOST, is_asset
 from hublock.net.retry import MIRROR_TRIES, ask, patiently
 from hublock.net.routes import passed_over
@@ -189,13 +189,7 @@ def revision_commit(row: HuggingFaceFile, context: Context) -> str:
     Raises:
         TransferError: the host could not be reached, or does not tell.
     """
-    url = hugging_face_api(row.repo, row.type, row.revision)
-    with ask(context.transport, "GET", url) as answer:
-        body = answer.read(LONGEST_LISTING) if answer.status == 200 else b""
-    try:
-        return str(json.loads(body)["sha"])
-    except (ValueError, KeyError, TypeError):
-        raise TransferError(f"{url} does not tell the commit (HTTP {answer.status})", hint="try later") from None
+    return ask_revision(row.repo, row.type, row.revision, context.transport)[0]
 
 
 def _of_file(file: LockedFile, seen: Finding | HublockError | None) -> Iterator[Finding]:

@@ -10,8 +10,6 @@ from hublock.core.digest import Digest
 from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights
 
 HUGGING_FACE = "https://huggingface.co"
-LONGEST_LISTING = 32 << 20
-"""Bytes of what Hugging Face tells of one revision, its files among it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,14 +75,6 @@ def _handed_in(models: Iterable[Model]) -> Iterator[LockedFile]:
 def address(file: HuggingFaceFile) -> str:
     """Return the URL of a Hugging Face file at its locked commit."""
     return hugging_face_file(file.repo, file.type, file.commit, file.file)
-
-
-def hugging_face_api(repo: str, type: str, revision: str) -> str:
-    """Return the URL at which Hugging Face tells commit and files of a revision, which may hold slashes.
-
-    A file's own URL tells its commit only before it redirects to where the bytes are.
-    """
-    return f"{HUGGING_FACE}/api/{type}s/{repo}/revision/{quote(revision, safe='')}"
 
 
 def hugging_face_file(repo: str, type: str, revision: str, file: str) -> str:

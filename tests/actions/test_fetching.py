@@ -137,12 +137,12 @@ def test_what_hugging_face_tells_is_bounded_and_must_be_what_was_asked_for(
 ) -> None:
     listing = "https://huggingface.co/api/models/owner/net/revision/main"
     for status, data, said, hint in (
-        (200, b"{}", "did not tell what owner/net holds", "hublock lock"),
+        (200, b"{}", "does not tell what owner/net holds", "run the same command again later"),
         (401, b"{}", "answers with status 401", "set HF_TOKEN"),
         (503, b"{}", "answers with status 503", "run the same command again later"),
         (200, b"x" * 1001, "answers with more than 1000 bytes", None),
     ):
-        monkeypatch.setattr("hublock.actions.fetching.LONGEST_LISTING", 1000)
+        monkeypatch.setattr("hublock.net.huggingface.LONGEST_LISTING", 1000)
         forge.serve(listing, data, status=status)
         with pytest.raises(TransferError, match=said) as caught:
             fetching(pinned, context).hf("owner/net", "model", "main", "net.bin")

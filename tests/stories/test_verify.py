@@ -144,7 +144,9 @@ def hugging_face(scene: Scene, *, commit: str = COMMIT, data: bytes = b"hf", ser
     scene.layout.blob(digest).parent.mkdir(parents=True, exist_ok=True)
     scene.layout.blob(digest).write_bytes(b"hf")
     if served:
-        scene.forge.serve("https://huggingface.co/api/models/o/n/revision/main", json.dumps({"sha": commit}).encode())
+        scene.forge.serve(
+            "https://huggingface.co/api/models/o/n/revision/main", json.dumps({"sha": commit, "siblings": []}).encode()
+        )
     scene.forge.serve(f"https://huggingface.co/o/n/resolve/{COMMIT}/f.bin", data)
 
 
@@ -544,7 +546,7 @@ TABLE = [
     Tampering(
         "upstream: revision moved", lambda s: hugging_face(s, commit="d" * 40), 1, "main of o/n is", "update --all", UP
     ),
-    Tampering("upstream: revision not told", lambda s: hugging_face(s, served=False), 5, "HTTP 404", "later", UP),
+    Tampering("upstream: revision not told", lambda s: hugging_face(s, served=False), 5, "status 404", "later", UP),
     Tampering("upstream: hub file", lambda s: hugging_face(s, data=b"x"), 3, "serves 1 bytes", "update net", UP),
 ]
 
