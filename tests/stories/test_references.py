@@ -234,7 +234,8 @@ def test_a_folder_whose_name_begins_with_a_dot_is_a_folder_like_any(repo: ForgeR
 
 def test_an_unknown_ref_is_answered_with_the_nearest(repo: ForgeRepo, project: Path, add: Run) -> None:
     repo.tag("v1.0")
-    refused(add("someone/model:v1.O"), project, 2, "someone/model has no branch or tag v1.O", "did you mean v1.0?")
+    sentence = "someone/model has no branch or tag v1.O; did you mean v1.0?"
+    refused(add("someone/model:v1.O"), project, 2, sentence, "it has main, v1.0")
 
 
 def test_head_is_answered_with_how_to_name_the_default_branch(repo: ForgeRepo, project: Path, add: Run) -> None:

@@ -1,10 +1,10 @@
 """Which ref a user means, told from what a server advertises. Pure."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hublock.core.nearest import nearest
 from hublock.core.reference import is_commit
 from hublock.errors import InputError, RefNotFound
 from hublock.net.git.wire import Advertised
@@ -89,18 +89,6 @@ def missing(name: str, ref: str, refs: Mapping[str, str]) -> RefNotFound:
             )
     if ref.upper() == "HEAD":
         return RefNotFound(f"{name} has no branch or tag {ref}", hint="leave the ref out for the default branch")
-    known = set(map(short, refs))
-    near = nearest(short(ref), known)
-    if near:
-        hint = f"did you mean {' or '.join(near)}?"
-    else:
-        hint = f"it has {', '.join(sorted(known)[:5])}" if known else "it has no branches and no tags"
-    return RefNotFound(f"{name} has no branch or tag {ref}", hint=hint)
-
-
-def nearest(word: str, words: Iterable[str]) -> list[str]:
-    """Return at most three of ``words`` that look like ``word``, best first; case counts for nothing."""
-    spelled: dict[str, str] = {}
-    for candidate in words:
-        spelled.setdefault(candidate.lower(), candidate)
-    return [spelled[found] for found in difflib.get_close_matches(word.lower(), spelled, n=3, cutoff=0.6)]
+    known = sorted(set(map(short, refs)))
+    hint = f"it has {', '.join(known[:5])}" if known else "it has no branches and no tags"
+    return RefNotFound(f"{name} has no branch or tag {ref}{nearest(short(ref), known)}", hint=hint)
