@@ -28,9 +28,9 @@ class Context:
     @cached_property
     def transport(self) -> "Transport":
         """The one way to the network."""
-        from hublock.net.releases import open_transport
+        from hublock.net.releases import Releases
 
-        return open_transport(self.settings, self.progress)
+        return Releases(self.settings, progress=self.progress)
 
     def downloader(self) -> "Downloader":
         """Return a downloader into the store, which takes over what torch.hub's own cache holds already."""

@@ -7,7 +7,7 @@ token: without one, sixty requests an hour would be shared by everybody behind t
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -23,33 +23,27 @@ LONGEST = 8 << 20
 _ASSET = re.compile(rf"https://{re.escape(HOST)}/([^/?#]+/[^/?#]+)/releases/download/([^?#]+)/([^/?#]+)", re.IGNORECASE)
 
 
-class Releases:
-    """A transport that finds the files of private releases too."""
+class Releases(HttpTransport):
+    """HTTP that finds the files of private releases too, where a token for GitHub is known."""
 
-    def __init__(self, transport: Transport, api: Transport | None) -> None:
-        """Send everything by ``transport``; ask GitHub's API by ``api``, None where no token is known."""
-        self._transport, self._api = transport, api
+    def __init__(self, settings: Settings, *, progress: Progress | None = None) -> None:
+        """Use ``settings``; ``progress`` is told of mirrors that give no answer."""
+        super().__init__(settings, progress=progress)
+        token = settings.tokens.get(HOST)
+        self._api = HttpTransport(replace(settings, tokens={API: token})) if token else None
         self._found: dict[str, str] = {}
-
-    def routes(self, url: str) -> tuple[Route, ...]:
-        """See :meth:`Transport.routes`."""
-        return self._transport.routes(url)
 
     @contextmanager
     def breakable(self) -> Iterator[Callable[[], None]]:
         """See :meth:`Transport.breakable`."""
-        with ExitStack() as ways:
-            calls = [ways.enter_context(way.breakable()) for way in (self._transport, self._api) if way is not None]
+        with super().breakable() as give_up, self._api.breakable() if self._api else nullcontext() as give_up_api:
 
-            def give_up() -> None:
-                for call in calls:
-                    call()
+            def give_up_both() -> None:
+                give_up()
+                if give_up_api is not None:
+                    give_up_api()
 
-            yield give_up
-
-    def wait(self, seconds: float, way: Route) -> bool:
-        """See :meth:`Transport.wait`."""
-        return self._transport.wait(seconds, way)
+            yield give_up_both
 
     def open(
         self,
@@ -67,9 +61,9 @@ class Releases:
         """
         last = (route or 0) == len(self.routes(url)) - 1
         if self._api is None or not last or method not in ("GET", "HEAD") or not is_asset(url):
-            return self._transport.open(method, url, headers=headers, body=body, route=route)
+            return super().open(method, url, headers=headers, body=body, route=route)
         if url not in self._found:
-            answer = self._transport.open(method, url, headers=headers, route=route)
+            answer = super().open(method, url, headers=headers, route=route)
             if answer.status != 404:
                 return answer
             try:
@@ -87,16 +81,6 @@ class Releases:
 def is_asset(url: str) -> bool:
     """Say whether ``url`` is the address of a file of a GitHub release."""
     return _ASSET.fullmatch(url) is not None
-
-
-def open_transport(settings: Settings, progress: Progress | None = None) -> Transport:
-    """Return the way to the network as ``settings`` say, private releases of GitHub included.
-
-    ``progress`` is told of mirrors that give no answer.
-    """
-    token = settings.tokens.get(HOST)
-    api = HttpTransport(replace(settings, tokens={API: token})) if token else None
-    return Releases(HttpTransport(settings, progress=progress), api)
 
 
 def _find_asset(url: str, api: Transport) -> str | None:

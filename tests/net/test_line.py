@@ -13,7 +13,7 @@ from hublock.core.reference import Reference
 from hublock.errors import RemoteError, TransferError
 from hublock.net.download import Downloader, Wanted
 from hublock.net.git.remote import open_remote
-from hublock.net.releases import open_transport
+from hublock.net.releases import Releases
 from hublock.net.transport import HttpTransport, Transport
 from hublock.settings import Settings
 from hublock.store.store import Store
@@ -79,7 +79,7 @@ def lead_to(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plain(**environ: str) -> Transport:
     """The way out of somebody who has no mirrors."""
-    return open_transport(Settings.from_mapping({"HUBLOCK_CACHE_DIR": "/nonexistent", **environ}))
+    return Releases(Settings.from_mapping({"HUBLOCK_CACHE_DIR": "/nonexistent", **environ}))
 
 
 def hosts(forge: Forge) -> list[str]:

@@ -10,7 +10,7 @@ from hublock.core.digest import Digest
 from hublock.errors import TransferError
 from hublock.net.download import Downloader, Wanted
 from hublock.net.parts import WORTH_PARTS
-from hublock.net.releases import open_transport
+from hublock.net.releases import Releases
 from hublock.settings import Settings
 from hublock.store.store import Store
 from tests.forge import Forge
@@ -30,7 +30,7 @@ def forge() -> Iterator[Forge]:
 
 def fetch(forge: Forge, url: str, folder: Path, **environ: str) -> bytes:
     store = Store(folder)
-    transport = open_transport(forge.settings(folder, **environ))
+    transport = Releases(forge.settings(folder, **environ))
     return Downloader(transport, store, sleep=lambda _: None).fetch(Wanted(url=url)).path.read_bytes()
 
 
@@ -101,7 +101,7 @@ def test_a_public_release_never_costs_a_call_of_the_api(forge: Forge, tmp_path: 
 
 def test_the_api_sees_the_token_for_nothing_else(forge: Forge) -> None:
     url = "https://api.github.com/repos/o/private/branches"
-    with open_transport(forge.settings(GITHUB_TOKEN=TOKEN)).open("GET", url):
+    with Releases(forge.settings(GITHUB_TOKEN=TOKEN)).open("GET", url):
         pass
     assert [TOKEN in str(request) for request in forge.requests] == [False]
 
@@ -145,7 +145,7 @@ def test_a_mirror_is_asked_before_the_api(forge: Forge, tmp_path: Path) -> None:
                 "GITHUB_TOKEN": TOKEN,
             }
         )
-        transport = open_transport(settings)
+        transport = Releases(settings)
         assert Downloader(transport, Store(tmp_path)).fetch(Wanted(url=URL)).path.read_bytes() == b"weights"
         with transport.open("GET", URL) as answer:
             assert answer.status == 404
@@ -157,7 +157,7 @@ def test_an_api_behind_a_mirror_elsewhere_never_sees_the_token(forge: Forge, mon
     with Wire(lambda head: [ok(b"Not Found", status="404 Not Found")]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         environ = {"HUBLOCK_MIRRORS": "https://=http://mirror.lan/", "GITHUB_TOKEN": TOKEN, "HUBLOCK_CACHE_DIR": "x"}
-        with open_transport(Settings.from_mapping(environ)).open("GET", URL) as answer:
+        with Releases(Settings.from_mapping(environ)).open("GET", URL) as answer:
             assert answer.status == 404
     assert [head.split(b" ")[1].split(b"/")[3] for head in proxy.heads] == [b"github.com", b"api.github.com"]
     assert not [head for head in proxy.heads if b"authorization" in head.lower()]
@@ -166,6 +166,6 @@ def test_an_api_behind_a_mirror_elsewhere_never_sees_the_token(forge: Forge, mon
 def test_the_lock_can_say_what_it_must_be(forge: Forge, tmp_path: Path) -> None:
     forge.private_asset(URL, b"weights", token=TOKEN)
     digest = Digest("sha256", hashlib.sha256(b"weights").hexdigest())
-    transport = open_transport(forge.settings(tmp_path, GH_TOKEN=TOKEN))
+    transport = Releases(forge.settings(tmp_path, GH_TOKEN=TOKEN))
     fetched = Downloader(transport, Store(tmp_path)).fetch(Wanted(url=URL, digest=digest, size=7))
     assert (fetched.url, fetched.digest) == (URL, digest)

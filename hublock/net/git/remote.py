@@ -24,7 +24,7 @@ from hublock.net.git.hosts import git_url, moved
 from hublock.net.git.objects import algorithm_of, find, parse_commit, read_tree
 from hublock.net.git.pack import read_objects
 from hublock.net.git.refs import ALLOW, HEADS, OWN, Named, choose, missing, own, prefixes, ranked
-from hublock.net.git.smart import http_wire
+from hublock.net.git.smart import HttpWire
 from hublock.net.git.wire import Advertised, Extent, Wire
 from hublock.net.git.worktree import find_repository, is_dirty
 from hublock.net.routes import Route, passed_over
@@ -125,7 +125,7 @@ def open_remote(reference: Reference, transport: Transport, *, base: Path, progr
     if url.startswith("ssh:"):
         return _GitRemote(reference, ssh_wire(name, url))
     ways = [
-        (route, _GitRemote(reference, http_wire(name, url, transport, number)))
+        (route, _GitRemote(reference, HttpWire(name, url, transport, number)))
         for number, route in enumerate(transport.routes(url))
     ]
     return _Mirrored(ways, progress) if len(ways) > 1 else ways[0][1]

@@ -22,11 +22,6 @@ _PACK = "/git-upload-pack"
 _Reader = Callable[[int], bytes]
 
 
-def http_wire(name: str, url: str, transport: Transport, route: int) -> Wire:
-    """Return the repository at an http(s) ``url``, reached through ``transport`` by its ``route``-th way."""
-    return _HttpWire(name, url, transport, route)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Greeting:
     """The answer to the first request, kept: the fetch that follows a resolve need not ask again."""
@@ -42,8 +37,11 @@ class _Greeting:
         """Nothing to close: it is in memory."""
 
 
-class _HttpWire(Wire):
+class HttpWire(Wire):
+    """A repository at an http(s) URL."""
+
     def __init__(self, name: str, url: str, transport: Transport, route: int) -> None:
+        """Reach ``url`` through ``transport`` by its ``route``-th way."""
         super().__init__(name, _http_client(url, self._request))
         self._base, self._transport, self._route = url.rstrip("/"), transport, route
         self._greeting: _Greeting | None = None
