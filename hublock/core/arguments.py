@@ -33,32 +33,23 @@ def parse_word(text: str) -> Value:
         return text
 
 
-def parse_keyword(text: str) -> tuple[str, Value]:
-    """Read one ``--kwarg``: ``K=V``, V as in :func:`parse_word`, or ``K:=TEXT`` for a string.
-
-    Raises:
-        InputError: there is no ``=``, or K is not a Python name.
-    """
-    key, equals, word = text.partition("=")
-    forced = key.endswith(":")
-    key = key.removesuffix(":").strip()
-    if not equals or not key.isidentifier():
-        raise InputError(f"{text!r} is not a keyword argument", hint="write --kwarg NAME=VALUE or --kwarg NAME:=TEXT")
-    return key, (encode(word) if forced else parse_word(word))
-
-
 def parse_keywords(texts: Iterable[str]) -> dict[str, Value]:
-    """Read every ``--kwarg``, each as :func:`parse_keyword` does.
+    """Read every ``--kwarg``: ``K=V``, V as in :func:`parse_word`, or ``K:=TEXT`` for a string.
 
     Raises:
-        InputError: one of them is not a keyword argument, or two have the same name.
+        InputError: one of them has no ``=``, or its K is not a Python name; or two have the same K.
     """
     found: dict[str, Value] = {}
     for text in texts:
-        key, value = parse_keyword(text)
+        key, equals, word = text.partition("=")
+        forced = key.endswith(":")
+        key = key.removesuffix(":").strip()
+        if not equals or not key.isidentifier():
+            hint = "write --kwarg NAME=VALUE or --kwarg NAME:=TEXT"
+            raise InputError(f"{text!r} is not a keyword argument", hint=hint)
         if key in found:
             raise InputError(f"--kwarg {key} is given twice", hint=f"write --kwarg {key}=VALUE once")
-        found[key] = value
+        found[key] = encode(word) if forced else parse_word(word)
     return found
 
 

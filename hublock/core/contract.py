@@ -50,11 +50,7 @@ class ContractChange:
     @property
     def empty(self) -> bool:
         """Whether callers see no difference."""
-        return not (
-            self.added or self.removed or self.signatures
-            or self.dependencies_added or self.dependencies_removed
-            or self.urls_added or self.urls_removed
-        )  # fmt: skip
+        return self == ContractChange(estimated=self.estimated)
 
 
 def read_contract(sources: Mapping[str, bytes], *, name: str) -> Contract:

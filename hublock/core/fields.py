@@ -160,9 +160,8 @@ def keywords(cell: Cell) -> dict[str, arguments.Value]:
     return {key: value(item) for key, item in cells.items()}
 
 
-def arguments_of(cell: Cell) -> tuple[arguments.Value, ...]:
-    """Read the positional arguments of an entry point."""
-    return tables.array(value)(cell)
+arguments_of = tables.array(value)
+"""Reads the positional arguments of an entry point."""
 
 
 def _check_marked(cell: Cell, kind: str, text: str) -> None:

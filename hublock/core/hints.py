@@ -5,8 +5,10 @@ Against 90 traced URLs, reading found one half to two thirds of them, and most o
 
 import ast
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
-from hublock.core.hubconf import HUBCONF, LARGEST, UNPARSABLE, parse_quietly
+from hublock.core.hubconf import HUBCONF, parse_python
+from hublock.errors import InputError
 
 SCHEMES = ("http://", "https://")
 _PAGES = (".html", ".htm", ".git", ".md", ".pdf", "/")
@@ -28,20 +30,12 @@ def find_urls(sources: Mapping[str, bytes]) -> tuple[str, ...]:
         if path in seen or path not in sources:
             continue
         seen.add(path)
-        tree = _parse(sources[path])
-        if tree is not None:
+        # what cannot be parsed is not read
+        with suppress(InputError):
+            tree = parse_python(sources[path], path)
             found.update(url for url in _strings(tree) if _is_file(url))
             todo += _imported(tree, path)
     return tuple(sorted(found))
-
-
-def _parse(source: bytes) -> ast.Module | None:
-    if len(source) > LARGEST:
-        return None
-    try:
-        return parse_quietly(source)
-    except UNPARSABLE:
-        return None
 
 
 def _strings(tree: ast.Module) -> Iterator[str]:

@@ -59,7 +59,7 @@ def read_hubconf(source: bytes, *, file: str) -> Hubconf:
     Raises:
         InputError: it is not Python of the running version, or too large or too deeply nested to read.
     """
-    reader = _read(source, file)
+    reader = _Reader(parse_python(source, file))
     return Hubconf(
         dependencies=reader.dependencies,
         entrypoints=tuple(entry for _, entry in sorted(reader.found.items()) if not entry.name.startswith("_")),
@@ -98,7 +98,7 @@ def _makes(name: str, module: str, read: Callable[[str], bytes | None]) -> bool:
     """Say whether ``module``, as hubconf.py imports it, may give ``name`` a value that only running it tells."""
     for source in filter(None, map(read, _paths(module, HUBCONF))):
         with suppress(InputError):
-            reader = _read(source, module)
+            reader = _Reader(parse_python(source, module))
             return name in reader.made
     return False
 
@@ -119,7 +119,7 @@ def _follow(name: str, read: Callable[[str], bytes | None], file: str, seen: set
     if source is None:
         return None
     try:
-        reader = _read(source, file)
+        reader = _Reader(parse_python(source, file))
     except InputError:
         return None
     if name in reader.imported:
@@ -145,22 +145,19 @@ def _paths(module: str, file: str) -> tuple[str, ...]:
     return (f"{path}.py", f"{path}/__init__.py") if path else ("__init__.py",)
 
 
-def parse_quietly(source: bytes) -> ast.Module:
-    """Parse Python source that others wrote: what it would be warned of is theirs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(source)
+def parse_python(source: bytes, file: str) -> ast.Module:
+    """Parse Python source that others wrote; ``file`` is its name in messages.
 
-
-UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
-"""What Python raises over source that it cannot parse."""
-
-
-def _read(source: bytes, file: str) -> "_Reader":
+    Raises:
+        InputError: it is not Python of the running version, or too large or too deeply nested to read.
+    """
     if len(source) > LARGEST:
         raise InputError(f"{file} is larger than {LARGEST // 2**20} MiB", hint=_HINT)
     try:
-        return _Reader(parse_quietly(source))
+        with warnings.catch_warnings():
+            # what it would be warned of is theirs
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
     except SyntaxError as error:
         raise InputError(f"{file}:{error.lineno or 1}: syntax error: {error.msg}", hint=_HINT) from None
     except (ValueError, RecursionError, MemoryError) as error:

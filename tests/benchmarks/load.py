@@ -34,7 +34,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from hublock.core.arguments import parse_keyword  # noqa: E402 - found only now
+from hublock.core.arguments import parse_keywords  # noqa: E402 - found only now
 from hublock.core.canonical import dump_lock  # noqa: E402
 from hublock.core.digest import Digest  # noqa: E402
 from hublock.core.lockfile import Lock, Model, Repo, Weights  # noqa: E402
@@ -319,7 +319,7 @@ Chosen = tuple[str, Path, str, dict[str, object]]
 
 def chosen(cases: Iterable[list[str]]) -> list[Chosen]:
     return [
-        (f"{Path(folder).name} {entrypoint}", Path(folder), entrypoint, dict(map(parse_keyword, words)))
+        (f"{Path(folder).name} {entrypoint}", Path(folder), entrypoint, {**parse_keywords(words)})
         for folder, entrypoint, *words in cases
     ]
 

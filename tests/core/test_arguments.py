@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hublock.core.arguments import Value, encode, evaluate, literal, parse_keyword, parse_word, same, show, show_call
+from hublock.core.arguments import Value, encode, evaluate, literal, parse_keywords, parse_word, same, show, show_call
 from hublock.core.fields import value as read_value
 from hublock.core.tables import Cell, Source
 from hublock.errors import InputError, InvalidManifest
@@ -80,13 +80,13 @@ def test_reads_a_typed_word(typed: str, value: Value) -> None:
     ],
 )
 def test_reads_a_typed_keyword(typed: str, key: str, value: Value) -> None:
-    assert parse_keyword(typed) == (key, value)
+    assert parse_keywords([typed]) == {key: value}
 
 
 @pytest.mark.parametrize("typed", ["", "n", "=1", ":=1", "1n=1", "a b=1", "a.b=1", "--n=1"])
 def test_refuses_a_keyword_without_name_or_value(typed: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_keyword(typed)
+        parse_keywords([typed])
     assert caught.value.hint == "write --kwarg NAME=VALUE or --kwarg NAME:=TEXT"
 
 
