@@ -234,7 +234,7 @@ def test_outdated_reads_the_manifest_before_it_says_that_all_is_well(pinned: For
 
 
 def test_who_asked_for_no_weights_is_not_warned_that_there_are_none(served: Forge, run: Run, project: Path) -> None:
-    done = run("add", "someone/net", "net", "--kwarg", "pretrained=false")
+    done = run("add", "someone/net", "net", "--kwarg", "pretrained=false", "--no-confirm")
     assert (done.code, "fetched nothing" in done.err) == (0, False)
 
 
@@ -294,9 +294,9 @@ def test_a_file_that_was_not_handed_in_is_named(forge: Forge, run: Run, project:
         "hint: hublock add someone/reads custom … --input best.txt, if it reads that file of yours; where the manifest "
         'has [models.custom] already, write inputs = ["best.txt"] there\n'
     ) in done.err
-    done = run(*add, "--input", "best.txt")
+    done = run(*add, "--input", "best.txt", "--no-confirm")
     assert done.code == 0, done
-    assert "          1 input, 4 B; traced within <isolation>, confirmed\n" in done.err
+    assert "          1 input, 4 B; traced within <isolation>, unconfirmed\n" in done.err
     assert run("list").out.endswith("  4 B\n")
     [model] = json.loads(run("list", "--format", "json").out)["models"]
     assert (model["size"], model["weights"], model["hf"]) == (4, [], [])
