@@ -21,10 +21,9 @@ from hublock.core.lockfile import (
     Weights,
 )
 
-HEX = "0123456789abcdef"
 WORDS = st.text(string.ascii_letters + string.digits, min_size=1, max_size=6)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-COMMITS = st.text(HEX, min_size=40, max_size=40)
+COMMITS = st.binary(min_size=20, max_size=20).map(bytes.hex)
 SIZES = st.integers(0, 2**63 - 1)
 PATHS = st.lists(WORDS, min_size=1, max_size=3).map("/".join)
 URLS = st.builds("https://example.org/{}?{}".format, PATHS, st.sampled_from(["", "ü=1", 'a"b', "a\\b"]))
@@ -68,7 +67,8 @@ PYTHON = st.recursive(
 
 
 def digests(scheme: str) -> st.SearchStrategy[Digest]:
-    return st.text(HEX, min_size=LENGTHS[scheme], max_size=LENGTHS[scheme]).map(lambda digits: Digest(scheme, digits))
+    size = LENGTHS[scheme] // 2
+    return st.binary(min_size=size, max_size=size).map(lambda data: Digest(scheme, data.hex()))
 
 
 SHA256 = digests("sha256")
