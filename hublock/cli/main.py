@@ -6,47 +6,23 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
-import hublock.cli.add
-import hublock.cli.bundle
-import hublock.cli.cache
-import hublock.cli.diff
-import hublock.cli.help
-import hublock.cli.init
-import hublock.cli.list
-import hublock.cli.lock
-import hublock.cli.merge_driver
-import hublock.cli.outdated
-import hublock.cli.remove
-import hublock.cli.run
-import hublock.cli.sync
-import hublock.cli.update
-import hublock.cli.verify
 from hublock.cli.console import Console
 from hublock.cli.face import Face, Parser, common_options, sentence
 from hublock.core.nearest import nearest
 from hublock.errors import HublockError, InputError, StoreError
 from hublock.settings import Settings, home
 
-_MODULES = (
-    hublock.cli.init,
-    hublock.cli.add,
-    hublock.cli.remove,
-    hublock.cli.lock,
-    hublock.cli.sync,
-    hublock.cli.verify,
-    hublock.cli.outdated,
-    hublock.cli.update,
-    hublock.cli.diff,
-    hublock.cli.run,
-    hublock.cli.list,
-    hublock.cli.help,
-    hublock.cli.merge_driver,
-    hublock.cli.bundle,
-    hublock.cli.cache,
-)
-COMMANDS = {module.__name__.rpartition(".")[2].replace("_", "-"): module for module in _MODULES}
+COMMANDS = {
+    name: import_module(f"hublock.cli.{name.replace('-', '_')}")
+    for name in (
+        "init", "add", "remove", "lock", "sync", "verify", "outdated", "update", "diff", "run", "list", "help",
+        "merge-driver", "bundle", "cache",
+    )
+}  # fmt: skip
+"""Each command's module: its SUMMARY and EXAMPLES, and how to ``configure`` its parser and ``run`` it."""
 INTERRUPTED, OWN_BUG = 130, 70
 
 EPILOG = """\
