@@ -72,7 +72,7 @@ def _store_error(path: Path, error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         hint = "free some space (`hublock cache prune`), or set HUBLOCK_CACHE_DIR to a larger disk"
     elif error.errno == errno.ENOENT:
-        hint = "if somebody has removed the store meanwhile, run the same command again"
+        hint = "run the same command again, or set HUBLOCK_CACHE_DIR to a folder you can write"
     else:
         hint = "set HUBLOCK_CACHE_DIR to a folder you can write"
     return StoreError(f"{error.filename or path} cannot be written: {reason}", hint=hint)

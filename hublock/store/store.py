@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -97,7 +97,8 @@ class Store:
         """
         if digest is not None and self.has_blob(digest):
             return digest
-        with self._own_file() as incoming:
+        self._prepare()
+        with closing(Incoming(self._layout, "copy", alone=False)) as incoming:
             actual = _copy_bytes(source, incoming)
             if digest is not None and actual != digest:
                 name = source if isinstance(source, Path) else "what was handed in"
@@ -135,12 +136,11 @@ class Store:
             StoreError: it cannot be written.
         """
         self._prepare()
-        with mutex(self._layout.lock(key), on_wait=on_wait):
-            incoming = Incoming(self._layout, key_name(key))
-            try:
-                yield incoming
-            finally:
-                incoming.close()
+        with (
+            mutex(self._layout.lock(key), on_wait=on_wait),
+            closing(Incoming(self._layout, key_name(key))) as incoming,
+        ):
+            yield incoming
 
     def settle(self, paths: Iterable[Path]) -> None:
         """Make the names of files last that were published without: each folder is synced once for all its files."""
@@ -274,16 +274,6 @@ class Store:
         with suppress(OSError, ValueError):
             return self._layout.blob_stamp(digest).read_text(encoding="ascii")
         return None
-
-    @contextmanager
-    def _own_file(self) -> Iterator[Incoming]:
-        """Give a new file that nobody else asks for."""
-        self._prepare()
-        incoming = Incoming(self._layout, "copy", alone=False)
-        try:
-            yield incoming
-        finally:
-            incoming.close()
 
     def _publish_tree(self, folder: Path, digest: Digest) -> None:
         final = self._layout.tree(digest)
