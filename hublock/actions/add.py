@@ -227,18 +227,13 @@ def _is_locked(wish: Wish, reference: Reference, lock: Lock) -> bool:
 
 def _written(manifest: Manifest, new: Sequence[WantedModel | WantedWeights], done: Locking, project: Project) -> str:
     """Return the manifest with what is ``new``, and with what was consented to for anything in it."""
-    text = _text_by_now([item.name for item in new], project)
+    # once more: what its author wrote in the meantime stays, and no name of theirs is replaced
+    text = project.manifest_text()
+    _refuse_taken([item.name for item in new], project.read_manifest(text), project)
     for item in (*manifest.models, *manifest.weights, *new):
         agreed = tuple(dict.fromkeys((*item.allow_pickle, *sorted(done.consent.get(item.name, ())))))
         if item in new or agreed != item.allow_pickle:
             text = edit_manifest(text, embedded=project.embedded, add=replace(item, allow_pickle=agreed))
-    return text
-
-
-def _text_by_now(names: Sequence[str], project: Project) -> str:
-    """Read the manifest once more: what its author wrote in the meantime stays, and no name of theirs is replaced."""
-    text = project.manifest_text()
-    _refuse_taken(names, project.read_manifest(text), project)
     return text
 
 

@@ -104,7 +104,7 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
         replaced = _replaced(selected, lock, {move.repo.id for move in away}, context, request)
         if request.dry_run or not (moved or replaced):
             return Updated(moved=moved, replaced=replaced)
-        fresh = _pinned(away, snapshots, context)
+        fresh = {move.repo.id: _repinned(move, snapshots[move.repo.id], context) for move in away}
         done = build(manifest, _without(lock, fresh, set(replaced)), context, base=project.folder, options=options)
         done = replace(done, changed=project.write_lock(done.lock))
         return Updated(moved=moved, replaced=replaced, changes=changes.compare(lock, done.lock), locking=done)
@@ -260,20 +260,10 @@ def _told(file: LockedFile, context: Context, *, look: bool) -> bool | None:
     return None
 
 
-def _pinned(away: Collection[Move], snapshots: Mapping[str, Snapshot], context: Context) -> dict[str, Repo]:
-    """Bring the new trees into the store."""
-    fresh = {}
-    for move in away:
-        repo = move.repo
-        pinned = pin_at(
-            Reference.parse(repo.id),
-            move.resolved,
-            snapshots[repo.id],
-            context,
-            allow_unreachable=repo.allow_unreachable,
-        )
-        fresh[repo.id] = pinned.repo
-    return fresh
+def _repinned(move: Move, snapshot: Snapshot, context: Context) -> Repo:
+    """Bring the new tree of a repository into the store."""
+    reference, allow = Reference.parse(move.repo.id), move.repo.allow_unreachable
+    return pin_at(reference, move.resolved, snapshot, context, allow_unreachable=allow).repo
 
 
 def _without(lock: Lock, fresh: Mapping[str, Repo], replaced: Collection[str]) -> Lock:
