@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hublock.actions.context import Context
-from hublock.actions.moves import Move, at_once, look
+from hublock.actions.moves import Move, at_once, look, sure
 from hublock.actions.pin import remote_of
 from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule
@@ -39,27 +40,17 @@ def check_upstream(lock: Lock, context: Context, *, base: Path, deep: bool) -> l
     Sizes and the digests that hosts claim are compared; where one differs, and with ``deep`` always, the file is
     fetched and hashed, and not kept. With ``deep``, the locked commits are fetched as well.
     """
-    looks = at_once(lambda repo: look(repo, context, base=base), lock.repos, context)
-    # where a repository could not be asked for its refs, that is told already
-    shown = [repo for repo, seen in zip(lock.repos, looks, strict=True) if not isinstance(seen, HublockError)]
-    trees = at_once(lambda repo: _tree(repo, context, base), shown, context) if deep else []
-    return [
-        *(finding for repo, seen in zip(lock.repos, looks, strict=True) for finding in _of_repo(repo, seen)),
-        *(finding for repo, seen in zip(shown, trees, strict=deep) for finding in _of_tree(repo, seen)),
-        *check_files(lock, context, deep=deep),
-    ]
+    repos = at_once(lambda repo: _of_repo(repo, context, base, deep=deep), lock.repos, context)
+    return [*chain.from_iterable(sure(repos)), *check_files(lock, context, deep=deep)]
 
 
 def check_files(lock: Lock, context: Context, *, deep: bool = False) -> list[Finding]:
     """Do what :func:`check_upstream` does, for the files alone."""
     files = addresses_of(lock.models, lock.weights)
-    served = at_once(lambda file: check_file(file, context, deep=deep), files, context)
+    served = at_once(lambda file: _of_file(file, context, deep=deep), files, context)
     revisions = {(row.repo, row.type, row.revision): row for model in lock.models for row in model.hf}.values()
-    commits = at_once(lambda row: revision_commit(row, context), revisions, context)
-    return [
-        *(finding for file, seen in zip(files, served, strict=True) for finding in _of_file(file, seen)),
-        *(finding for row, seen in zip(revisions, commits, strict=True) for finding in _of_revision(row, seen)),
-    ]
+    named = at_once(lambda row: _of_revision(row, context), revisions, context)
+    return [*filter(None, sure(served)), *filter(None, sure(named))]
 
 
 def check_file(file: LockedFile, context: Context, *, deep: bool = False) -> Finding | None:
@@ -192,33 +183,36 @@ def revision_commit(row: HuggingFaceFile, context: Context) -> str:
     return ask_revision(row.repo, row.type, row.revision, context.transport)[0]
 
 
-def _of_file(file: LockedFile, seen: Finding | HublockError | None) -> Iterator[Finding]:
-    if isinstance(seen, HublockError):
-        yield _unreachable(file.url, seen)
-    elif seen is not None:
-        yield seen
+def _of_file(file: LockedFile, context: Context, *, deep: bool) -> Finding | None:
+    try:
+        return check_file(file, context, deep=deep)
+    except HublockError as error:
+        return _unreachable(file.url, error)
 
 
-def _of_revision(row: HuggingFaceFile, seen: str | HublockError) -> Iterator[Finding]:
+def _of_revision(row: HuggingFaceFile, context: Context) -> Finding | None:
     url = address(row)
-    if isinstance(seen, HublockError):
-        yield _unreachable(url, seen)
-    elif seen != row.commit:
-        message = f"{row.revision} of {row.repo} is {seen[:12]} by now, not the locked {row.commit[:12]}"
-        yield _finding(Rule.UPSTREAM_REVISION_MOVED, url, message, "hublock update --all")
+    try:
+        commit = revision_commit(row, context)
+    except HublockError as error:
+        return _unreachable(url, error)
+    if commit == row.commit:
+        return None
+    message = f"{row.revision} of {row.repo} is {commit[:12]} by now, not the locked {row.commit[:12]}"
+    return _finding(Rule.UPSTREAM_REVISION_MOVED, url, message, "hublock update --all")
 
 
-def _of_repo(repo: Repo, seen: Move | HublockError) -> Iterator[Finding]:
-    if isinstance(seen, HublockError):
-        yield of_failure(repo, seen)
-        return
-    yield from of_name(repo, seen)
-    if seen.trend == "same":
-        return
-    if seen.resolved.ref != repo.ref:
-        yield from _of_other_ref(repo, seen)
-        return
-    yield _moved(repo, seen)
+def _of_repo(repo: Repo, context: Context, base: Path, *, deep: bool) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        seen = look(repo, context, base=base)
+        found += of_name(repo, seen)
+        if seen.trend != "same":
+            found += [_moved(repo, seen)] if seen.resolved.ref == repo.ref else _of_other_ref(repo, seen)
+    except HublockError as error:
+        # whoever does not tell the refs need not be asked for a commit
+        return [*found, of_failure(repo, error)]
+    return [*found, *_of_tree(repo, context, base)] if deep else found
 
 
 def of_name(repo: Repo, seen: Move) -> Iterator[Finding]:
@@ -229,28 +223,23 @@ def of_name(repo: Repo, seen: Move) -> Iterator[Finding]:
         yield _finding(Rule.UPSTREAM_RENAMED, repo.id, message, f"write {name} in the manifest, then hublock lock")
 
 
-def _tree(repo: Repo, context: Context, base: Path) -> Finding | None:
+def _of_tree(repo: Repo, context: Context, base: Path) -> Iterator[Finding]:
     """Fetch the locked commit and compare it with the locked tree."""
-    snapshot = remote_of(Reference.parse(repo.id), context, base).fetch(repo.commit, progress=context.progress)
-    found = (snapshot.tree, digest_of(snapshot.files))
-    if found == (repo.tree, repo.digest):
-        return None
-    message = (
-        f"commit {repo.commit} of {repo.id} holds the tree {found[0]} ({found[1]}), not the locked {repo.tree}"
-        f" ({repo.digest})"
-    )
-    return _finding(Rule.UPSTREAM_COMMIT_DIFFERS, repo.id, message, "git restore hub.lock: somebody edited it")
-
-
-def _of_tree(repo: Repo, seen: Finding | HublockError | None) -> Iterator[Finding]:
-    if isinstance(seen, Finding):
-        yield seen
-    elif isinstance(seen, IntegrityError):
-        message = f"commit {repo.commit} of {repo.id} cannot be proven: {seen.message}"
+    try:
+        snapshot = remote_of(Reference.parse(repo.id), context, base).fetch(repo.commit, progress=context.progress)
+        tree, digest = snapshot.tree, digest_of(snapshot.files)
+        if (tree, digest) != (repo.tree, repo.digest):
+            there, here = f"{tree} ({digest})", f"{repo.tree} ({repo.digest})"
+            message = f"commit {repo.commit} of {repo.id} holds the tree {there}, not the locked {here}"
+            yield _finding(Rule.UPSTREAM_COMMIT_DIFFERS, repo.id, message, "git restore hub.lock: somebody edited it")
+    except RefNotFound:
+        # that it is gone was told of by its ref
+        return
+    except IntegrityError as error:
+        message = f"commit {repo.commit} of {repo.id} cannot be proven: {error.message}"
         yield _finding(Rule.UPSTREAM_COMMIT_DIFFERS, repo.id, message, _KEEP)
-    # a commit that is gone was told of by its ref
-    elif seen is not None and not isinstance(seen, RefNotFound):
-        yield _unreachable(f"commit {repo.commit[:12]} of {repo.id}", seen)
+    except HublockError as error:
+        yield _unreachable(f"commit {repo.commit[:12]} of {repo.id}", error)
 
 
 def _of_other_ref(repo: Repo, seen: Move) -> Iterator[Finding]:

@@ -646,6 +646,22 @@ def test_a_host_that_tells_another_size_than_it_serves_is_no_finding(scene: Scen
     assert (done.code, done.err) == (0, "hub.lock is up to date, as far as hosts tell without fetching files\n")
 
 
+def test_a_host_that_breaks_off_amid_its_answers_hides_nothing_of_the_others(scene: Scene, hub: Run) -> None:
+    scene.commit("a/tagged", branch="v1")
+    scene.commit("b/branch", branch="other")
+    scene.git("b/branch", "symbolic-ref", "HEAD", "refs/heads/other")
+    branch = scene.forge.find_repo("github.com", "b/branch")
+    assert branch is not None
+    # it tells what its default branch is, and not whether the locked one is there still
+    branch.tamper = lambda asked, body: b"" if b"ref-prefix refs/tags/" in asked else body
+
+    done = hub("verify", "--upstream")
+
+    assert done.code == 5, done
+    assert "error: a/tagged:v1 no longer names one commit" in done.err, done
+    assert "error: b/branch could not be asked for: " in done.err, done
+
+
 def test_a_host_that_is_busy_for_a_moment_is_asked_for_a_file_again(scene: Scene, hub: Run) -> None:
     for status, *words in ((429, "verify", *UP), (503, "outdated"), (503, "update", "net", "--dry-run")):
         busy = {"Retry-After": "0"}
