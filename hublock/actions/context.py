@@ -10,7 +10,7 @@ from hublock.store.store import Store
 
 if TYPE_CHECKING:
     from hublock.net.download import Downloader
-    from hublock.net.transport import Transport
+    from hublock.net.transport import HttpTransport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Context:
         return Store(self.settings.cache)
 
     @cached_property
-    def transport(self) -> "Transport":
+    def transport(self) -> "HttpTransport":
         """The one way to the network."""
         from hublock.net.releases import Releases
 

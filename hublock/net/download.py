@@ -19,7 +19,7 @@ from hublock.net.routes import Route, passed_over, redact
 from hublock.net.source import Source
 from hublock.net.stopping import Stop
 from hublock.net.transfer import Line, Transfer, Wanted
-from hublock.net.transport import Transport
+from hublock.net.transport import HttpTransport
 from hublock.store.store import Incoming, Store
 
 __all__ = ["Downloader", "Fetched", "Wanted"]
@@ -43,7 +43,7 @@ class Downloader:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: HttpTransport,
         store: Store,
         *,
         progress: Progress | None = None,

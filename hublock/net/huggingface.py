@@ -7,13 +7,13 @@ from hublock.core.digest import Digest
 from hublock.core.inventory import HUGGING_FACE
 from hublock.errors import TransferError
 from hublock.net.retry import LATER, ask
-from hublock.net.transport import Transport
+from hublock.net.transport import HttpTransport
 
 LONGEST_LISTING = 32 << 20
 """Bytes of one answer, all files of a revision among it."""
 
 
-def ask_revision(repo: str, type: str, revision: str, transport: Transport) -> tuple[str, tuple[str, ...]]:
+def ask_revision(repo: str, type: str, revision: str, transport: HttpTransport) -> tuple[str, tuple[str, ...]]:
     """Return the commit that a revision names now, and the names of its files.
 
     Raises:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from hublock.core.progress import Progress
 from hublock.errors import TransferError
 from hublock.net.routes import Route, redact
-from hublock.net.transport import NO_HEADERS, HttpTransport, Response, Transport
+from hublock.net.transport import NO_HEADERS, HttpTransport, Response
 from hublock.settings import Settings
 
 HOST, API = "github.com", "api.github.com"
@@ -35,7 +35,7 @@ class Releases(HttpTransport):
 
     @contextmanager
     def breakable(self) -> Iterator[Callable[[], None]]:
-        """See :meth:`Transport.breakable`."""
+        """See :meth:`HttpTransport.breakable`."""
         with super().breakable() as give_up, self._api.breakable() if self._api else nullcontext() as give_up_api:
 
             def give_up_both() -> None:
@@ -83,7 +83,7 @@ def is_asset(url: str) -> bool:
     return _ASSET.fullmatch(url) is not None
 
 
-def _find_asset(url: str, api: Transport) -> str | None:
+def _find_asset(url: str, api: HttpTransport) -> str | None:
     """Return the address of the file in the API; None if the API does not show it either.
 
     Raises:

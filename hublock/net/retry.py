@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from hublock.errors import TransferError
 from hublock.net.routes import Route
-from hublock.net.transport import NO_HEADERS, Response, Transport
+from hublock.net.transport import NO_HEADERS, HttpTransport, Response
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 
 def ask(
-    transport: Transport,
+    transport: HttpTransport,
     method: str,
     url: str,
     *,
@@ -36,9 +36,9 @@ def ask(
     body: bytes | None = None,
     route: int | Route | None = None,
 ) -> Response:
-    """Ask as :meth:`Transport.open` does, and once more where the host is busy and says that it will not be for long.
+    """Ask as :meth:`HttpTransport.open` does, and once more of a host that is busy, but says that not for long.
 
-    A host that is still busy after it was waited for is not waited for again (see :meth:`Transport.wait`).
+    A host that is still busy after it was waited for is not waited for again (see :meth:`HttpTransport.wait`).
 
     Raises:
         TransferError: there was no answer, or asking is refused.

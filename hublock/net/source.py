@@ -9,7 +9,7 @@ from hublock.errors import TransferError
 from hublock.net.releases import is_asset
 from hublock.net.retry import BUSY, LATER, retry_after
 from hublock.net.routes import redact
-from hublock.net.transport import Response, Transport
+from hublock.net.transport import HttpTransport, Response
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
@@ -42,7 +42,7 @@ class Answer:
 class Source:
     """A URL, and by which of its routes it is asked for."""
 
-    transport: Transport
+    transport: HttpTransport
     url: str
     route: int
     by_validator: bool = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hublock.errors import TransferError
 
 if TYPE_CHECKING:
-    from hublock.net.transport import Transport
+    from hublock.net.transport import HttpTransport
 
 
 class Stop:
@@ -41,7 +41,7 @@ class Stop:
         self._event.wait(time)
 
     @contextmanager
-    def ending(self, transport: "Transport") -> Iterator[None]:
+    def ending(self, transport: "HttpTransport") -> Iterator[None]:
         """End the waiting of this thread, for whatever answer of ``transport``, once it shall end.
 
         Raises:

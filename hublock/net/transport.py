@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Protocol, Self
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from hublock.core.progress import Progress
@@ -101,47 +101,6 @@ class Response:
         self.close()
 
 
-class Transport(Protocol):
-    """Where bytes come from; the loopback of a test and the internet look alike."""
-
-    def open(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] = NO_HEADERS,
-        body: bytes | None = None,
-        route: int | Route | None = None,
-    ) -> Response:
-        """Ask for ``url`` and return the answer, whatever its status.
-
-        By its ``route``-th way (see :meth:`routes`), or by the ``route`` that is given, as a conversation goes on with
-        who began it; None is the first way by which there is a good answer, else the last.
-
-        Raises:
-            TransferError: there was no answer, or asking is refused.
-        """
-        ...
-
-    def routes(self, url: str) -> tuple[Route, ...]:
-        """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
-        ...
-
-    def breakable(self) -> AbstractContextManager[Callable[[], None]]:
-        """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
-        ...
-
-    def wait(self, seconds: float, way: Route) -> bool:
-        """Wait so many seconds, as who answered by ``way`` asks, and tell whether that was done.
-
-        Each host is waited for once: others who ask it meanwhile wait along, and those who come later do not.
-
-        Raises:
-            TransferError: another thread ended the waiting.
-        """
-        ...
-
-
 class HttpTransport:
     """HTTP by ``requests``, as the user's proxies, netrc and certificate settings say.
 
@@ -164,15 +123,21 @@ class HttpTransport:
         self._sessions = Sessions((connect_timeout, idle_timeout))
 
     def routes(self, url: str) -> tuple[Route, ...]:
-        """See :meth:`Transport.routes`."""
+        """Return the ways to reach ``url``, best first: its mirrors, then the origin."""
         return routes(url, self._mirrors)
 
     def breakable(self) -> AbstractContextManager[Callable[[], None]]:
-        """See :meth:`Transport.breakable`."""
+        """Give a function with which another thread ends the waiting of this one in the block, now and from then on."""
         return self._sessions.breakable()
 
     def wait(self, seconds: float, way: Route) -> bool:
-        """See :meth:`Transport.wait`."""
+        """Wait so many seconds, as who answered by ``way`` asks, and tell whether that was done.
+
+        Each host is waited for once: others who ask it meanwhile wait along, and those who come later do not.
+
+        Raises:
+            TransferError: another thread ended the waiting.
+        """
         now = time.monotonic()
         # a host is often asked for many files, whose waits would add up
         end = self._waits.setdefault(urlsplit(way.url)[:2], now + seconds)
@@ -195,7 +160,9 @@ class HttpTransport:
     ) -> Response:
         """Ask for ``url``, following at most five redirects, and return the answer, whatever its status.
 
-        ``route`` is as in :meth:`Transport.open`; where a mirror gives no good answer, ``progress`` is told.
+        By its ``route``-th way (see :meth:`routes`), or by the ``route`` that is given, as a conversation goes on with
+        who began it; None is the first way by which there is a good answer, else the last. Where a mirror gives none,
+        ``progress`` is told.
         Credentials go to the host they are for, over https or loopback, and never past a redirect to another origin.
         A redirect of anything but GET and HEAD is followed only where it keeps the method (307, 308).
 

@@ -14,7 +14,7 @@ from hublock.errors import RemoteError, TransferError
 from hublock.net.download import Downloader, Wanted
 from hublock.net.git.remote import open_remote
 from hublock.net.releases import Releases
-from hublock.net.transport import HttpTransport, Transport
+from hublock.net.transport import HttpTransport
 from hublock.settings import Settings
 from hublock.store.store import Store
 from tests.forge import Forge
@@ -26,15 +26,15 @@ TOKEN = "canary-0123456789"
 BASIC = "Basic " + base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
 FILE = "https://github.com/o/n/releases/download/v1/x.pth"
 CDN = "objects.githubusercontent.com"
-Ask = Callable[[Transport, Path], None]
+Ask = Callable[[HttpTransport, Path], None]
 
 
-def git(transport: Transport, folder: Path) -> None:
+def git(transport: HttpTransport, folder: Path) -> None:
     here = open_remote(Reference.parse("o/n"), transport, base=folder)
     assert [file.path for file in here.fetch(here.resolve(None).commit).files] == ["hubconf.py"]
 
 
-def file(transport: Transport, folder: Path) -> None:
+def file(transport: HttpTransport, folder: Path) -> None:
     fetched = Downloader(transport, Store(folder), sleep=lambda _: None).fetch(Wanted(url=FILE))
     assert fetched.path.read_bytes() == b"weights"
 
@@ -77,7 +77,7 @@ def lead_to(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-def plain(**environ: str) -> Transport:
+def plain(**environ: str) -> HttpTransport:
     """The way out of somebody who has no mirrors."""
     return Releases(Settings.from_mapping({"HUBLOCK_CACHE_DIR": "/nonexistent", **environ}))
 

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile
 from hublock.errors import RepositoryNotFound, TransferError, UnsafeArchive
-from hublock.net.transport import Transport
+from hublock.net.transport import HttpTransport
 from hublock.store.unpack import read_archive
 
 GITHUB = "github.com"
@@ -64,9 +64,9 @@ def archive_url(reference: Reference, commit: str) -> str | None:
 
 
 def fetch_archive(
-    reference: Reference, commit: str, transport: Transport, *, route: int | None = None
+    reference: Reference, commit: str, transport: HttpTransport, *, route: int | None = None
 ) -> Sequence[SourceFile]:
-    """Return the files of the zip archive that the host makes of ``commit``; ``route`` as in :meth:`Transport.open`.
+    """Return the files of the zip archive that the host makes of ``commit``, by the ``route``-th way.
 
     They prove nothing: use them only if they reproduce the digest of a lock. Hosts apply attributes (export-ignore,
     export-subst, eol) to archives, so the files of a few repositories differ from the commit's.
@@ -85,7 +85,7 @@ def fetch_archive(
         raise UnsafeArchive(f"{url}: {error.message}", hint=error.hint) from None
 
 
-def _download(url: str, transport: Transport, route: int | None) -> bytes:
+def _download(url: str, transport: HttpTransport, route: int | None) -> bytes:
     with transport.open("GET", url, route=route) as response:
         if response.status in (401, 403, 404):
             raise RepositoryNotFound(

@@ -13,7 +13,7 @@ from hublock.net.git.hosts import archive_url, fetch_archive, git_url
 from hublock.net.git.remote import open_remote
 from hublock.net.git.smart import credentials
 from hublock.net.routes import passed_over
-from hublock.net.transport import Transport
+from hublock.net.transport import HttpTransport
 
 
 class _OtherFiles(TransferError):
@@ -21,7 +21,7 @@ class _OtherFiles(TransferError):
 
 
 def fetch_locked(
-    reference: Reference, commit: str, digest: Digest, transport: Transport, *, base: Path, progress: Progress
+    reference: Reference, commit: str, digest: Digest, transport: HttpTransport, *, base: Path, progress: Progress
 ) -> Sequence[SourceFile]:
     """Return the files of ``commit``, which hash to ``digest``: by git, or if git is refused by the host's archive.
 
@@ -60,7 +60,7 @@ def fetch_locked(
 
 
 def _archive(
-    reference: Reference, commit: str, digest: Digest, transport: Transport, progress: Progress
+    reference: Reference, commit: str, digest: Digest, transport: HttpTransport, progress: Progress
 ) -> Sequence[SourceFile]:
     """Return the files of the archive; a mirror of it that has others than those of ``digest`` is passed over."""
     url = archive_url(reference, commit) or ""

@@ -28,7 +28,7 @@ from hublock.net.git.smart import HttpWire
 from hublock.net.git.wire import Advertised, Extent, Wire
 from hublock.net.git.worktree import find_repository, is_dirty
 from hublock.net.routes import Route, passed_over
-from hublock.net.transport import Transport
+from hublock.net.transport import HttpTransport
 from hublock.store.disk import passing_file
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class Remote(Protocol):
         ...
 
 
-def open_remote(reference: Reference, transport: Transport, *, base: Path, progress: Progress = _SILENT) -> Remote:
+def open_remote(reference: Reference, transport: HttpTransport, *, base: Path, progress: Progress = _SILENT) -> Remote:
     """Return the repository that ``reference`` names; nothing is asked yet.
 
     ``base`` is the folder that local paths are relative to; ``progress`` is told of mirrors that failed.

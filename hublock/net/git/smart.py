@@ -12,7 +12,7 @@ from hublock.net.failures import printable
 from hublock.net.git.wire import MAX_TALK, Wire
 from hublock.net.retry import ask
 from hublock.net.routes import Route
-from hublock.net.transport import Response, Transport
+from hublock.net.transport import HttpTransport, Response
 
 if TYPE_CHECKING:
     from dulwich.client import AbstractHttpGitClient
@@ -40,7 +40,7 @@ class _Greeting:
 class HttpWire(Wire):
     """A repository at an http(s) URL."""
 
-    def __init__(self, name: str, url: str, transport: Transport, route: int) -> None:
+    def __init__(self, name: str, url: str, transport: HttpTransport, route: int) -> None:
         """Reach ``url`` through ``transport`` by its ``route``-th way."""
         super().__init__(name, _http_client(url, self._request))
         self._base, self._transport, self._route = url.rstrip("/"), transport, route
