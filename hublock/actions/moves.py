@@ -62,15 +62,12 @@ def look(repo: Repo, context: Context, *, base: Path, precise: str | None = None
         return Move(repo=repo, remote=remote, resolved=resolved, trend="same", history=History())
     history = remote.history(resolved.commit, repo.commit)
     if precise and history.descends is False:
-        history = _backward(remote.history(repo.commit, resolved.commit), history)
+        # a user may go back, if that is where the named commit lies
+        back = remote.history(repo.commit, resolved.commit)
+        history = replace(history, commits=back.commits) if back.descends else history
     was_tag = repo.ref == f"{TAGS}{reference.ref or ''}"
     trend = _trend(resolved, history, precise, was_tag=was_tag)
     return Move(repo=repo, remote=remote, resolved=resolved, trend=trend, history=history)
-
-
-def _backward(reverse: History, history: History) -> History:
-    """Count the commits that a user goes back, if that is where the named commit lies."""
-    return replace(history, commits=reverse.commits) if reverse.descends else history
 
 
 def _trend(resolved: Resolved, history: History, precise: str | None, *, was_tag: bool) -> Trend:

@@ -144,7 +144,7 @@ def _named(names: Collection[str], lock: Lock, file: str) -> _Selection:
     models: dict[str, Model] = {}
     weights = set()
     for name in names:
-        found = lock.model(name)
+        found = lock.by_name.get(name)
         if found is not None:
             repos[found[0].id], models[name] = found
         elif any(item.name == name for item in lock.weights):

@@ -201,19 +201,16 @@ def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:
             size += 0 if found else length
             task.advance(length)
         files = locked_content(lock)
-        for file, found in zip(files, _check_files(files, context, deep=deep), strict=True):
-            findings += [found] if found else []
-            size += 0 if found else file.size
-            task.advance(file.size)
+        # several at once: hashing leaves the other cores free
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            checked = pool.map(lambda file: _check_file(file, context, deep=deep), files)
+            for file, found in zip(files, checked, strict=True):
+                findings += [found] if found else []
+                size += 0 if found else file.size
+                task.advance(file.size)
     models = len(lock.models)
     trees = len({repo.digest for repo in lock.repos})
     return Verified(findings=tuple(findings), models=models, trees=trees, files=len(files), size=size)
-
-
-def _check_files(files: Sequence[LockedFile], context: Context, *, deep: bool) -> Iterator[Finding | None]:
-    """Check several files at once: hashing leaves the other cores free."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield from pool.map(lambda file: _check_file(file, context, deep=deep), files)
 
 
 def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     reference, entrypoint = arguments.reference, arguments.entrypoint
     if entrypoint is None:
         lock = face.new_project.read_lock()
-        found = lock.model(reference)
+        found = lock.by_name.get(reference)
         if found is None:
             raise _unclear(reference, lock)
         reference, entrypoint = found[0].id, found[1].entrypoint

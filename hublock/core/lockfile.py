@@ -225,10 +225,6 @@ class Lock:
         """Every model, and its repository, by its name."""
         return {model.name: (repo, model) for repo in self.repos for model in repo.models}
 
-    def model(self, name: str) -> tuple[Repo, Model] | None:
-        """Return the model of that name and its repository."""
-        return self.by_name.get(name)
-
 
 def _sort(row: object, *names: str, key: Callable[[Any], Any] | None = None) -> None:
     for name in names:

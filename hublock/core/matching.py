@@ -104,9 +104,7 @@ def locked_repo(lock: Lock, reference: str, *, file: str) -> Repo:
 
 
 def _by_name(lock: Lock, name: str, file: str) -> Match:
-    found = lock.model(name)
-    if found is None:
-        found = _as_added(lock, name)
+    found = lock.by_name.get(name) or _as_added(lock, name)
     if found is None:
         of_repo = [f"load {name!r}, {model.entrypoint!r}" for repo, model in lock.by_name.values() if repo.id == name]
         raise NotLocked(

@@ -218,7 +218,7 @@ def _as_traced(model: Model, pins: Mapping[str, object], locks: Iterable[Lock]) 
     if not model.repos:
         return True
     for lock in locks:
-        found = lock.model(model.name)
+        found = lock.by_name.get(model.name)
         if found is not None and found[1] == model:
             nested = {key_of(name): lock.repo(name) for name in model.repos}
             if all(repo is not None and pins.get(key) == _pin(repo) for key, repo in nested.items()):

@@ -76,7 +76,10 @@ def _removed(store: Store, held: Held) -> bool:
     """Remove one thing, unless somebody works on it or has used it since; return whether it is gone."""
     with suppress(_Busy), mutex(_lock_of(store, held), on_wait=_give_up):
         if _now(store, held) == held:
-            _remove(store, held)
+            if held.digest is not None:
+                store.discard(held.digest)
+            else:
+                remove(held.path)
             return True
     return False
 
@@ -99,13 +102,6 @@ def _now(store: Store, held: Held) -> Held | None:
             return next((other for other in leftovers(store) if other.path == held.path), None)
         return _held_file(layout, held.digest) if held.kind == "file" else _held_tree(layout, held.digest)
     return None
-
-
-def _remove(store: Store, held: Held) -> None:
-    if held.digest is not None:
-        store.discard(held.digest)
-    else:
-        remove(held.path)
 
 
 def _held_file(layout: Layout, digest: Digest) -> Held:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from hublock.core.digest import Digest
 from hublock.core.tree import SourceFile
@@ -32,7 +31,7 @@ from hublock.store.trees import StoredTree, check_tree, read_listing, write_tree
 __all__ = ["Incoming", "Store", "StoredTree"]
 
 CHUNK = 1 << 20
-"""Bytes hashed or copied at once."""
+"""Bytes copied at once."""
 
 
 class Store:
@@ -76,7 +75,7 @@ class Store:
             if not deep and self._stamp_of(digest) == stamp(facts):
                 mark_used(self._layout.blob_stamp(digest))
                 return
-            actual = _hash(file)
+            actual = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
         if actual != digest:
             self._distrust(self._layout.blob_stamp(digest))
             raise DigestMismatch(f"{path} holds bytes of {actual}, not of {digest}", hint="hublock sync")
@@ -323,15 +322,6 @@ def _reading(path: Path, digest: Digest) -> Iterator[None]:
         raise _absent(digest) from None
     except OSError as error:
         raise unreadable(path, error) from error
-
-
-def _hash(file: BinaryIO) -> Digest:
-    engine = hashlib.sha256()
-    buffer = bytearray(CHUNK)
-    view = memoryview(buffer)
-    while count := file.readinto(buffer):  # type: ignore[attr-defined]
-        engine.update(view[:count])
-    return Digest("sha256", engine.hexdigest())
 
 
 def _copy_bytes(source: Path | bytes, target: Incoming) -> Digest:

@@ -192,10 +192,10 @@ def test_a_repository_is_found_whatever_the_case_of_its_github_name() -> None:
 
 def test_a_model_is_found_by_its_name() -> None:
     lock = lock_of("a/b", "c/d")
-    found = lock.model("of c/d")
+    found = lock.by_name.get("of c/d")
     assert found is not None
     assert found[0].id == "c/d"
-    assert lock.model("of") is None
+    assert "of" not in lock.by_name
 
 
 def test_equal_locks_are_equal_whatever_the_order_they_were_found_in() -> None:
