@@ -1,6 +1,6 @@
 """The Python files of a repository, to be read and not run."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hublock.actions.context import Context
@@ -51,8 +51,8 @@ def locked_sources(repo: Repo, context: Context, *, base: Path) -> dict[str, byt
     return python_files(files)
 
 
-def sources_of(reference: Reference, lock: Lock, context: Context, *, base: Path) -> dict[str, bytes]:
-    """Return the Python files of a repository, fetching it if need be, by their path.
+def reader_of(reference: Reference, lock: Lock, context: Context, *, base: Path) -> Callable[[str], bytes | None]:
+    """Return what gives the source of a Python file of a repository by its path, fetching the repository if need be.
 
     Raises:
         RemoteError: it could not be fetched.
@@ -60,10 +60,9 @@ def sources_of(reference: Reference, lock: Lock, context: Context, *, base: Path
     """
     folder = Path(reference.location).expanduser() if reference.kind == "local" else None
     if folder is not None and (folder / HUBCONF).is_file():
-        # a work tree may hold what is no file, and a pipe would be waited for
-        files = filter(Path.is_file, folder.rglob("*.py"))
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-    return _read(pin_once(reference, lock, context, base=base).tree)
+        # file by file: a work tree may hold a whole virtual environment beside its own
+        return lambda path: (folder / path).read_bytes() if (folder / path).is_file() else None
+    return _read(pin_once(reference, lock, context, base=base).tree).get
 
 
 def _read(tree: StoredTree) -> dict[str, bytes]:

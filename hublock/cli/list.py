@@ -52,13 +52,13 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 
 
 def _list_weights(arguments: argparse.Namespace, face: Face) -> int:
-    from hublock.actions.sources import sources_of
+    from hublock.actions.sources import reader_of
     from hublock.core.hints import find_urls
     from hublock.core.reference import Reference
 
     project = face.new_project
-    sources = sources_of(Reference.parse(arguments.reference), project.read_lock(), face.context, base=project.folder)
-    urls = find_urls(sources)
+    reference, lock = Reference.parse(arguments.reference), project.read_lock()
+    urls = find_urls(reader_of(reference, lock, face.context, base=project.folder))
     if arguments.format == "json":
         face.console.json({"repository": arguments.reference, "estimated": True, "urls": list(urls)})
         return 0

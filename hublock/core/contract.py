@@ -69,7 +69,7 @@ def read_contract(sources: Mapping[str, bytes], *, name: str) -> Contract:
     return Contract(
         entrypoints={entry.name: entry.signature for entry in hubconf.entrypoints},
         dependencies=hubconf.dependencies,
-        urls=find_urls(sources),
+        urls=find_urls(sources.get),
         estimated=hubconf.dynamic,
     )
 

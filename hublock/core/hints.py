@@ -4,7 +4,7 @@ Against 90 traced URLs, reading found one half to two thirds of them, and most o
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from hublock.core.hubconf import HUBCONF, parse_python
@@ -14,25 +14,26 @@ SCHEMES = ("http://", "https://")
 _PAGES = (".html", ".htm", ".git", ".md", ".pdf", "/")
 
 
-def find_urls(sources: Mapping[str, bytes]) -> tuple[str, ...]:
+def find_urls(read: Callable[[str], bytes | None]) -> tuple[str, ...]:
     """Return the URLs of files in hubconf.py and the modules of the tree that it imports, sorted.
 
     Parts of a URL that the code computes are written ``{…}``.
 
     Args:
-        sources: the Python files of a tree by their path, parted by ``/``.
+        read: gives the source of a file of the tree by its path, None where there is none.
     """
     found: set[str] = set()
     seen: set[str] = set()
     todo = [HUBCONF]
     while todo:
         path = todo.pop()
-        if path in seen or path not in sources:
-            continue
+        source = None if path in seen else read(path)
         seen.add(path)
+        if source is None:
+            continue
         # what cannot be parsed is not read
         with suppress(InputError):
-            tree = parse_python(sources[path], path)
+            tree = parse_python(source, path)
             found.update(url for url in _strings(tree) if _is_file(url))
             todo += _imported(tree, path)
     return tuple(sorted(found))

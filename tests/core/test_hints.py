@@ -25,7 +25,7 @@ def entry(name):
 
 
 def test_urls_of_everything_hubconf_imports_are_found_with_holes_for_what_is_computed() -> None:
-    assert find_urls(SOURCES) == (
+    assert find_urls(SOURCES.get) == (
         "http://example.org/deep.ckpt",
         "https://example.org/net.pt?raw=true",
         "https://example.org/other.bin",
@@ -35,8 +35,21 @@ def test_urls_of_everything_hubconf_imports_are_found_with_holes_for_what_is_com
     )
 
 
+def test_only_what_hubconf_leads_to_is_read() -> None:
+    """Beside it may lie a virtual environment of a thousand packages."""
+    asked = []
+
+    def read(path: str) -> bytes | None:
+        asked.append(path)
+        return SOURCES.get(path)
+
+    find_urls(read)
+    assert "unused.py" not in asked
+    assert len(asked) == len(set(asked))
+
+
 def test_a_tree_without_hubconf_has_none() -> None:
-    assert find_urls({"other.py": b'url = "https://example.org/x.pth"'}) == ()
+    assert find_urls({"other.py": b'url = "https://example.org/x.pth"'}.get) == ()
 
 
 @pytest.mark.parametrize(
@@ -54,4 +67,4 @@ def test_a_tree_without_hubconf_has_none() -> None:
     ],
 )
 def test_only_whole_strings_that_name_a_file_count(source: str, urls: tuple[str, ...]) -> None:
-    assert find_urls({"hubconf.py": source.encode()}) == urls
+    assert find_urls({"hubconf.py": source.encode()}.get) == urls
