@@ -158,7 +158,7 @@ def _tree_file(tree: StoredTree, entry: Entry) -> bytes:
 
 
 def _add_file(file: BinaryIO, item: LockedFile, context: Context) -> int:
-    path = context.store.place(item.digest)
+    path = context.store.layout.blob(item.digest)
     pieces = _hashed(_pieces(path, item), item, str(path), hint="hublock sync")
     _add(file, bundle.blob_name(item.digest), item.size, pieces)
     return item.size

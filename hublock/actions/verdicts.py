@@ -43,7 +43,7 @@ def check_verdicts(lock: Lock, context: Context) -> Iterator[Finding]:
     for name, pickle, digest in _files(lock):
         with suppress(OSError, HublockError):
             context.store.check_blob(digest, deep=False)
-            yield from _check(name, name, pickle, context.store.place(digest))
+            yield from _check(name, name, pickle, context.store.layout.blob(digest))
     for repo in lock.repos:
         with suppress(OSError, HublockError):
             yield from _check_tree(repo, context)

@@ -126,7 +126,7 @@ class Downloader:
                 self._mend(digest, size)
             finished = Finished(url=wanted.url, digest=digest, incoming=incoming, held=held.pop_all())
         publisher.publish(finished)
-        return Fetched(url=wanted.url, digest=digest, size=size, path=self._store.place(digest))
+        return Fetched(url=wanted.url, digest=digest, size=size, path=self._store.layout.blob(digest))
 
     def _stored(self, wanted: Wanted, *, alone: bool = False) -> Fetched | None:
         """Look in the store; what is damaged there is removed, by who is ``alone``: another may just have mended it.

@@ -35,7 +35,7 @@ class _Busy(Exception):
 
 def contents(store: Store) -> Iterator[Held]:
     """Yield everything that lies in ``store``, in the order of the digests; what vanishes meanwhile is left out."""
-    layout = Layout(store.root)
+    layout = store.layout
     for scheme, folder in (("sha256", "blobs"), ("git-sha256", "trees")):
         for path in _below(layout.root / folder / scheme):
             for item in _below(path):
@@ -47,7 +47,7 @@ def contents(store: Store) -> Iterator[Held]:
 
 def leftovers(store: Store) -> Iterator[Held]:
     """Yield what broken-off work left in ``store``; the next attempt would take it over."""
-    for path in _below(Layout(store.root).partial):
+    for path in _below(store.layout.partial):
         with suppress(FileNotFoundError):
             facts = path.stat()
             if left_behind(path.with_name(path.name.removesuffix(".facts"))):
@@ -89,18 +89,16 @@ def _give_up() -> None:
 
 
 def _lock_of(store: Store, held: Held) -> Path:
-    layout = Layout(store.root)
     if held.digest is not None:
-        return layout.lock(str(held.digest))
-    return layout.root / "locks" / f"{held.path.name.partition('-')[0].partition('.')[0]}.lock"
+        return store.layout.lock(str(held.digest))
+    return store.layout.root / "locks" / f"{held.path.name.partition('-')[0].partition('.')[0]}.lock"
 
 
 def _now(store: Store, held: Held) -> Held | None:
-    layout = Layout(store.root)
     with suppress(FileNotFoundError):
         if held.digest is None:
             return next((other for other in leftovers(store) if other.path == held.path), None)
-        return _held_file(layout, held.digest) if held.kind == "file" else _held_tree(layout, held.digest)
+        return (_held_file if held.kind == "file" else _held_tree)(store.layout, held.digest)
     return None
 
 

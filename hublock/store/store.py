@@ -43,22 +43,19 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         """Use the store in the cache folder ``root``."""
-        self._layout = Layout(root)
+        self.layout = Layout(root)
+        """Where everything lies once it is here."""
         self._prepared = False
 
     @property
     def root(self) -> Path:
         """The cache folder that the store lies in."""
-        return self._layout.cache
+        return self.layout.cache
 
     def blob(self, digest: Digest) -> Path | None:
         """Return the file of ``digest``, not hashed again; None if it is not here."""
-        path = self._layout.blob(digest)
+        path = self.layout.blob(digest)
         return path if path.is_file() else None
-
-    def place(self, digest: Digest) -> Path:
-        """Return where the file of ``digest`` lies once it is here."""
-        return self._layout.blob(digest)
 
     def check_blob(self, digest: Digest, *, size: int | None = None, deep: bool = True) -> None:
         """Hash a file again; unless ``deep``, only if it looks changed since it was last hashed.
@@ -67,24 +64,24 @@ class Store:
             OfflineError: it is not in the store.
             DigestMismatch: its bytes are not those of ``digest``, or not ``size`` many.
         """
-        path = self._layout.blob(digest)
+        path = self.layout.blob(digest)
         with _reading(path, digest), path.open("rb", buffering=0) as file:
             facts = os.fstat(file.fileno())
             if size is not None and facts.st_size != size:
                 raise DigestMismatch(f"{path} has {facts.st_size} bytes, not {size}", hint="hublock sync")
             if not deep and self._stamp_of(digest) == stamp(facts):
-                mark_used(self._layout.blob_stamp(digest))
+                mark_used(self.layout.blob_stamp(digest))
                 return
             actual = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
         if actual != digest:
-            self._distrust(self._layout.blob_stamp(digest))
+            self._distrust(self.layout.blob_stamp(digest))
             raise DigestMismatch(f"{path} holds bytes of {actual}, not of {digest}", hint="hublock sync")
         if self._stamp_of(digest) == stamp(facts):
-            mark_used(self._layout.blob_stamp(digest))
+            mark_used(self.layout.blob_stamp(digest))
         else:
             # what cannot be noted is hashed again the next time
             with suppress(OSError):
-                write_beside(self._layout.blob_stamp(digest), stamp(facts))
+                write_beside(self.layout.blob_stamp(digest), stamp(facts))
 
     def add_blob(self, source: Path | bytes, digest: Digest | None = None) -> Digest:
         """Copy a file, or bytes, into the store and return its digest.
@@ -97,7 +94,7 @@ class Store:
         if digest is not None and self.has_blob(digest):
             return digest
         self._prepare()
-        with closing(Incoming(self._layout, "copy", alone=False)) as incoming:
+        with closing(Incoming(self.layout, "copy", alone=False)) as incoming:
             actual = _copy_bytes(source, incoming)
             if digest is not None and actual != digest:
                 name = source if isinstance(source, Path) else "what was handed in"
@@ -136,8 +133,8 @@ class Store:
         """
         self._prepare()
         with (
-            mutex(self._layout.lock(key), on_wait=on_wait),
-            closing(Incoming(self._layout, key_name(key))) as incoming,
+            mutex(self.layout.lock(key), on_wait=on_wait),
+            closing(Incoming(self.layout, key_name(key))) as incoming,
         ):
             yield incoming
 
@@ -154,7 +151,7 @@ class Store:
 
         A store that cannot be written holds nobody back.
         """
-        path = self._layout.lock(key)
+        path = self.layout.lock(key)
         with suppress(StoreError):
             make_folder(path.parent)
         with mutex(path, on_wait=on_wait) if path.parent.is_dir() else nullcontext():
@@ -167,13 +164,13 @@ class Store:
             StoreError: it cannot be removed.
         """
         if digest.scheme == "sha256":
-            remove(self._layout.blob_stamp(digest))
-            remove(self._layout.blob(digest))
+            remove(self.layout.blob_stamp(digest))
+            remove(self.layout.blob(digest))
             return
-        folder = self._layout.tree(digest)
+        folder = self.layout.tree(digest)
         if folder.exists():
             # a half-removed tree must not be seen under its name
-            aside = own_name(self._layout.partial / "tree")
+            aside = own_name(self.layout.partial / "tree")
             make_folder(aside.parent)
             with writing(folder):
                 folder.rename(aside)
@@ -185,7 +182,7 @@ class Store:
         Raises:
             TreeMismatch: its listing cannot be read.
         """
-        folder = self._layout.tree(digest)
+        folder = self.layout.tree(digest)
         if not folder.is_dir():
             return None
         return StoredTree(digest=digest, root=folder / "tree", listing=read_listing(folder, digest))
@@ -206,7 +203,7 @@ class Store:
             StoreError: it cannot be written.
         """
         self._prepare()
-        folder = own_name(self._layout.partial / "tree")
+        folder = own_name(self.layout.partial / "tree")
         try:
             listing = write_tree(folder, files)
             digest = listing.digest
@@ -215,7 +212,7 @@ class Store:
             self._publish_tree(folder, digest)
         finally:
             remove(folder)
-        return StoredTree(digest=digest, root=self._layout.tree(digest) / "tree", listing=listing)
+        return StoredTree(digest=digest, root=self.layout.tree(digest) / "tree", listing=listing)
 
     def check_tree(self, digest: Digest, *, deep: bool = True) -> StoredTree:
         """Compare a source tree with its digest: no file missing, extra or changed.
@@ -226,7 +223,7 @@ class Store:
             OfflineError: it is not in the store.
             TreeMismatch: it differs; some of the differences are named.
         """
-        folder = self._layout.tree(digest)
+        folder = self.layout.tree(digest)
         if not folder.is_dir():
             raise _absent(digest)
         try:
@@ -238,7 +235,7 @@ class Store:
             if (folder / "stamp").read_text(encoding="ascii") == stamps:
                 mark_used(folder / "stamp")
             else:
-                write_whole(folder / "stamp", stamps.encode("ascii"), scratch=self._layout.partial, durable=False)
+                write_whole(folder / "stamp", stamps.encode("ascii"), scratch=self.layout.partial, durable=False)
         return tree
 
     def note(self, digest: Digest, name: str, data: bytes) -> None:
@@ -248,10 +245,10 @@ class Store:
             OfflineError: the tree is not in the store.
             StoreError: it cannot be written.
         """
-        if not self._layout.tree(digest).is_dir():
+        if not self.layout.tree(digest).is_dir():
             raise _absent(digest)
         self._prepare()
-        write_whole(self._note(digest, name), data, scratch=self._layout.partial)
+        write_whole(self._note(digest, name), data, scratch=self.layout.partial)
 
     def read_note(self, digest: Digest, name: str) -> bytes | None:
         """Return a fact that :meth:`note` kept, or None."""
@@ -262,7 +259,7 @@ class Store:
     def _note(self, digest: Digest, name: str) -> Path:
         if not re.fullmatch(r"[a-z][a-z0-9.-]*", name):
             raise ValueError(f"{name!r} is not the name of a note")
-        return self._layout.tree(digest) / "notes" / name
+        return self.layout.tree(digest) / "notes" / name
 
     def _distrust(self, stamp: Path) -> None:
         """Forget how something looked that turned out wrong, so that the next look is a whole one."""
@@ -271,11 +268,11 @@ class Store:
 
     def _stamp_of(self, digest: Digest) -> str | None:
         with suppress(OSError, ValueError):
-            return self._layout.blob_stamp(digest).read_text(encoding="ascii")
+            return self.layout.blob_stamp(digest).read_text(encoding="ascii")
         return None
 
     def _publish_tree(self, folder: Path, digest: Digest) -> None:
-        final = self._layout.tree(digest)
+        final = self.layout.tree(digest)
         make_folder(final.parent)
         for _ in range(3):
             if final.exists():
@@ -298,7 +295,7 @@ class Store:
         """Once make the folder of partial files, and clear away what writers who died left in it."""
         if self._prepared:
             return
-        layout = self._layout
+        layout = self.layout
         make_folder(layout.partial)
         if not layout.tag.exists():
             write_whole(layout.tag, TAG, scratch=layout.partial)
