@@ -4,7 +4,6 @@ import os
 import shlex
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from hublock.actions.context import Context
 from hublock.core.inventory import locked_content, locked_digests
@@ -13,20 +12,12 @@ from hublock.errors import HublockError, IntegrityError, OfflineError, StoreErro
 from hublock.store.pruning import Held, contents, leftovers, prune
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One thing in the store, and what locks call it."""
-
-    held: Held
-    names: tuple[str, ...]
-
-
 def everything(context: Context) -> list[Held]:
     """Return what the store holds, unfinished downloads included."""
     return [*contents(context.store), *leftovers(context.store)]
 
 
-def listed(context: Context, locks: Iterable[Lock]) -> list[Row]:
+def listed(context: Context, locks: Iterable[Lock]) -> list[tuple[Held, tuple[str, ...]]]:
     """Return the finished content of the store, each with the names that ``locks`` have for it."""
     names: dict[object, dict[str, None]] = {}
     for lock in locks:
@@ -34,7 +25,7 @@ def listed(context: Context, locks: Iterable[Lock]) -> list[Row]:
             names.setdefault(repo.digest, {})[repo.id] = None
         for file in locked_content(lock):
             names.setdefault(file.digest, {})[file.url] = None
-    return [Row(held=held, names=tuple(names.get(held.digest, ()))) for held in contents(context.store)]
+    return [(held, tuple(names.get(held.digest, ()))) for held in contents(context.store)]
 
 
 def check(context: Context) -> list[HublockError]:

@@ -80,12 +80,12 @@ def _list(_: argparse.Namespace, face: Face) -> int:
 
     face.console.table(
         (
-            str(row.held.digest)[:23],
-            size(row.held.size),
-            time.strftime("%Y-%m-%d", time.localtime(row.held.used)),
-            ", ".join(row.names) or "-",
+            str(held.digest)[:23],
+            size(held.size),
+            time.strftime("%Y-%m-%d", time.localtime(held.used)),
+            ", ".join(names) or "-",
         )
-        for row in listed(face.context, _own_lock(face))
+        for held, names in listed(face.context, _own_lock(face))
     )
     return 0
 
