@@ -5,9 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from hublock.actions.context import Context
-from hublock.core.digest import Digest
 from hublock.core.findings import Finding, Rule
-from hublock.core.inventory import address
+from hublock.core.inventory import locked_rows
 from hublock.core.lockfile import Lock, Pickle, Repo, TreeWeights
 from hublock.core.pickles.scanning import scan
 from hublock.core.tree import LINK
@@ -40,21 +39,13 @@ def check_verdicts(lock: Lock, context: Context) -> Iterator[Finding]:
 
     What is not stored, is damaged or cannot be read, is left out: of other bytes the lock says nothing.
     """
-    for name, pickle, digest in _files(lock):
+    for row in locked_rows(lock):
         with suppress(OSError, HublockError):
-            context.store.check_blob(digest, deep=False)
-            yield from _check(name, name, pickle, context.store.layout.blob(digest))
+            context.store.check_blob(row.digest, deep=False)
+            yield from _check(row.url, row.url, row.pickle, context.store.layout.blob(row.digest))
     for repo in lock.repos:
         with suppress(OSError, HublockError):
             yield from _check_tree(repo, context)
-
-
-def _files(lock: Lock) -> Iterator[tuple[str, Pickle, Digest]]:
-    for model in lock.models:
-        yield from ((row.url, row.pickle, row.digest) for row in model.weights)
-        yield from ((address(row), row.pickle, row.digest) for row in model.hf)
-        yield from ((row.name, row.pickle, row.digest) for row in model.inputs)
-    yield from ((row.url, row.pickle, row.digest) for row in lock.weights)
 
 
 def _check_tree(repo: Repo, context: Context) -> Iterator[Finding]:

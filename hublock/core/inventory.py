@@ -7,7 +7,7 @@ from operator import attrgetter
 from urllib.parse import quote
 
 from hublock.core.digest import Digest
-from hublock.core.lockfile import HuggingFaceFile, Lock, Model, NamedWeights
+from hublock.core.lockfile import HuggingFaceFile, Input, Lock, Model, NamedWeights, Pickle, Weights
 
 HUGGING_FACE = "https://huggingface.co"
 
@@ -19,6 +19,7 @@ class LockedFile:
     url: str
     digest: Digest
     size: int
+    pickle: Pickle
     owner: str
     """The first model, or weights, that has it."""
 
@@ -35,7 +36,14 @@ def locked_files(lock: Lock) -> list[LockedFile]:
 
 def locked_content(lock: Lock) -> list[LockedFile]:
     """Return every file of ``lock``, also those that users hand in (``url`` is their name then), each digest once."""
-    return _once((*_fetched(lock.models, lock.weights), *_handed_in(lock.models)), attrgetter("digest"))
+    return _once(locked_rows(lock), attrgetter("digest"))
+
+
+def locked_rows(lock: Lock) -> Iterator[LockedFile]:
+    """Yield what :func:`locked_content` returns, once for every row that ``lock`` has of it."""
+    yield from _fetched(lock.models, lock.weights)
+    for model in lock.models:
+        yield from (_locked(row, row.name, model.name) for row in model.inputs)
 
 
 def locked_digests(lock: Lock) -> frozenset[Digest]:
@@ -58,18 +66,13 @@ def _once(files: Iterable[LockedFile], key: Callable[[LockedFile], Hashable]) ->
 
 def _fetched(models: Iterable[Model], weights: Iterable[NamedWeights]) -> Iterator[LockedFile]:
     for model in models:
-        for row in model.weights:
-            yield LockedFile(url=row.url, digest=row.digest, size=row.size, owner=model.name)
-        for file in model.hf:
-            yield LockedFile(url=address(file), digest=file.digest, size=file.size, owner=model.name)
-    for named in weights:
-        yield LockedFile(url=named.url, digest=named.digest, size=named.size, owner=named.name)
+        yield from (_locked(row, row.url, model.name) for row in model.weights)
+        yield from (_locked(row, address(row), model.name) for row in model.hf)
+    yield from (_locked(row, row.url, row.name) for row in weights)
 
 
-def _handed_in(models: Iterable[Model]) -> Iterator[LockedFile]:
-    for model in models:
-        for given in model.inputs:
-            yield LockedFile(url=given.name, digest=given.digest, size=given.size, owner=model.name)
+def _locked(row: Weights | HuggingFaceFile | Input | NamedWeights, url: str, owner: str) -> LockedFile:
+    return LockedFile(url=url, digest=row.digest, size=row.size, pickle=row.pickle, owner=owner)
 
 
 def address(file: HuggingFaceFile) -> str:
