@@ -8,8 +8,7 @@ from pathlib import Path
 
 from hublock.actions.consent import demand
 from hublock.actions.context import Context
-from hublock.actions.offers import read_tree_hubconf
-from hublock.actions.pin import Pinned, fetch_pinned, pin, repository, warn_if_odd
+from hublock.actions.pin import Pinned, pin, repository, take_pin, warn_if_odd
 from hublock.actions.secrets import check_url, refuse_tokens
 from hublock.actions.verdicts import scan_file
 from hublock.core.fields import LONGEST_BODY
@@ -158,11 +157,9 @@ class FetchingAnswers:
             if parsed.kind != "github" and not parsed.location.startswith("git+https://"):
                 # foreign code would read what lies on this machine, or use the user's ssh keys
                 raise UnlockedDownload(f"{self._pinned.repo.id} loads {reference}, which is not public on the web")
-            known = self._lock.repo(reference)
             found = next((p for p in self._nested.values() if key_of(p.repo.id) == parsed.key), None)
-            if found is None and known is not None:
-                tree = fetch_pinned(known, self._context, base=self._base)
-                found = Pinned(repo=known, tree=tree, hubconf=read_tree_hubconf(tree, known.id))
+            if found is None and (known := self._lock.repo(reference)) is not None:
+                found = take_pin(known, self._context, base=self._base)
             elif found is None:
                 found = pin(parsed, self._context, base=self._base, nested=True)
             self._nested[found.repo.id] = found

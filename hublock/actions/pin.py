@@ -132,6 +132,11 @@ def pin_once(
     if known.allow_unreachable and not allow_unreachable:
         proven = remote_of(reference, context, base).resolve(known.commit)
         known = replace(known, ref=proven.ref, allow_unreachable=False)
+    return take_pin(known, context, base=base)
+
+
+def take_pin(known: Repo, context: Context, *, base: Path) -> Pinned:
+    """Take the pin that a lock has of a repository; raises as :func:`fetch_pinned` and :func:`read_tree_hubconf` do."""
     tree = fetch_pinned(known, context, base=base)
     return Pinned(repo=known, tree=tree, hubconf=read_tree_hubconf(tree, known.id))
 

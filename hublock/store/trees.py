@@ -124,12 +124,12 @@ def _entry(file: SourceFile) -> Entry:
 
 
 def _write_file(root: Path, file: SourceFile) -> None:
-    path = root / file.path
+    path, flags = root / file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        handle = os.open(path, flags, 0o600)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        handle = os.open(path, flags, 0o600)
     except FileExistsError:
         if path.read_bytes() != file.data:
             raise
