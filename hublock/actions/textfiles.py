@@ -20,7 +20,7 @@ def read_text(path: Path) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             # a link in a repository may lead to a device that never ends
-            raise InputError(f"{path} is not a file", hint=f"put {path.name or 'a file'} there, as git has it")
+            raise InputError(f"{path} is not a file", hint="put a text file in its place")
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start})", hint=f"save {path.name} as UTF-8") from None

@@ -129,11 +129,13 @@ def keep_home(text: str) -> str:
 
 def _check_value(file: str, path: tuple[str, ...], values: dict[str, Any], *, embedded: bool) -> None:
     """Refuse what would not be read back, wherever it stood."""
+    hint = f"correct the command: {file} is as it was"
     try:
-        alone = edits.splice("", path, values)
+        parse_manifest(edits.splice("", path, values), file=file, embedded=embedded)
     except ValueError as error:
-        raise InvalidManifest(f"{file}: {'.'.join(path)}: cannot be written, because {error}", hint=HINT) from None
-    parse_manifest(alone, file=file, embedded=embedded)
+        raise InvalidManifest(f"{file}: {'.'.join(path)}: cannot be written, because {error}", hint=hint) from None
+    except InvalidManifest as error:
+        raise InvalidManifest(error.message, hint=hint if error.hint == HINT else error.hint) from None
 
 
 def _goal(

@@ -1,6 +1,7 @@
 """What a user may have meant."""
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterable
 
 
@@ -9,6 +10,10 @@ def nearest(word: str, known: Iterable[str], *, prefix: str = "") -> str:
 
     Case counts for nothing. A ``prefix`` that all share makes none of them close.
     """
-    spelled = {name.removeprefix(prefix).lower(): name for name in sorted(known, reverse=True)}
+    spelled: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(known):
+        spelled[name.removeprefix(prefix).lower()].append(name)
     close = difflib.get_close_matches(word.removeprefix(prefix).lower(), spelled, n=3)
-    return f"; did you mean {' or '.join(map(spelled.__getitem__, close))}?" if close else ""
+    # of several that differ in case alone, the one that looks most like it
+    best = [difflib.get_close_matches(word, spelled[folded], n=1, cutoff=0)[0] for folded in close]
+    return f"; did you mean {' or '.join(best)}?" if best else ""

@@ -23,7 +23,12 @@ DECLARED = ("--no-trace", "--url", "https://example.org/net.pth")
         (
             ("--arg", "[" * 40 + "]" * 40),
             "hub.toml: line 4: nests deeper than 32 levels",
-            "correct it, then hublock lock",
+            "correct the command: hub.toml is as it was",
+        ),
+        (
+            ("--name", "\udcff"),
+            "hub.toml: models.\\udcff: cannot be written, because TOML cannot hold the lone surrogate U+DCFF",
+            "correct the command: hub.toml is as it was",
         ),
         (
             ("--arg", "-1e-3"),

@@ -184,7 +184,7 @@ def test_another_lock_that_is_not_there_is_no_reason_to_lock(pinned: Forge, proj
 
 def test_a_folder_in_place_of_the_lock_is_not_looked_into(hub: Run, project: Path, store: Path) -> None:
     (project / "hub.lock").mkdir()
-    hint = "put hub.lock there, as git has it"
+    hint = "put a text file in its place"
     for verb in ("sync", "verify"):
         refused(hub(verb, "--project", str(project)), 2, "<project>/hub.lock is not a file", hint)
 
