@@ -24,6 +24,7 @@ from hublock.runtime.repository import Repository
 from hublock.runtime.strict import (
     checkpoints,
     downloads,
+    folders,
     guard,
     huggingface,
     local,
@@ -319,7 +320,7 @@ def _of_the_standard_library() -> list[tuple[Function, Function]]:
 
 
 def _scope(answers: Answers, *, owner: str, cpu_only: bool = False, mmap: bool = False) -> Scope:
-    folder = placing.private_folder()
+    folder = folders.private_folder()
     hub_dir = folder / "torch" / "hub"
     hub_dir.mkdir(parents=True, exist_ok=True)
     return Scope(

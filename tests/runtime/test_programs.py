@@ -11,7 +11,7 @@ import pytest
 
 from hublock.errors import UnlockedDownload
 from hublock.runtime import startup, torchhub
-from hublock.runtime.strict import placing, refusals
+from hublock.runtime.strict import folders, refusals
 from tests.runtime.answering import Shelf, ones, run
 from tests.runtime.conftest import MakeRepository
 
@@ -442,7 +442,7 @@ def test_programs_run_where_the_private_folder_is_gone(
             return subprocess.check_output("echo $HUBLOCK_ARRIVAL", shell=True, text=True).strip()
     """)
     removed: set[Path] = set()
-    monkeypatch.setattr(placing, "removed", removed)
+    monkeypatch.setattr(folders, "removed", removed)
 
     arrival = run(repo, "model", [removed.add if is_over else str], answers=shelf)
 

@@ -2,6 +2,7 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from hublock.errors import OfflineError, UnlockedDownload
 from hublock.runtime.repository import MARKER, namespace
 from hublock.runtime.strict import frames, refusals
 from hublock.runtime.strict.callers import current
-from hublock.runtime.strict.placing import private_folder
+from hublock.runtime.strict.folders import private_folder
 from hublock.runtime.strict.reads import Beside
 from hublock.runtime.strict.refusals import Refusal, origin
 from hublock.runtime.strict.scope import Scope, namespaces, outside
@@ -139,7 +140,7 @@ def in_a_process(script: str, temporary: Path) -> str:
 def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from hublock.runtime.strict.placing import private_folder\n"
+        "from hublock.runtime.strict.folders import private_folder\n"
         "folder = private_folder()\n"
         "if os.fork() == 0:\n"
         "    own = private_folder()\n"
@@ -155,6 +156,42 @@ def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+KILLED = """
+import os, signal, sys, time
+from hublock.runtime.strict.folders import private_folder
+print(private_folder().parent, flush=True)
+if "fork" in sys.argv and os.fork() == 0:
+    sys.stdin.read()
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+LATER = "from hublock.runtime.strict.folders import private_folder; private_folder()"
+LONG_AGO = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("lives_on", "age", "stays"), [(False, "old", False), (True, "old", True), (False, "new", True)]
+)
+def test_private_folders_of_killed_processes_go_with_a_later_one(
+    tmp_path: Path, lives_on: bool, age: str, stays: bool
+) -> None:
+    words = [sys.executable, "-c", KILLED, *(["fork"] if lives_on else [])]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    others = tmp_path / "hublock-load-er"
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert process.wait(30) == -signal.SIGKILL
+        others.symlink_to(tmp_path / "elsewhere")
+        if age == "old":
+            os.utime(folder, (LONG_AGO, LONG_AGO))
+
+        in_a_process(LATER, tmp_path)
+
+        assert folder.is_dir() == stays
+    assert others.is_symlink()
+
+
 def test_private_folders_are_made_where_somebody_has_cleaned_up() -> None:
     shutil.rmtree(private_folder().parent)
     assert list(private_folder().iterdir()) == []
@@ -163,7 +200,7 @@ def test_private_folders_are_made_where_somebody_has_cleaned_up() -> None:
 def test_private_folders_of_forked_workers_go_with_them(tmp_path: Path) -> None:
     script = (
         "import multiprocessing\n"
-        "from hublock.runtime.strict.placing import private_folder\n"
+        "from hublock.runtime.strict.folders import private_folder\n"
         "def work(): print(private_folder())\n"
         "worker = multiprocessing.get_context('fork').Process(target=work)\n"
         "worker.start()\n"

@@ -1,21 +1,17 @@
 """Put verified files where foreign code wants them: links inside the private hub folder, copies everywhere else."""
 
-import atexit
 import contextlib
 import filecmp
-import itertools
-import multiprocessing
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Container
-from multiprocessing import util
 from pathlib import Path
 
 from hublock.core.reference import Reference
 from hublock.errors import InvalidReference
 from hublock.runtime.forksafe import ForkSafeLock
+from hublock.runtime.strict.folders import folder_of_process
 
 
 def place(source: Path, target: Path, *, private: Path) -> None:
@@ -101,7 +97,7 @@ def writable_copy(root: Path) -> Path:
     """Return the one copy of a stored tree for code that writes beside its own files; it goes with this process."""
     with _copying:
         if root not in _copies:
-            _copies[root] = _copy_tree(root, folder_of_process("hublock-tree-") / root.name)
+            _copies[root] = _copy_tree(root, folder_of_process() / root.name)
         else:
             _restore(root, _copies[root])
         return _copies[root]
@@ -149,27 +145,6 @@ def _copy_tree(root: Path, copy: Path) -> Path:
     return copy
 
 
-removed: set[Path] = set()
-"""Folders of this process that are gone for good, as it exits."""
-
-
-def folder_of_process(prefix: str) -> Path:
-    """Make a new folder, whose name begins with ``prefix``, that is removed when this process exits."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
-    atexit.register(_remove, folder, os.getpid())
-    if multiprocessing.parent_process() is not None:
-        # a worker that was forked ends without its exit handlers, but for these
-        util.Finalize(None, _remove, (folder, os.getpid()), exitpriority=0)
-    return folder
-
-
-def _remove(folder: Path, process: int) -> None:
-    # a forked child inherits the exit handlers, but not the folder
-    if os.getpid() == process:
-        removed.add(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def show_repository(hub_dir: Path, name: str, root: Path) -> None:
     """Link ``owner_repo_ref`` in a hub folder to a tree: some repositories look for their files there.
 
@@ -189,21 +164,3 @@ def hub_folders(name: str) -> tuple[str, ...]:
     words = reference.location.removesuffix(".git").replace("\\", "/").rstrip("/").split("/")[-2:]
     refs = [reference.ref] if reference.ref else ["main", "master"]
     return tuple("_".join([*words, ref.replace("/", "_")]) for ref in refs)
-
-
-_counter = itertools.count()
-_private: dict[int, Path] = {}
-_private_lock = ForkSafeLock()
-
-
-def private_folder() -> Path:
-    """Make a new empty folder that only this process uses; all of them are removed when it exits."""
-    with _private_lock:
-        process = os.getpid()
-        root = _private.get(process)
-        # somebody may have cleaned up the folder for temporary files
-        if root is None or not root.is_dir():
-            root = _private[process] = folder_of_process("hublock-")
-    folder = root / str(next(_counter))
-    folder.mkdir()
-    return folder

@@ -21,7 +21,7 @@ from types import BuiltinFunctionType
 from typing import Any
 
 from hublock.runtime import startup
-from hublock.runtime.strict import guard, placing
+from hublock.runtime.strict import folders, guard
 from hublock.runtime.strict.dispatching import dispatching
 from hublock.runtime.strict.notes import Told, ancestors, as_line
 from hublock.runtime.strict.refusals import Refusal, unlocked
@@ -124,7 +124,7 @@ def _folder(scope: Scope, arrival: Arrival) -> Path | None:
     when = "later-programs" if scope.is_after_load else "programs"
     private, folder = scope.folder.parent, scope.folder.with_name(f"{scope.folder.name}-{when}")
     if not private.is_dir():
-        if os.getpid() != scope.process or private in placing.removed:
+        if os.getpid() != scope.process or private in folders.removed:
             return None
         # somebody has cleaned up the folder for temporary files
         private.mkdir(parents=True, exist_ok=True)
