@@ -131,10 +131,12 @@ def test_private_folders_are_new_and_only_the_owners() -> None:
 
 
 def in_a_process(script: str, temporary: Path) -> str:
-    """Run a script that makes its temporary folders in ``temporary``, and return what it prints."""
+    """Run a script that makes its temporary folders in ``temporary``, and return what it prints; it never complains."""
     environment = {**os.environ, "TMPDIR": str(temporary)}
     words = [sys.executable, "-c", script]
-    return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+    ended = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    assert ended.stderr == ""
+    return ended.stdout
 
 
 def test_private_folders_go_with_the_process_that_made_them(tmp_path: Path) -> None:
