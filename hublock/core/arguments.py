@@ -1,7 +1,8 @@
 """Arguments of entry points: what is typed, what TOML can hold, and the Python values they stand for.
 
 TOML has no None, tuple, set, bytes, complex or long integer: ``{ python = "None" }`` holds a Python literal, and
-``{ object = "torch.float16" }`` names an attribute of torch or of the repository itself.
+``{ object = "torch.float16" }`` names an attribute of torch or of the repository itself, or a device of torch:
+``{ object = "torch.device('cuda:0')" }``.
 """
 
 import ast
@@ -19,6 +20,7 @@ LONGEST = 65536
 """The longest literal that is read, in characters."""
 
 _OBJECT = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", re.ASCII)
+_DEVICE = re.compile(r"torch\.device\('([a-z]+(?::[0-9]+)?)'\)")
 _WORDS: dict[str, object] = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -152,8 +154,16 @@ def literal(text: str) -> object:
 
 
 def is_object_path(text: str) -> bool:
-    """Tell whether ``text`` may stand in ``{ object = "…" }``: names joined by dots, at least two, none private."""
+    """Tell whether ``text`` may stand in ``{ object = "…" }``: names joined by dots, none private, or a device."""
+    if device_named(text):
+        return True
     return bool(_OBJECT.fullmatch(text)) and not any(part.startswith("_") for part in text.split("."))
+
+
+def device_named(text: str) -> str | None:
+    """Return what ``{ object = "torch.device('…')" }`` calls a device; None if it is another object."""
+    found = _DEVICE.fullmatch(text)
+    return found and found[1]
 
 
 def _plain(value: object) -> bool:
@@ -166,8 +176,10 @@ def _plain(value: object) -> bool:
 
 
 def _torch_name(value: object) -> str | None:
-    """Name a class, function, dtype, layout or memory format of torch."""
+    """Name a class, function, dtype, layout, memory format or device of torch."""
     kind = type(value)
+    if kind.__module__ == "torch" and kind.__name__ == "device":
+        return f"torch.device('{value}')"
     if kind.__module__ == "torch" and kind.__name__ in ("dtype", "layout", "memory_format"):
         return str(value)
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)

@@ -149,6 +149,8 @@ def test_encodes_what_torch_names() -> None:
     layer = type("ReLU", (), {"__module__": "torch.nn.modules.activation"})
     assert encode(dtype) == {"object": "torch.float16"}
     assert encode(layer) == {"object": "torch.nn.modules.activation.ReLU"}
+    device = type("device", (), {"__module__": "torch", "__str__": lambda self: "cuda:0"})()
+    assert encode(device) == {"object": "torch.device('cuda:0')"}
     with pytest.raises(InputError):
         encode(type("Own", (), {"__module__": "__main__"}))
 

@@ -84,7 +84,11 @@ def test_reads_every_key() -> None:
     assert (resnet.replies[0].method, resnet.replies[0].status) == ("GET", 200)
     assert resnet.inputs[0].name == "best.pt"
     assert (plain.traced, plain.entrypoint) == ("unconfirmed", "resnet18")
-    assert local.models[0].args[-2:] == ({"python": "(1, None)"}, {"object": "torch.float16"})
+    assert local.models[0].args[-3:] == (
+        {"python": "(1, None)"},
+        {"object": "torch.float16"},
+        {"object": "torch.device('cuda:0')"},
+    )
     assert lock.weights[0].url == "https://example.org/backbone-1a2b3c4d.pth"
 
 

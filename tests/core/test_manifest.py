@@ -81,6 +81,7 @@ def test_reads_every_key() -> None:
         kwargs={
             "weights": "IMAGENET1K_V1",
             "dtype": {"object": "torch.float16"},
+            "device": {"object": "torch.device('cpu')"},
             "size": {"python": "(224, 224)"},
         },
         requires=("torch>=2.4,<3", "torchvision @ https://example.org/torchvision.whl"),

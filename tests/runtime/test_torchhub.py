@@ -1,3 +1,4 @@
+import re
 import shutil
 import textwrap
 from dataclasses import replace
@@ -123,8 +124,10 @@ class TestDoorsForHub:
         block = torchhub.resolve_object(repo, "kinds.blocks.Block")
 
         assert run(repo, "model", [dtype], {"block": [block]}, answers=shelf) == (torch.float16, True)
-        for name in ("torch.float17", "os.system", "Block"):
-            with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        device = torchhub.resolve_object(repo, "torch.device('cuda:1')")
+        assert run(repo, "model", [device], {"block": [block]}, answers=shelf) == (torch.device("cuda", 1), True)
+        for name in ("torch.float17", "torch.device('gpu')", "os.system", "Block"):
+            with pytest.raises(InputError, match=re.escape(name)):
                 torchhub.resolve_object(repo, name)
         with pytest.raises(InputError, match=r"there is no kinds\.blocks\.Missing"):
             missing = torchhub.resolve_object(repo, "kinds.blocks.Missing")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from operator import is_not
 from typing import Any
 
+from hublock.core.arguments import device_named
 from hublock.errors import InputError
 from hublock.runtime.repository import Repository
 
@@ -21,7 +22,13 @@ def resolve_object(repository: Repository, name: str) -> object:
         return _TreeObject(*_split_module(repository, name))
     import torch
 
-    return _attribute(torch, name, rest)
+    device = device_named(name)
+    if device is None:
+        return _attribute(torch, name, rest)
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise InputError(f"there is no {name}", hint="name a kind of device that torch knows: cpu, cuda:0") from None
 
 
 def _attribute(found: object, name: str, words: Sequence[str]) -> object:
