@@ -23,7 +23,7 @@ from hublock.core.lockreader import parse_lock
 from hublock.core.manifest import Manifest, WantedModel
 from hublock.core.merging import both_traces
 from hublock.core.nearest import nearest
-from hublock.core.plan import Pending, Plan, assemble, plan
+from hublock.core.plan import Pending, Plan, assemble, plan, under_new_names
 from hublock.core.reference import Reference, key_of
 from hublock.errors import EntrypointNotFound, IncompleteTrace, InputError, NotLocked, StaleLock, TransferError
 from hublock.net.download import Wanted
@@ -108,10 +108,11 @@ def build(
     Raises as :func:`lock_project` does.
     """
     refuse_tokens(repr(manifest), "the manifest", context)
-    todo = plan(manifest, old)
+    known = under_new_names(manifest, old)
+    todo = plan(manifest, known)
     _check_addresses(todo, context)
-    pool = dict(old.by_key)
-    models = {name: (repo.id, model) for name, (repo, model) in old.by_name.items()}
+    pool = dict(known.by_key)
+    models = {name: (repo.id, model) for name, (repo, model) in known.by_name.items()}
     consent: dict[str, tuple[str, ...]] = {}
     locked = []
     for pending in (*todo.trace, *_again(manifest, todo, models, retrace)):
@@ -119,9 +120,9 @@ def build(
         context.progress.note(f"{wanted.name} {pending.reason}")
         reference, allow = Reference.parse(wanted.repo), wanted.allow_unreachable
         if wanted.name in models and reference.key not in pool:
-            known = renamed(pool[key_of(models[wanted.name][0])], reference, context, base=base)
-            if known is not None:
-                pool[reference.key] = known
+            moved = renamed(pool[key_of(models[wanted.name][0])], reference, context, base=base)
+            if moved is not None:
+                pool[reference.key] = moved
         so_far = _so_far(pool, models, old.weights)
         pinned = pin_once(reference, so_far, context, base=base, allow_unreachable=allow)
         found = _find_out(wanted, pinned, so_far, context, base=base, options=options)
@@ -147,7 +148,7 @@ def build(
         lock=lock,
         changed=lock != old,
         models=tuple(locked),
-        dropped=tuple(name for name in old.names if name not in lock.names),
+        dropped=tuple(name for name in known.names if name not in lock.names),
         consent={name: names for name, names in consent.items() if names},
     )
 

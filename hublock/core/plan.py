@@ -144,6 +144,27 @@ def _otherwise(manifest: Manifest, lock: Lock) -> list[str]:
     return reasons
 
 
+def under_new_names(manifest: Manifest, lock: Lock) -> Lock:
+    """Return ``lock`` with each call that lost its name under the new one by which ``manifest`` wants it."""
+    wanted = {model.name for model in manifest.models}
+    nameless = [(key_of(repo.id), model) for name, (repo, model) in lock.by_name.items() if name not in wanted]
+    names: dict[str, str] = {}
+    for wish in manifest.models:
+        same_calls = (
+            model.name
+            for key, model in nameless
+            if (key, model.entrypoint) == (key_of(wish.repo), wish.entrypoint)
+            and same_arguments(wish.args, wish.kwargs, model)
+        )
+        if wish.name not in lock.by_name and (old := next(same_calls, None)):
+            names.setdefault(old, wish.name)
+    repos = (
+        replace(repo, models=tuple(replace(model, name=names.get(model.name, model.name)) for model in repo.models))
+        for repo in lock.repos
+    )
+    return replace(lock, repos=tuple(repos))
+
+
 def as_wanted(manifest: Manifest, lock: Lock) -> Lock:
     """Return what ``lock``, which answers every model of ``manifest``, is without what nobody wants."""
     models = {name: (repo.id, model) for name, (repo, model) in lock.by_name.items()}

@@ -7,7 +7,7 @@ import pytest
 from hublock.core.digest import Digest
 from hublock.core.lockfile import Input, Lock, Model, NamedWeights, Repo, TreeWeights, Weights
 from hublock.core.manifest import Manifest, WantedModel, WantedWeights
-from hublock.core.plan import assemble, plan
+from hublock.core.plan import assemble, plan, under_new_names
 
 SHA = Digest("sha256", "a" * 64)
 WEIGHTS = Weights(url="https://example.org/w.pth", digest=SHA, size=1, pickle="tensors")
@@ -150,3 +150,18 @@ def test_one_repository_typed_in_two_ways_is_one_entry() -> None:
         lock = assemble(manifest(*order), repos=[REPO], models=models, weights=())
         assert [repo.id for repo in lock.repos] == ["SOMEONE/REPO:v1"]
         assert sorted(model.name for model in lock.repos[0].models) == ["loud", "net"]
+
+
+def test_a_call_under_a_new_name_is_the_locked_one() -> None:
+    other = replace(MODEL, name="other", kwargs={})
+    lock = Lock(repos=(replace(REPO, models=(MODEL, other)),))
+    renamed = replace(WANTED, name="backbone")
+
+    found = under_new_names(manifest(renamed, replace(renamed, name="twin")), lock)
+
+    assert found.models == (replace(MODEL, name="backbone"), other)
+    assert plan(manifest(renamed), replace(found, repos=(replace(REPO, models=found.models[:1]),))).reasons == ()
+    # one that keeps its name, has another call, or whose name was given to another call is no such call
+    assert under_new_names(manifest(WANTED, renamed), lock) == lock
+    assert under_new_names(manifest(replace(renamed, kwargs={"pretrained": 1})), lock) == lock
+    assert under_new_names(manifest(replace(renamed, name="other")), lock) == lock

@@ -54,3 +54,15 @@ def test_a_declared_model_takes_the_file_that_is_handed_in_now(pinned: Forge, pr
 
     assert hub("lock", "--retrace", "net").err.endswith("hub.lock was updated\n")
     assert "size = 12" in (project / "hub.lock").read_text()
+
+
+def test_a_model_that_gets_another_name_is_not_found_out_again(pinned: Forge, project: Path, hub: Run) -> None:
+    before = (project / "hub.lock").read_text()
+    edit(project, "[models.net]", '[models.backbone-net]\nentrypoint = "net"')
+    assert hub("lock", "--check").code == 1
+    asked = len(pinned.requests)
+
+    assert hub("lock").err == "hub.lock was updated\n"
+
+    assert (project / "hub.lock").read_text() == before.replace('name = "net"', 'name = "backbone-net"')
+    assert len(pinned.requests) == asked
