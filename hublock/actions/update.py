@@ -24,7 +24,7 @@ from hublock.core.lockfile import Lock, Model, Repo
 from hublock.core.manifest import Manifest
 from hublock.core.nearest import nearest
 from hublock.core.reference import Reference, is_commit, key_of
-from hublock.errors import EntrypointNotFound, HublockError, InputError, RefNotFound, RepositoryNotFound
+from hublock.errors import EntrypointNotFound, HublockError, InputError, NotLocked, RefNotFound, RepositoryNotFound
 from hublock.net.download import Wanted
 from hublock.net.git.refs import TAGS
 from hublock.net.git.remote import Snapshot
@@ -77,9 +77,8 @@ def update(project: Project, context: Context, request: Request, *, options: Tra
     Models of a repository that moved are traced again, and so are those whose files have other bytes by now.
 
     Raises:
-        InputError: a name is not locked, ``precise`` is no whole commit id, or a ref was rewritten and nobody allowed
-            that.
-        NotLocked: there is no manifest, or no lock.
+        InputError: ``precise`` is no whole commit id, or a ref was rewritten and nobody allowed that.
+        NotLocked: there is no manifest, or no lock, or a name is not locked.
         EntrypointNotFound: the manifest uses an entry point that is gone.
         RemoteError: a host could not be asked, or no longer has a repository or a ref.
         HublockError: whatever locking raises of models that are traced again.
@@ -162,7 +161,7 @@ def _repo(name: str, lock: Lock, file: str) -> Repo:
     except InputError:
         repo = None
     if repo is None:
-        raise InputError(
+        raise NotLocked(
             f"{file} has no {name}{nearest(name, [*lock.names, *(repo.id for repo in lock.repos)])}",
             hint="hublock list",
         )

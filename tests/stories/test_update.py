@@ -303,7 +303,6 @@ def test_nothing_is_written_when_one_of_many_fails(pinned: Forge, branch: ForgeR
     [
         ((), "what should be updated?"),
         (("net", "--all"), "update takes either names or --all"),
-        (("nett",), "/project/hub.lock has no nett; did you mean net?"),
         (("--all", "--precise", "a" * 40), "--precise names a commit of one repository, not of 2"),
         (("net", "--precise", "abc1234"), "--precise takes a whole commit id of 40 or 64 hex digits, not 'abc1234'"),
         (("net", "--precise", "v1"), "--precise takes a whole commit id of 40 or 64 hex digits, not 'v1'"),
@@ -315,6 +314,12 @@ def test_refuses_what_is_not_there(pinned: Forge, inside: Run, words: tuple[str,
     done = inside("update", *words)
 
     assert (done.code, sentence in done.err) == (2, True), done
+
+
+def test_refuses_a_name_that_is_not_locked(pinned: Forge, hub: Run) -> None:
+    done = hub("update", "nett")
+
+    assert (done.code, done.err.splitlines()[0]) == (4, "error: <project>/hub.lock has no nett; did you mean net?")
 
 
 def test_outdated_lists_and_changes_nothing(pinned: Forge, branch: ForgeRepo, project: Path, hub: Run) -> None:
