@@ -156,7 +156,7 @@ def test_locking_the_paper_anew_gives_the_committed_lock(loopback: Loopback, pap
     fresh = tomllib.loads((paper / "hub.lock").read_text())
     for model in (model for lock in (committed, fresh) for repo in lock["repo"] for model in repo["model"]):
         # these two are facts of the machine that locks
-        assert "torch==2.13.0" in model.pop("traced-with")
+        assert any(name.startswith("torch==") for name in model.pop("traced-with"))
         assert model.pop("isolation")
     assert fresh == committed
 

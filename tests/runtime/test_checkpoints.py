@@ -71,14 +71,14 @@ class TestForms:
 
         assert run(repo, "model", [URL], answers=shelf, mmap=True).sum() == 4
 
+    @pytest.mark.filterwarnings("ignore:`torch.jit")
     def test_a_torchscript_archive(self, shelf: Shelf, repository: MakeRepository) -> None:
         class Twice(torch.nn.Module):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 return x * 2
 
         buffer = io.BytesIO()
-        with pytest.warns(DeprecationWarning):
-            torch.jit.save(torch.jit.trace(Twice(), torch.ones(1)), buffer)  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.trace(Twice(), torch.ones(1)), buffer)  # type: ignore[no-untyped-call]
         shelf.put(URL, buffer.getvalue())
         repo = repository(
             FETCH
@@ -89,11 +89,8 @@ class TestForms:
         return torch.jit.load(path)
             """
         )
-        import warnings
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            assert run(repo, "model", [URL], answers=shelf)(torch.ones(1)).item() == 2
+        assert run(repo, "model", [URL], answers=shelf)(torch.ones(1)).item() == 2
 
     def test_mapped_into_memory_where_the_format_allows(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path

@@ -92,7 +92,7 @@ def test_looks_into_containers_scripts_and_predictors() -> None:
 
     Pair = collections.namedtuple("Pair", "model decoder")  # noqa: PYI024 - as hub repositories write it
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit")
         script = torch.jit.script(net())
     assert fingerprint(script) == fingerprint(net())
     for thing in ((net(), print), [net()], {"model": net(), "labels": ["a"]}, Pair(net(), None), Predictor()):
