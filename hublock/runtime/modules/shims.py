@@ -257,7 +257,9 @@ def _file_finder(view: "Space") -> type[importlib.machinery.FileFinder]:
             if companion is None:
                 return super().find_spec(fullname, target)
             details = (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES)
-            return importlib.machinery.FileFinder(str(companion), details).find_spec(fullname, target)
+            finder = importlib.machinery.FileFinder(str(companion), details)
+            # torchvision built on torch's stable interface renamed its libraries; trees of before ask for the old names
+            return finder.find_spec(fullname, target) or finder.find_spec(f"{fullname}_stable", target)
 
     return FileFinder
 
