@@ -213,9 +213,8 @@ class LockedAnswers:
         elif not self._repo.commit and "://" in shown:
             # the project itself, which no repository stands for
             hint = f"hublock add --url {quote(shown)} --name NAME"
-        return UnlockedDownload(
-            f"{self._repo.id} asks for {shown}, which the lock does not list for {entrypoints}", hint=hint
-        )
+        whose = f" for {entrypoints}" if self._repo.commit else ""
+        return UnlockedDownload(f"{self._repo.id} asks for {shown}, which the lock does not list{whose}", hint=hint)
 
 
 def verified(repo: Repo, lock: Lock, store: "Store") -> Repository:

@@ -289,7 +289,7 @@ def test_a_folder_of_the_users_own_gets_nothing_that_was_kept_when_it_was_refuse
     folder.mkdir()
     (folder / "hubconf.py").write_text(ASKS_ZOO)
 
-    with pytest.raises(UnlockedDownload, match=f"the project asks for {URL}") as caught:
+    with pytest.raises(UnlockedDownload, match=f"the project asks for {URL}, which the lock does not list\n") as caught:
         load_folder(folder, "net", (), {}, shelf.lock, shelf.store)
     assert caught.value.hint == f"hublock add --url {URL} --name NAME"
     for _ in range(2):
