@@ -10,8 +10,8 @@ import torch.hub
 
 import hublock
 
-RELEASES = tuple(f"2.{minor}" for minor in range(4, 14))
-"""Read from the hub.py of the first and last wheel of each: 2.4.0 and 2.4.1 … 2.12.0 and 2.12.1, 2.13.0."""
+RELEASES = tuple(f"2.{minor}" for minor in range(4, 15))
+"""Read from the hub.py of the first and last wheel of each: 2.4.0 and 2.4.1 … 2.12.0 and 2.12.1, 2.13.0, 2.14.1."""
 
 SINCE_2_4 = {
     "list": "(github, force_reload=False, skip_validation=False, trust_repo=None, verbose=True)",
