@@ -21,12 +21,13 @@ def call_entrypoint(
 
     Raises:
         EntrypointNotFound: hubconf.py has no such entry point.
+        InputError: the tree has no object that an argument names.
     """
     from hublock.runtime import entrypoints
 
     found: Function = entrypoints.find(hubconf, entrypoint, repository.id)
     package = vars(hubconf)[MARKER]
-    return found(*filled(list(args), package), **filled(dict(kwargs), package))
+    return found(*filled(list(args), repository, package), **filled(dict(kwargs), repository, package))
 
 
 def call_of(entrypoint: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

@@ -1,16 +1,19 @@
 """A tree that holds the Python half of an installed package: a look-alike of pytorch/vision."""
 
+import importlib
 import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 
 import pytest
 import torch
 
-from hublock.errors import MissingDependency
+from hublock.errors import InputError, MissingDependency
 from hublock.runtime.isolation import explained, import_hubconf
+from hublock.runtime.nested import call_entrypoint
 from hublock.runtime.repository import namespace
 from tests.runtime.trees import make_repository
 
@@ -72,6 +75,10 @@ TREE = {
 }
 
 
+class Own(Enum):
+    A = "a"
+
+
 def named(files: dict[str, str], name: str) -> dict[str, str | bytes]:
     return {path.replace("NAME", name): text.replace("NAME", name) for path, text in files.items()}
 
@@ -115,6 +122,27 @@ def test_the_registrations_of_the_installed_half_stay(tmp_path: Path, site: Path
     assert operators.double(torch.empty(2, device="meta")).shape == (2,)
     assert operators.both(torch.ones(2)).tolist() == [2, 2]
     assert operators.both(torch.empty(2, device="meta")).shape == (5,)
+
+
+def test_a_member_of_the_installed_enumeration_becomes_the_trees_own(tmp_path: Path, site: Path) -> None:
+    kinds = "from enum import Enum\nclass Kind(Enum):\n    A = 'a'\n    B = WHERE"
+    installed = {"__init__.py": "", "kinds.py": kinds.replace("WHERE", "'installed'\n    C = 'c'")}
+    make_repository(site / "kindalike", dict(installed))
+    files = {
+        "hubconf.py": "from kindalike.kinds import Kind\ndef entry(kind, **kinds):\n    return Kind(kind), kinds",
+        "kindalike/__init__.py": "",
+        "kindalike/kinds.py": kinds.replace("WHERE", "'the tree'"),
+    }
+    repository = make_repository(tmp_path / "tree", files)
+    hubconf = import_hubconf(repository)
+    theirs = importlib.import_module("kindalike.kinds").Kind
+
+    kind, others = call_entrypoint(repository, hubconf, "entry", [theirs.B], {"a": [theirs.A], "own": Own.A})
+
+    assert kind is hubconf.Kind.B
+    assert others == {"a": [hubconf.Kind.A], "own": Own.A}
+    with pytest.raises(InputError, match=r"there is no kindalike\.kinds\.Kind\.C"):
+        call_entrypoint(repository, hubconf, "entry", [theirs.C], {})
 
 
 def test_an_installed_namesake_without_compiled_modules_is_not_imported(tmp_path: Path, site: Path) -> None:

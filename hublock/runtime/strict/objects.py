@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from operator import is_not
 from typing import Any
 
@@ -53,24 +54,41 @@ class _TreeObject:
 def _split_module(repository: Repository, name: str) -> tuple[str, tuple[str, ...]]:
     words = name.split(".")
     for cut in range(len(words) - 1, 0, -1):
-        path = "/".join(words[:cut])
-        if {f"{path}.py", f"{path}/__init__.py"} & repository.listing.by_path.keys():
+        if _has_module(repository, words[:cut]):
             return ".".join(words[:cut]), tuple(words[cut:])
     raise InputError(f"{repository.id} has no {name}", hint=_OBJECT_HINT)
 
 
-def filled(value: Any, package: str) -> Any:
+def filled(value: Any, repository: Repository, package: str) -> Any:
     """Put the objects of the tree, whose modules are below ``package``, into arguments; runs foreign code.
 
+    So is a member of an enumeration that the installed namesake of a package of the tree defines, which the tree's code
+    would not know for its own: torchvision takes the weights of another one for ``pretrained=True``.
+
     What holds none is the caller's own list or dict, which the code may fill.
+
+    Raises:
+        InputError: the tree has no such object.
     """
+    if isinstance(value, Enum) and _is_namesakes(type(value).__module__, repository):
+        value = _TreeObject(type(value).__module__, (*type(value).__qualname__.split("."), value.name))
     if isinstance(value, _TreeObject):
         module = importlib.import_module(f"{package}.{value.module}")
         return _attribute(module, ".".join([value.module, *value.attributes]), value.attributes)
     if type(value) in (list, tuple):
-        items = [filled(item, package) for item in value]
+        items = [filled(item, repository, package) for item in value]
         return type(value)(items) if any(map(is_not, items, value)) else value
     if type(value) is dict:
-        items = filled(list(value.values()), package)
+        items = filled(list(value.values()), repository, package)
         return dict(zip(value, items, strict=True)) if any(map(is_not, items, value.values())) else value
     return value
+
+
+def _is_namesakes(module: str, repository: Repository) -> bool:
+    words = module.split(".")
+    return f"{words[0]}/__init__.py" in repository.listing.by_path and _has_module(repository, words)
+
+
+def _has_module(repository: Repository, words: Sequence[str]) -> bool:
+    path = "/".join(words)
+    return bool({f"{path}.py", f"{path}/__init__.py"} & repository.listing.by_path.keys())
