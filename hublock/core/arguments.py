@@ -10,6 +10,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 
 from hublock.errors import InputError
 
@@ -76,7 +77,7 @@ def encode(value: object) -> Value:
     """Return what stands for a Python value in manifest and lock.
 
     Raises:
-        InputError: no literal and no name of torch stands for it.
+        InputError: no literal, no name of torch and no member of an enumeration stands for it.
     """
     if isinstance(value, list) and type(value) is list:
         return [encode(item) for item in value]
@@ -84,7 +85,7 @@ def encode(value: object) -> Value:
         return {key: encode(item) for key, item in value.items()}
     if _plain(value):
         return value  # type: ignore[return-value]
-    name = _torch_name(value)
+    name = _object_name(value)
     return {"object": name} if name else {"python": _source(value)}
 
 
@@ -175,18 +176,23 @@ def _plain(value: object) -> bool:
     return type(value) is bool or (type(value) is float and not math.isnan(value))
 
 
-def _torch_name(value: object) -> str | None:
-    """Name a class, function, dtype, layout, memory format or device of torch."""
+def _object_name(value: object) -> str | None:
+    """Name a class, function, dtype, layout, memory format or device of torch, or any member of an enumeration.
+
+    That may be one of the repository's, or of an installed package that it holds.
+    """
     kind = type(value)
     if kind.__module__ == "torch" and kind.__name__ == "device":
         return f"torch.device('{value}')"
     if kind.__module__ == "torch" and kind.__name__ in ("dtype", "layout", "memory_format"):
         return str(value)
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if isinstance(module, str) and isinstance(name, str) and module.split(".")[0] == "torch":
-        path = f"{module}.{name}"
-        return path if is_object_path(path) else None
-    return None
+    if isinstance(value, Enum):
+        module, name = kind.__module__, f"{kind.__qualname__}.{value.name}"
+    elif not isinstance(module, str) or not isinstance(name, str) or module.split(".")[0] != "torch":
+        return None
+    path = f"{module}.{name}"
+    return path if is_object_path(path) else None
 
 
 def _source(value: object) -> str:

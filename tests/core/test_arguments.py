@@ -1,5 +1,5 @@
 import fractions
-from enum import StrEnum
+from enum import Flag, StrEnum
 
 import pytest
 from hypothesis import given
@@ -136,12 +136,34 @@ class Colour(StrEnum):
     RED = "red"
 
 
+class Traits(Flag):
+    FAST = 1
+    LIGHT = 2
+
+
 @pytest.mark.parametrize(
-    "value", [object(), fractions.Fraction(1), Colour.RED, float("nan"), (float("nan"),), len, [object()], frozenset()]
+    "value",
+    [
+        object(),
+        fractions.Fraction(1),
+        Traits.FAST | Traits.LIGHT,
+        float("nan"),
+        (float("nan"),),
+        len,
+        [object()],
+        frozenset(),
+    ],
 )
 def test_refuses_to_encode_what_no_literal_says(value: object) -> None:
     with pytest.raises(InputError, match="cannot be written down"):
         encode(value)
+
+
+def test_encodes_the_members_of_enumerations() -> None:
+    assert encode([Colour.RED, Traits.FAST]) == [
+        {"object": f"{__name__}.Colour.RED"},
+        {"object": f"{__name__}.Traits.FAST"},
+    ]
 
 
 def test_encodes_what_torch_names() -> None:
