@@ -13,6 +13,7 @@ from hublock.core.matching import Call
 from hublock.runtime import environment, torchhub
 from hublock.runtime.answers import LockedAnswers, verified
 from hublock.runtime.repository import Repository, namespace_of
+from hublock.runtime.strict.local import part_named
 from hublock.store.store import Store
 
 PROJECT = "the project"
@@ -124,6 +125,8 @@ def _warn_once(sentences: Iterable[str], warn: Callable[[str], None] | None) -> 
 def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:
     """Return the locked repository whose namespace is ``name``, admitted; None if the lock has none.
 
+    Or the folder of one that its own code has loaded as a repository.
+
     Raises:
         OfflineError: its tree is not in the store.
         TreeMismatch: a file of it was changed.
@@ -131,6 +134,12 @@ def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:
     for repo in lock.repos:
         if namespace_of(repo.id, repo.digest) == name:
             return admitted(repo, lock, store)
+    for repo in lock.repos:
+        # before the digest, a name begins with that of the repository
+        if name.startswith(namespace_of(repo.id, repo.digest)[:-16]):
+            part = part_named(name, verified(repo, lock, store))
+            if part is not None:
+                return _admit(part, repo, lock, store)
     return None
 
 
@@ -142,7 +151,10 @@ def admitted(repo: Repo, lock: Lock, store: Store) -> Repository:
         TreeMismatch: a file of it was changed.
         MissingDependency: torch cannot be imported.
     """
-    repository = verified(repo, lock, store)
+    return _admit(verified(repo, lock, store), repo, lock, store)
+
+
+def _admit(repository: Repository, repo: Repo, lock: Lock, store: Store) -> Repository:
     tolerated = {what for model in repo.models for what in model.tolerated}
     torchhub.admit(repository, answers=LockedAnswers(lock, repo, repo.models, store), tolerated=tolerated)
     return repository

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -101,6 +102,55 @@ def test_what_a_call_needs_is_what_models_with_its_arguments_need(tmp_path: Path
     with pytest.raises(MissingDependency) as caught:
         call(Lock(repos=(inner, outer)), n=2)
     assert caught.value.hint == "pip install not_here_2 not_here_1"
+
+
+def test_a_model_of_a_folder_that_a_repository_loads_is_unpickled_in_a_new_process(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    hubconf = """
+import os, torch
+def net():
+    return torch.hub.load(os.path.join(os.path.dirname(__file__), "upstream"), "inner", source="local")
+"""
+    inner = """
+import torch
+from own import Net
+def inner():
+    return Net()
+"""
+    own = """
+class Net:
+    def late(self):
+        import torch
+        return torch.hub.load_state_dict_from_url("https://example.org/large.pth")
+"""
+    folder = {"upstream/hubconf.py": inner, "upstream/own.py": own}
+    repo = stored(store, "a/one:v1", hubconf, Model(name="net", entrypoint="net"), **folder)
+    lock = Lock(repos=(stored(store, "a/one", "def other(): ..."), repo))
+    net = load(Call(match=match(lock, "a/one:v1", "net", file="hub.lock")), lock, store)
+    (tmp_path / "net.pickle").write_bytes(pickle.dumps(net))
+    (tmp_path / "lock.pickle").write_bytes(pickle.dumps(lock))
+    code = """
+import pathlib, pickle, sys
+from hublock.actions import load
+from hublock.errors import UnlockedDownload
+from hublock.runtime import isolation
+from hublock.store.store import Store
+folder = pathlib.Path(sys.argv[1])
+import hublock.repos
+lock, store = pickle.loads((folder / "lock.pickle").read_bytes()), Store(folder / "store")
+isolation.install(lambda name: load.repository_of(name, lock, store))
+net = pickle.loads((folder / "net.pickle").read_bytes())
+try:
+    net.late()
+except UnlockedDownload as error:
+    print(type(net).__module__, error.message)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, timeout=200
+    )
+    module, _, message = done.stdout.partition(" ")
+    assert module == type(net).__module__, done.stderr
+    assert message == "a/one:v1 asks for https://example.org/large.pth, which the lock does not list for net\n"
 
 
 def test_what_the_locked_call_tolerates_excuses_no_file_of_another_call(tmp_path: Path) -> None:

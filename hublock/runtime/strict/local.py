@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hublock.core.tree import EXECUTABLE, FILE, Entry, Listing, blob_id
 from hublock.errors import InputError
-from hublock.runtime.repository import Repository
+from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.strict.scope import Scope
 
 
@@ -53,6 +53,13 @@ def inside(scope: Scope, folder: Path) -> Repository:
         if wanted.is_relative_to(root):
             return _part(known, wanted, wanted.relative_to(root).as_posix() + "/")
     raise scope.refuse(f"file:{folder.name}", f"loads {folder}, a folder that is not in its tree")
+
+
+def part_named(name: str, whole: Repository) -> Repository | None:
+    """Return the folder of a verified tree whose namespace is ``name``, as its own code has loaded it."""
+    folders = (e.path.removesuffix("hubconf.py") for e in whole.listing.entries if e.path.endswith("/hubconf.py"))
+    parts = (_part(whole, whole.root / folder, folder) for folder in folders)
+    return next((part for part in parts if namespace(part) == name), None)
 
 
 def _part(whole: Repository, root: Path, prefix: str) -> Repository:
