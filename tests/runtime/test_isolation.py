@@ -78,6 +78,7 @@ def test_names_are_made_of_the_reference_and_sixteen_digits_of_the_digest(tmp_pa
         ("import importlib.util as u", "(u.find_spec('models.none'), u.find_spec('models.yolo').name[-11:])"),
         ("import pydoc; m = pydoc.locate('models.yolo')", "m.NAME"),
         ("import logging.config as c; m = c.DictConfigurator({}).resolve('models.yolo')", "m.NAME"),
+        ("import logging.config as c; m = c._resolve('models.yolo')", "m.NAME"),
         ("import pkgutil, models", "sorted(m.name for m in pkgutil.iter_modules(models.__path__))"),
         ("import pkgutil as p, models", "sorted(m.name for m in p.walk_packages(models.__path__, 'models.'))"),
         ("import pkgutil", "pkgutil.get_data('models', 'data.txt')"),

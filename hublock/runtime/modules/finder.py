@@ -266,6 +266,7 @@ def _swap_locate(pydoc: ModuleType) -> None:
 def _swap_resolve(config: ModuleType) -> None:
     resolve = config.BaseConfigurator.resolve
     swap(resolve, lambda original: lambda configurator, s: original(configurator, _redirected(s)))
+    swap(config._resolve, lambda original: lambda name: original(_redirected(name)))
 
 
 def _swap_find(constructor: ModuleType) -> None:
