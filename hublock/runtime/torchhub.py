@@ -289,6 +289,7 @@ def activated(functions: Mapping[str, Function]) -> Iterator[None]:
 def _of_torch() -> list[tuple[Function, Function]]:
     import torch._weights_only_unpickler as unpickler
     import torch.hub
+    import torch.jit._script as script
     import torch.jit._serialization as scripts
     import torch.serialization as checkpoint
 
@@ -299,6 +300,8 @@ def _of_torch() -> list[tuple[Function, Function]]:
         (own(checkpoint, "load"), checkpoints.load),
         (own(checkpoint, "save"), checkpoints.save),
         (own(scripts, "load"), checkpoints.load_script),
+        (own(scripts, "save"), checkpoints.save),
+        (script.RecursiveScriptModule.save, checkpoints.save),
         *([(safe_globals, checkpoints.safe_globals)] if safe_globals is not None else []),
     ]
 

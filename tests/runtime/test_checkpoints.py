@@ -319,6 +319,7 @@ class TestHowItIsUnpickled:
         with pytest.raises(pickle.UnpicklingError, match=r"models\.net\.Net was not an allowed global"):
             run(repo, "model", [URL], answers=shelf)
 
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_the_code_may_load_again_what_it_saved(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
     ) -> None:
@@ -336,9 +337,20 @@ class TestHowItIsUnpickled:
         with open(os.path.join(folder, "second.pth"), "wb") as file:
             torch.save({"own": 3}, file)
         return len(torch.load(path)["w"]), torch.load(os.path.join(folder, "second.pth"))["own"]
+    def script(folder):
+        path, scripted = os.path.join(folder, "net.pt"), torch.jit.script(torch.nn.Linear(2, 2))
+        found = []
+        for save in (lambda: torch.jit.save(scripted, path), lambda: scripted.save(path)):
+            save()
+            found.append(torch.jit.load(path).bias)
+        buffer = io.BytesIO()
+        torch.jit.save(scripted, buffer)
+        buffer.seek(0)
+        return [torch.equal(bias, scripted.bias) for bias in (*found, torch.jit.load(buffer).bias)]
             """
         )
         assert run(repo, "model", [str(tmp_path)], answers=shelf) == (2, 3)
+        assert run(repo, "script", [str(tmp_path)], answers=shelf) == [True] * 3
 
 
 class TestWhoseBytes:

@@ -113,6 +113,35 @@ class TestWhatIsAnswered:
         assert file.path.read_bytes() == before
 
     @pytest.mark.parametrize(
+        "change",
+        [
+            "os.chmod(path, 0o777)",
+            "os.chown(path, os.getuid(), os.getgid())",
+            "os.truncate(path, 1)",
+            "pathlib.Path(path).touch()",
+            "torch.jit.save(torch.jit.script(torch.nn.ReLU()), path)",
+            "torch.jit.script(torch.nn.ReLU()).save(pathlib.Path(path))",
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_code_that_changes_what_it_has_downloaded_changes_no_store(
+        self, shelf: Shelf, repository: MakeRepository, change: str
+    ) -> None:
+        repo = repository(f"""
+            import os, pathlib, torch
+            def model(url):
+                path = os.path.join(torch.hub.get_dir(), "net.pth")
+                torch.hub.download_url_to_file(url, path)
+                {change}
+                return os.path.islink(path)
+        """)
+        file = shelf.put(URL, ones(2))
+        before = file.path.stat()
+        assert run(repo, "model", [URL], answers=shelf) is False
+        after = file.path.stat()
+        assert (after.st_mode, after.st_size, after.st_ctime_ns) == (before.st_mode, before.st_size, before.st_ctime_ns)
+
+    @pytest.mark.parametrize(
         "move", ["os.rename(path, to)", "shutil.move(path, to)", "pathlib.Path(path).replace(to)", "os.link(path, to)"]
     )
     def test_a_download_that_code_moves_to_the_users_folders_is_no_link_into_the_store(

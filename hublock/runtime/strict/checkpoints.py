@@ -106,7 +106,7 @@ def _check_folder(scope: Scope, folder: Path) -> None:
 
 
 def save(scope: Scope, original: Function, obj: Any, f: Any, *rest: Any, **options: Any) -> None:
-    """Answer ``torch.save``: what the code writes itself it may load again."""
+    """Answer ``torch.save`` and ``torch.jit.save``: what the code writes itself it may load again."""
     start = f.tell() if _can_be_read(f) else None
     if isinstance(f, str | os.PathLike):
         # C++ opens it, of which the guard does not hear

@@ -51,7 +51,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if check is None:
         return
     # to look at frames may open files
-    scope = noting() if check in (reads.note, reads.note_move) else current()
+    scope = noting() if check in _OF_FILES else current()
     if scope is not None:
         check(scope, arguments)
 
@@ -218,4 +218,9 @@ _CHECKS: dict[str, Callable[[Scope, tuple[Any, ...]], None]] = {
     "open": reads.note,
     "os.rename": reads.note_move,
     "os.link": reads.note_move,
+    "os.chmod": reads.before_change,
+    "os.chown": reads.before_change,
+    "os.truncate": reads.before_change,
+    "os.utime": reads.before_change,
 }
+_OF_FILES = (reads.note, reads.note_move, reads.before_change)

@@ -66,6 +66,13 @@ def _save_file(scope: Scope, original: Function, tensors: Any, filename: Any, *a
     original(tensors, filename, *args, **options)
 
 
+def before_change(scope: Scope, arguments: tuple[Any, ...]) -> None:
+    """Give the code a file of its own, whose mode, owner, times or length it is about to change (audit event)."""
+    if not isinstance(arguments[0], int):
+        link = Path(os.path.abspath(os.fsdecode(arguments[0])))  # noqa: PTH100 - links stay
+        let_write(scope.by_path, link, private=scope.private, keep=True)
+
+
 def note_move(scope: Scope, arguments: tuple[Any, ...]) -> None:
     """Remember where went what the load has written, as code writes that wants no torn file or folder (audit event)."""
     source, target = (os.path.abspath(os.fsdecode(path)) for path in arguments[:2])  # noqa: PTH100 - links stay
