@@ -73,6 +73,12 @@ def test_answers_of_every_kind_travel(asked: AskedAnswers, shelf: Shelf, scratch
     assert (found.path, found.digest) == (scratch.cwd / "mine", pickled.digest)
 
 
+def test_a_file_of_the_tree_that_code_makes_a_program_is_written(scratch: Scratch) -> None:
+    assert not scratch.was_written()
+    (scratch.repository.root / "hubconf.py").chmod(0o755)
+    assert scratch.was_written()
+
+
 def test_a_file_that_the_child_could_not_read_is_copied(asked: AskedAnswers, shelf: Shelf, scratch: Scratch) -> None:
     stored = shelf.put(URL, b"bytes")
     assert not any(stored.path.is_relative_to(folder) for folder in scratch.readable)

@@ -196,9 +196,8 @@ def _look(root: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
         for name in (*folders, *files):
             path = Path(folder, name)
             status = path.lstat()
-            kind = stat.S_IFMT(status.st_mode)
             changing = () if stat.S_ISDIR(status.st_mode) else (status.st_size, status.st_mtime_ns)
-            yield str(path.relative_to(root)), (kind, *changing)
+            yield str(path.relative_to(root)), (status.st_mode, *changing)
 
 
 def _unprotect(_function: object, path: str, _reason: object) -> None:
