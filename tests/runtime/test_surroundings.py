@@ -387,3 +387,20 @@ def test_a_load_that_waits_for_the_import_of_another_has_what_that_made(
         assert first.result() == "1"
         ended.set()
         assert second.result() == "1"
+
+
+def test_a_load_that_is_interrupted_as_it_begins_leaves_nothing(
+    shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            if sys._getframe(1).f_code.co_name == "kept":
+                raise KeyboardInterrupt
+            return super().__iter__()
+
+    argv = sys.argv
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", Interrupted(sys.path))
+        with pytest.raises(KeyboardInterrupt):
+            run(repository("def model():\n    return 1\n"), "model", answers=shelf)
+    assert sys.argv is argv

@@ -41,8 +41,8 @@ def kept(scope: Scope, packages: Collection[str]) -> Iterator[None]:
 
     ``packages`` are those below which it finds its modules.
     """
-    _begin(scope)
     path, modules = list(sys.path), set(sys.modules)
+    _begin(scope)
     try:
         yield
     finally:
