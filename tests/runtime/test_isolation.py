@@ -412,6 +412,45 @@ def test_a_file_imported_by_its_path_is_the_trees(tmp_path: Path) -> None:
     assert "other" not in sys.modules
 
 
+@pytest.mark.parametrize("more", [{}, {"config/other.py": ""}])
+def test_of_files_that_code_gives_one_name_the_last_is_imported(tmp_path: Path, more: dict[str, str]) -> None:
+    files = more | {
+        "hubconf.py": """
+            import importlib.machinery, importlib.util, os, pickle, sys
+            here = os.path.dirname(__file__)
+            def plain(file):
+                spec = importlib.util.spec_from_file_location("config", os.path.join(here, file))
+                sys.modules["config"] = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(sys.modules["config"])
+            def old(file):
+                importlib.machinery.SourceFileLoader("config", os.path.join(here, file)).load_module()
+            def values(load):
+                found = []
+                for file in ("a/__init__.py", "b/__init__.py", "a/__init__.py"):
+                    load(file)
+                    import config
+                    from config import inner
+                    # which is compiled when there is a module of that name already
+                    import late
+                    own = sys.modules["config"].Own
+                    same = pickle.loads(pickle.dumps(own)) is own
+                    name, again = importlib.import_module("config").value, late.get()
+                    found.append((config.value, inner.value, name, again, own.value, same))
+                return found
+        """,
+        "late.py": "def get():\n    import config\n    return config.value\n",
+        "a/__init__.py": "value = 'a'\nclass Own:\n    value = 'a'\n",
+        "a/inner.py": "value = 'a'",
+        "b/__init__.py": "value = 'b'\nclass Own:\n    value = 'b'\n",
+        "b/inner.py": "value = 'b'",
+    }
+    expected = [(value, value, value, value, value, True) for value in "aba"]
+    for name in ("plain", "old"):
+        hubconf = import_hubconf(make_repository(tmp_path / name, files))
+        assert hubconf.values(getattr(hubconf, name)) == expected
+    assert "config" not in sys.modules
+
+
 def test_a_module_that_code_puts_below_a_package_of_its_own_is_found_before_that_is_imported(tmp_path: Path) -> None:
     files = {
         "hubconf.py": """

@@ -14,9 +14,8 @@ from uuid import uuid4
 
 from hublock.errors import TreeMismatch
 from hublock.runtime.forksafe import ForkSafeLock
-from hublock.runtime.modules.loading import TreeLoader
+from hublock.runtime.modules.loading import TreeLoader, compile_own
 from hublock.runtime.modules.ownership import OwnFinder, installed
-from hublock.runtime.modules.rewriting import compile_source
 from hublock.runtime.modules.space import Space
 from hublock.runtime.repository import MARKER, PACKAGE, Repository, base_of, namespace
 from hublock.runtime.strict.arrivals import when_imported
@@ -228,7 +227,7 @@ def _held_to_listing(original: Function) -> Function:
         if space is None:
             found: CodeType | None = original(loader, fullname)
             return found
-        return compile_source(space.sources.read(space.sources.inside(path) or ""), path, space.redirect)
+        return compile_own(space, space.sources.read(space.sources.inside(path) or ""), path)
 
     return get_code
 

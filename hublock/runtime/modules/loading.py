@@ -8,7 +8,7 @@ import io
 import linecache
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,6 +32,8 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
     def __init__(self, fullname: str, file: str, owner: "Space") -> None:
         """Load ``file`` (relative to the tree) of ``owner`` as ``fullname``; nothing is read yet."""
         super().__init__(fullname, owner.sources.on_disk(file))
+        self.called = fullname
+        """How the code that has made it calls the module."""
         self.file = file
         self.owner = owner
 
@@ -49,7 +51,7 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
 
     def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
         """Compile ``data`` with the tree's own absolute imports redirected."""
-        return compile_source(bytes(data), str(path), lambda name: self.owner.redirect(name, self.name))
+        return compile_own(self.owner, bytes(data), str(path), self.name)
 
     def get_source(self, fullname: str) -> str:
         """Return the verified text, as ``inspect`` and tracebacks ask for it.
@@ -71,8 +73,9 @@ class TreeLoader(importlib.machinery.SourceFileLoader):
 
     def load_module(self, fullname: str | None = None) -> ModuleType:
         """Make and run the module as old code does that names a file; only the repository finds it again."""
-        module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(self.name, self, origin=self.path))
-        sys.modules[self.name] = self.owner.extra[fullname or self.name] = module
+        package = self.file.endswith("__init__.py")
+        module = importlib.util.module_from_spec(file_spec(self.name, self.file, self.owner, package=package))
+        sys.modules[self.name] = self.owner.extra[fullname or self.called] = module
         self.exec_module(module)
         return module
 
@@ -171,6 +174,18 @@ class AliasLoader(importlib.abc.Loader):
         module.__spec__ = self._spec
 
 
+def compile_own(owner: "Space", source: bytes, path: str, importer: str | None = None) -> CodeType:
+    """Compile ``source`` with the own absolute imports of the tree of ``owner`` redirected.
+
+    But for what code has put into ``sys.modules``, where it may put another one: that is found when it is imported.
+    """
+
+    def redirect(name: str) -> str | None:
+        return None if name.partition(".")[0] in owner.extra else owner.redirect(name, importer)
+
+    return compile_source(source, path, redirect)
+
+
 def spec_for(fullname: str, found: tuple[Found, ...], owner: "Space") -> importlib.machinery.ModuleSpec:
     """Return the spec of what was found; several are folders that form one namespace package."""
     first = found[0]
@@ -230,3 +245,17 @@ def _remember(path: str, source: bytes) -> None:
     text = io.StringIO(importlib.util.decode_source(source)).getvalue()
     # no modification time: linecache then never looks at the disk again
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+
+
+def rename(module: ModuleType, name: str) -> None:
+    """Give a module another name, and the functions and classes that it holds."""
+    for value in vars(module).values():
+        if getattr(value, "__module__", None) == module.__name__:
+            # a function or class of it, which pickles and inspect look for by this name
+            with suppress(AttributeError, TypeError):
+                value.__module__ = name
+    module.__name__ = name
+    if module.__package__:
+        module.__package__ = name if hasattr(module, "__path__") else name.rpartition(".")[0]
+    if module.__spec__ is not None:
+        module.__spec__.name = name

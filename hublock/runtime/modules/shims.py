@@ -161,7 +161,9 @@ class Modules(MutableMapping[str, ModuleType]):
         return sys.modules[self._view.imported(name)]
 
     def __setitem__(self, name: str, module: ModuleType) -> None:
-        target = name if name.startswith(f"{self._view.name}.") else self._view.redirect(name)
+        # what the code has put there itself it puts another one in place of
+        is_own = name not in self._view.extra
+        target = name if name.startswith(f"{self._view.name}.") else self._view.redirect(name) if is_own else None
         if target is None and "." in name and name not in sys.modules and installed(name.partition(".")[0]):
             # in place of what an installed package lacks by now, for others that look for it there
             target = name
@@ -169,9 +171,9 @@ class Modules(MutableMapping[str, ModuleType]):
             sys.modules[target] = module
         elif name not in sys.modules or sys.modules[name] is not module:
             self._view.extra[name] = module
-            own = str(getattr(module, "__name__", ""))
-            if own.startswith(f"{self._view.name}.{FILE}"):
-                sys.modules[own] = module
+        own = str(getattr(module, "__name__", ""))
+        if own.startswith(f"{self._view.name}.{FILE}"):
+            sys.modules[own] = module
 
     def __delitem__(self, name: str) -> None:
         """Forget one of the repository's own modules; the process keeps its own."""
@@ -241,8 +243,10 @@ def _walker(view: "Space") -> Callable[..., Iterator[Any]]:
 
 def _source_file_loader(view: "Space") -> type[importlib.machinery.SourceFileLoader]:
     class SourceFileLoader(importlib.machinery.SourceFileLoader):
-        def __new__(cls, _fullname: str, path: str) -> Any:
+        def __new__(cls, fullname: str, path: str) -> Any:
             verified = view.loader_of(path) if cls is SourceFileLoader else None
+            if verified is not None:
+                verified.called = fullname
             return verified or super().__new__(cls)
 
     return SourceFileLoader

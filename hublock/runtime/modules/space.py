@@ -9,7 +9,6 @@ import pickle
 import posixpath
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial, reduce
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +23,7 @@ from hublock.runtime.modules.loading import (
     file_spec,
     folders_spec,
     own_finders_spec,
+    rename,
     repository_spec,
     spec_for,
 )
@@ -206,7 +206,7 @@ class Space:
         old, new = module.__name__, f"{self.name}.{module_of(self.sources.inside(path) or '')}"
         for name in [name for name in list(sys.modules) if f"{name}.".startswith(f"{old}.")]:
             self.extra[name] = sys.modules[f"{new}{name.removeprefix(old)}"] = taken = sys.modules.pop(name)
-            _rename(taken, f"{new}{name.removeprefix(old)}")
+            rename(taken, f"{new}{name.removeprefix(old)}")
 
     def begin(self) -> None:
         """Import the installed packages whose compiled half the tree needs."""
@@ -257,7 +257,7 @@ class Space:
             return self._import_redirected(name, globals, locals, fromlist)
         top = name.partition(".")[0]
         if name in self.extra:
-            return self._extra(name) if fromlist else self.import_module(top)
+            return self._extra(name, fromlist) if fromlist else self.import_module(top)
         importer = str((globals or {}).get("__name__") or self._caller())
         target, root = self.redirect(name, importer), self.redirect(top, importer)
         if target is not None and root is not None:
@@ -341,10 +341,14 @@ class Space:
         if not package.startswith(FILE):
             self._search.led_to.setdefault(name.partition(".")[0], self.sources.folders_of(package))
 
-    def _extra(self, name: str) -> ModuleType:
+    def _extra(self, name: str, fromlist: Sequence[str] = ()) -> ModuleType:
         found: ModuleType | None = self.extra[name]
         if found is None:
             raise ModuleNotFoundError(f"import of {name} halted; None in sys.modules", name=name)
+        own = str(getattr(found, "__name__", ""))
+        if fromlist and own.startswith(f"{self.name}.{FILE}"):
+            # it may be a package, of which modules are wanted
+            return builtins.__import__(own, fromlist=fromlist)
         return found
 
     def find_spec(self, name: str, package: str | None = None) -> importlib.machinery.ModuleSpec | None:
@@ -384,16 +388,3 @@ class Space:
         """
         file = self.sources.reached(path)
         return TreeLoader(f"{self.name}.{module_of(file)}", file, self) if file else None
-
-
-def _rename(module: ModuleType, name: str) -> None:
-    for value in vars(module).values():
-        if getattr(value, "__module__", None) == module.__name__:
-            # a function or class of it, which pickles and inspect look for by this name
-            with suppress(AttributeError, TypeError):
-                value.__module__ = name
-    module.__name__ = name
-    if module.__package__:
-        module.__package__ = name if hasattr(module, "__path__") else name.rpartition(".")[0]
-    if module.__spec__ is not None:
-        module.__spec__.name = name
