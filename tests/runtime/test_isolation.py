@@ -430,6 +430,7 @@ def test_of_files_that_code_gives_one_name_the_last_is_imported(tmp_path: Path, 
                     load(file)
                     import config
                     from config import inner
+                    assert sys.modules["config"] is config
                     # which is compiled when there is a module of that name already
                     import late
                     own = sys.modules["config"].Own
@@ -449,6 +450,25 @@ def test_of_files_that_code_gives_one_name_the_last_is_imported(tmp_path: Path, 
         hubconf = import_hubconf(make_repository(tmp_path / name, files))
         assert hubconf.values(getattr(hubconf, name)) == expected
     assert "config" not in sys.modules
+
+
+def test_a_package_under_another_name_gives_its_modules(tmp_path: Path) -> None:
+    files = {
+        "hubconf.py": """
+            import importlib.machinery, new, os, sys
+            sys.modules["old"] = new
+            from old import inner
+            file = os.path.join(os.path.dirname(__file__), "one.py")
+            first, again = (importlib.machinery.SourceFileLoader(name, file).load_module() for name in ("a", "b"))
+            first.value = 1
+            from a import value
+        """,
+        "new/__init__.py": "",
+        "new/inner.py": "value = 3",
+        "one.py": "value = 2",
+    }
+    hubconf = import_hubconf(make_repository(tmp_path, files))
+    assert (hubconf.inner.value, hubconf.value, hubconf.again.value) == (3, 1, 2)
 
 
 def test_a_module_that_code_puts_below_a_package_of_its_own_is_found_before_that_is_imported(tmp_path: Path) -> None:

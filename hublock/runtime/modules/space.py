@@ -346,7 +346,7 @@ class Space:
         if found is None:
             raise ModuleNotFoundError(f"import of {name} halted; None in sys.modules", name=name)
         own = str(getattr(found, "__name__", ""))
-        if fromlist and own.startswith(f"{self.name}.{FILE}"):
+        if fromlist and sys.modules.get(own) is found:
             # it may be a package, of which modules are wanted
             return builtins.__import__(own, fromlist=fromlist)
         return found
