@@ -187,11 +187,11 @@ def _object_name(value: object) -> str | None:
     if kind.__module__ == "torch" and kind.__name__ in ("dtype", "layout", "memory_format"):
         return str(value)
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    path = ""
     if isinstance(value, Enum):
-        module, name = kind.__module__, f"{kind.__qualname__}.{value.name}"
-    elif not isinstance(module, str) or not isinstance(name, str) or module.split(".")[0] != "torch":
-        return None
-    path = f"{module}.{name}"
+        path = f"{kind.__module__}.{kind.__qualname__}.{value.name}"
+    elif isinstance(module, str) and isinstance(name, str) and module.split(".")[0] == "torch":
+        path = f"{module}.{name}"
     return path if is_object_path(path) else None
 
 

@@ -158,6 +158,8 @@ def under_new_names(manifest: Manifest, lock: Lock) -> Lock:
         )
         if wish.name not in lock.by_name and (old := next(same_calls, None)):
             names.setdefault(old, wish.name)
+    if not names:
+        return lock
     repos = (
         replace(repo, models=tuple(replace(model, name=names.get(model.name, model.name)) for model in repo.models))
         for repo in lock.repos

@@ -78,7 +78,8 @@ class TestForms:
                 return x * 2
 
         buffer = io.BytesIO()
-        torch.jit.save(torch.jit.trace(Twice(), torch.ones(1)), buffer)  # type: ignore[no-untyped-call]
+        with pytest.warns((DeprecationWarning, FutureWarning)):
+            torch.jit.save(torch.jit.trace(Twice(), torch.ones(1)), buffer)  # type: ignore[no-untyped-call]
         shelf.put(URL, buffer.getvalue())
         repo = repository(
             FETCH

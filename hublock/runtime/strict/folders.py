@@ -52,9 +52,11 @@ def folder_of_process() -> Path:
 def _remove(folder: Path, process: int) -> None:
     # a forked child inherits the exit handlers, but not the folder
     if os.getpid() == process:
+        is_first = not removed
         removed.add(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        _remove_left_behind(folder.parent)
+        if is_first:
+            _remove_left_behind(folder.parent)
 
 
 def _remove_left_behind(parent: Path) -> None:
