@@ -116,6 +116,42 @@ def test_an_import_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository
         assert run(repo, "model", answers=shelf) == "secret"
 
 
+def test_what_a_module_set_holds_though_the_import_above_it_failed_at_first(
+    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+) -> None:
+    repo = repository(
+        """
+            import os, sys, torch
+            seen = os.environ.get("OWN"), list(sys.argv)
+            os.environ["OWN"] = "set"
+            sys.argv.append("--own")
+            import below
+            os.environ["BOTH"] = "own"
+            if "FAILS" in os.environ:
+                raise RuntimeError("not today")
+            def model():
+                names = "OWN", "BELOW", "BOTH"
+                return seen, [os.environ.get(name) for name in names], torch.hub.get_dir(), torch.hub.made_below
+        """,
+        {
+            "below.py": f"""
+                import os, torch
+                os.environ["BELOW"] = os.environ["BOTH"] = "below"
+                torch.hub.set_dir({str(tmp_path)!r})
+                torch.hub.made_below = 1
+            """
+        },
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAILS", "1")
+        with pytest.raises(RuntimeError, match="not today"):
+            run(repo, "model", answers=shelf)
+        patch.delenv("FAILS")
+        for _ in range(2):
+            expected = (None, [""]), ["set", "below", "own"], str(tmp_path), 1
+            assert run(repo, "model", answers=shelf) == expected
+
+
 def test_an_unpickling_imports_hubconf_and_leaves_no_more_than_a_load_does(
     shelf: Shelf, repository: MakeRepository, tmp_path: Path
 ) -> None:

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from hublock.runtime.strict.callers import current
-from hublock.runtime.strict.frames import importing_library, importing_package, innermost_namespace
-from hublock.runtime.strict.made import anything, made_by, made_if_any
+from hublock.runtime.strict.frames import importing_library, importing_module, innermost_namespace
+from hublock.runtime.strict.made import anything, made_by, making
 
 _numbers = count()
 _GONE = object()
@@ -31,14 +31,14 @@ class Attributes(ModuleType):
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        package = _package()
+        package, module = _assigning()
         if package is None:
             super().__setattr__(name, value)
         else:
-            made_by(package).assigned[name] = next(_numbers), value
+            making(package, module).assigned[name] = next(_numbers), value
 
     def __delattr__(self, name: str) -> None:
-        if _package() is None:
+        if _assigning()[0] is None:
             super().__delattr__(name)
         else:
             # or it raises
@@ -53,14 +53,18 @@ def _of_caller() -> list[dict[str, tuple[int, Any]]]:
     """Return the assignments that the caller sees."""
     own = current() if anything() else None
     packages = {*own.packages.values(), *own.names, innermost_namespace() or ""} if own is not None else ()
-    return [made_if_any(package).assigned for package in packages]
+    return [made.assigned for package in packages for made in made_by(package)]
 
 
-def _package() -> str | None:
-    """Return the package that assigns; None for the user's own code, and for what a library does as it is imported."""
+def _assigning() -> tuple[str | None, str]:
+    """Return the package that assigns, and the module if that is being imported.
+
+    None for the user's own code, and for what a library does as it is imported.
+    """
     if importing_library():
-        return None
-    package, own = importing_package(), current()
+        return None, ""
+    package, module = importing_module()
+    own = current()
     if package is None and own is not None:
         package = innermost_namespace() or next(reversed([*own.names, *own.packages.values()]), None)
-    return package
+    return package, module

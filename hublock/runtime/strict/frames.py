@@ -63,10 +63,12 @@ def innermost_namespace() -> str | None:
 _STARTERS = ("multiprocessing.spawn", "multiprocessing.forkserver")
 
 
-def importing_package() -> str | None:
-    """Return the package of the repository's module that is being imported and calls; None if none is."""
-    modules = (frame for frame in _frames() if frame.f_code.co_name == "<module>")
-    return next((str(frame.f_globals[MARKER]) for frame in modules if MARKER in frame.f_globals), None)
+def importing_module() -> tuple[str | None, str]:
+    """Return the package and the name of the module that is being imported and calls, if a repository has it."""
+    for frame in _frames():
+        if frame.f_code.co_name == "<module>" and MARKER in frame.f_globals:
+            return str(frame.f_globals[MARKER]), str(frame.f_globals.get("__name__"))
+    return None, ""
 
 
 def importing_library() -> bool:

@@ -1,16 +1,19 @@
 """What a repository's modules make of the process, by their package: they are imported once, and do it once."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hublock.runtime.strict.frames import importing_package
+from hublock.runtime.strict.frames import importing_module
 
 
 @dataclass(kw_only=True, slots=True)
 class Made:
-    """What the modules of one package made, for later loads of them."""
+    """What one module of a package made without a break, for later loads of it."""
 
+    module: str
     variables: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """Of the environment, from what to what, as they were imported; the current directory among them."""
     argv: list[str] | None = None
@@ -21,31 +24,36 @@ class Made:
     """Attributes of torch.hub, each with a number that tells what came after what."""
 
 
-_made: dict[str, Made] = {}
+_made: dict[str, list[Made]] = {}
+"""By package, in the order of events: a module that others interrupt comes several times."""
 
 
-def made_by(package: str) -> Made:
-    """Return what the modules of ``package`` made, to add to it."""
-    return _made.setdefault(package, Made())
+def making(package: str, module: str = "") -> Made:
+    """Return where to add what ``module`` makes, or a function of ``package`` if none is being imported."""
+    made = _made.setdefault(package, [])
+    if not made or made[-1].module != module:
+        made.append(Made(module=module))
+    return made[-1]
 
 
-def made_if_any(package: str) -> Made:
-    """Return what the modules of ``package`` made, only to look at it."""
-    return _made.get(package, _NOTHING)
-
-
-_NOTHING = Made()
+def made_by(package: str) -> Sequence[Made]:
+    """Return what ``package`` made, one after the other."""
+    return _made.get(package, ())
 
 
 def importing() -> Made | None:
     """Return where to add what is made now, if it is the import of a repository's module that calls."""
-    package = importing_package()
-    return None if package is None else made_by(package)
+    package, module = importing_module()
+    return None if package is None else making(package, module)
 
 
 def forget(package: str) -> None:
-    """Forget what modules made whose import has failed: it is made again when they are imported again."""
-    _made.pop(package, None)
+    """Forget what modules made whose import has failed: they do it again when they are imported again.
+
+    Others stay imported, and do it no more.
+    """
+    if package in _made:
+        _made[package] = [made for made in _made[package] if made.module in sys.modules]
 
 
 def anything() -> bool:

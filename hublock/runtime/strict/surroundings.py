@@ -18,7 +18,7 @@ from hublock.runtime.forksafe import ForkSafeLock
 from hublock.runtime.strict.arguments import Arguments
 from hublock.runtime.strict.callers import answering, loading
 from hublock.runtime.strict.frames import importing_library
-from hublock.runtime.strict.made import forget, importing, made_if_any
+from hublock.runtime.strict.made import forget, importing, made_by
 from hublock.runtime.strict.randomness import random_state
 from hublock.runtime.strict.scope import Scope
 
@@ -112,12 +112,14 @@ def make_again(scope: Scope, package: str) -> None:
     What is not any more as they had found it, its user has set since, and it stays.
     """
     with _lock:
-        made = made_if_any(package)
-        if made.argv is not None and scope.argv == [""]:
-            scope.argv[:] = made.argv
-        if made.hub_dir is not None and scope.hub_dir == scope.private_hub:
-            scope.hub_dir = scope.private_hub / made.hub_dir
-        for name, (before, value) in list(made.variables.items()):
+        made = made_by(package)
+        argv = next((made.argv for made in reversed(made) if made.argv is not None), None)
+        hub_dir = next((made.hub_dir for made in reversed(made) if made.hub_dir is not None), None)
+        if argv is not None and scope.argv == [""]:
+            scope.argv[:] = argv
+        if hub_dir is not None and scope.hub_dir == scope.private_hub:
+            scope.hub_dir = scope.private_hub / hub_dir
+        for name, (before, value) in [change for made in made for change in made.variables.items()]:
             now = _now(name)
             if now in (before, value):
                 # also where another load has done it: it stays when that ends
