@@ -62,6 +62,23 @@ class TestWhatIsAnswered:
 
         assert run(repo, "model", [URL, OTHER, URL], answers=shelf) == [3, 5, 3]
 
+    @pytest.mark.parametrize("fetch", ["load_state_dict_from_url(url)", "download_url_to_file(url, os.devnull)"])
+    def test_code_that_has_another_address_goes_on_as_without_a_network(
+        self, shelf: Shelf, repository: MakeRepository, fetch: str
+    ) -> None:
+        shelf.put(OTHER, ones(5))
+        repo = repository(f"""
+            import os, torch, urllib.error
+            def model(url, other):
+                try:
+                    return torch.hub.{fetch}
+                except urllib.error.URLError:
+                    return torch.hub.load_state_dict_from_url(other)
+        """)
+        loaded = run(repo, "model", [URL, OTHER], answers=shelf, tolerated=["https://example.org"])
+
+        assert loaded["w"].sum() == 5
+
     @pytest.mark.parametrize("folder", ["torch.hub.get_dir()", "set_below(torch.hub.get_dir())"])
     def test_a_folder_that_a_module_keeps_holds_the_files_of_each_load(
         self, shelf: Shelf, repository: MakeRepository, folder: str

@@ -5,14 +5,16 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 from urllib.parse import urlparse, urlsplit
 
+from hublock.errors import HublockError
 from hublock.runtime.answers import check_prefix, sha256_now
 from hublock.runtime.strict import placing
 from hublock.runtime.strict.made import importing
 from hublock.runtime.strict.scope import Scope
 from hublock.runtime.strict.swap import Function
-from hublock.runtime.strict.transports import local_file
+from hublock.runtime.strict.transports import as_also, local_file
 
 
 def get_dir(scope: Scope, _original: Function) -> str:
@@ -40,7 +42,7 @@ def download_url_to_file(
     """Answer ``torch.hub.download_url_to_file``.
 
     Raises:
-        UnlockedDownload: nobody locked ``url``.
+        UnlockedDownload: nobody locked ``url``; a URLError as well, which code catches that has another address.
         DigestMismatch: the sha256 does not begin with ``hash_prefix``.
         OSError: ``url`` names a file that is not there, or ``dst`` cannot be written.
     """
@@ -49,7 +51,10 @@ def download_url_to_file(
 
 def _fetch(scope: Scope, url: str, hash_prefix: str | None) -> Path:
     if urlsplit(url).scheme.lower() != "file":
-        return scope.fetch(url, hash_prefix).path
+        try:
+            return scope.fetch(url, hash_prefix).path
+        except HublockError as error:
+            raise as_also(error, URLError) from error
     path = local_file(scope, url)
     check_prefix(url, sha256_now(path), hash_prefix)
     return path
