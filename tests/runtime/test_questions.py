@@ -79,6 +79,12 @@ def test_a_file_of_the_tree_that_code_makes_a_program_is_written(scratch: Scratc
     assert scratch.was_written()
 
 
+def test_what_code_puts_beside_its_tree_is_written_too(scratch: Scratch) -> None:
+    # the folder above hubconf.py, which in the store holds the listing and the stamps of the tree
+    (scratch.repository.root / ".." / "net.pth").write_bytes(b"weights")
+    assert scratch.was_written()
+
+
 def test_a_file_that_the_child_could_not_read_is_copied(asked: AskedAnswers, shelf: Shelf, scratch: Scratch) -> None:
     stored = shelf.put(URL, b"bytes")
     assert not any(stored.path.is_relative_to(folder) for folder in scratch.readable)

@@ -127,8 +127,9 @@ class Scratch:
         """
         if repository.digest.hex in self._copies:
             return replace(repository, root=self._copies[repository.digest.hex])
-        root = self.root / "trees" / str(len(self._looks))
-        root.mkdir()
+        # in a folder of its own, as in the store: code may write beside it as well
+        root = self.root / "trees" / str(len(self._looks)) / "tree"
+        root.mkdir(parents=True)
         try:
             for entry in repository.listing.entries:
                 _copy(repository.root / entry.path, root / entry.path, entry.mode)
@@ -137,12 +138,12 @@ class Scratch:
                 f"the stored tree of {repository.id} cannot be read: {error.strerror} ({error.filename})",
                 hint="hublock sync",
             ) from error
-        self._looks[root] = dict(_look(root))
+        self._looks[root.parent] = dict(_look(root.parent))
         self._copies[repository.digest.hex] = root
         return replace(repository, root=root)
 
     def was_written(self) -> bool:
-        """Tell whether any file of a tree was made, changed or removed."""
+        """Tell whether any file of a tree, or beside one, was made, changed or removed."""
         return any(dict(_look(root)) != before for root, before in self._looks.items())
 
     def remove(self) -> None:
