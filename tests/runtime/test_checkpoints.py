@@ -1,6 +1,8 @@
+import importlib
 import io
 import mmap
 import pickle
+import random
 import sys
 import tarfile
 import types
@@ -557,6 +559,54 @@ class TestWhoseBytes:
             with pytest.raises(UnlockedDownload, match=r"swapped\.pth"):
                 run(repo, "model", [folder, "swapped.pth"], answers=shelf)
         assert RAN == []
+
+    @pytest.mark.parametrize("library", ["gzip", "bz2", "lzma"])
+    def test_what_the_code_decompresses_from_a_fetched_file_is_known(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, library: str
+    ) -> None:
+        repo = repository(
+            FETCH
+            + f"""
+    import {library}
+    def model(name, folder):
+        torch.hub.download_url_to_file("https://example.org/" + name, os.path.join(folder, name))
+        with {library}.open(os.path.join(folder, name)) as packed:
+            data = packed.read()
+        if name == "longer":
+            data = data[:-1]
+        return torch.load(io.BytesIO(data), weights_only=False)
+            """
+        )
+        compress = importlib.import_module(library).compress
+        for name, data in {"good": ones(3), "evil": saved(Evil()), "longer": ones(3) + b"\0"}.items():
+            shelf.put(f"https://example.org/{name}", compress(data), "none")
+        RAN.clear()
+
+        assert len(run(repo, "model", ["good", str(tmp_path)], answers=shelf)["w"]) == 3
+        with pytest.raises(UnsafePickle, match=r"unpacked by owner/repo\d+ model, would run"):
+            run(repo, "model", ["evil", str(tmp_path)], answers=shelf)
+        with pytest.raises(UnlockedDownload, match="whose bytes the lock does not list"):
+            run(repo, "model", ["longer", str(tmp_path)], answers=shelf)
+        assert RAN == []
+
+    @pytest.mark.parametrize("library", ["gzip", "bz2", "lzma"])
+    @pytest.mark.parametrize("length", [6, 300])
+    def test_a_broken_archive_holds_nothing(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, library: str, length: int
+    ) -> None:
+        packed = importlib.import_module(library).compress(random.Random(1).randbytes(5000))
+        shelf.put("https://example.org/broken", packed[:length], "none")
+        repo = repository(
+            FETCH
+            + """
+    def model(folder):
+        torch.hub.download_url_to_file("https://example.org/broken", os.path.join(folder, "broken"))
+        return torch.load(io.BytesIO(bytes(5000)))
+            """
+        )
+
+        with pytest.raises(UnlockedDownload, match="whose bytes the lock does not list"):
+            run(repo, "model", [str(tmp_path)], answers=shelf)
 
     def test_after_the_load_the_users_own_checkpoints_are_free(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path

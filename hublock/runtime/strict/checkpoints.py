@@ -4,10 +4,8 @@ import hashlib
 import io
 import os
 import pickle
-import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from hublock.core.tree import LINK, blob_id
 from hublock.errors import HublockError, LoadError, TreeMismatch, UnsafePickle
 from hublock.runtime.answers import File, sha256_now
 from hublock.runtime.repository import Repository, as_written, base_of, namespace
+from hublock.runtime.strict.archives import members
 from hublock.runtime.strict.frames import innermost_namespace
 from hublock.runtime.strict.mounts import may_be_mapped
 from hublock.runtime.strict.notes import Told
@@ -320,24 +319,9 @@ def _archive_of(scope: Scope, data: bytes) -> File | None:
     """Return the archive, of those the code has been given, that ``data`` is a member of."""
     wanted = _digest(data)
     for file in list(scope.by_digest.values()):
-        if any(_digest(member) == wanted for member in _members(file.path, len(data))):
+        if any(_digest(member) == wanted for member in members(file.path, len(data))):
             return file
     return None
-
-
-def _members(path: Path, size: int) -> Iterator[bytes]:
-    """Yield the files of ``size`` bytes in a zip or tar archive."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.file_size == size:
-                    yield archive.read(member)
-    elif tarfile.is_tarfile(path):
-        with tarfile.open(path) as packed:
-            for entry in packed:
-                content = packed.extractfile(entry) if entry.isreg() and entry.size == size else None
-                if content is not None:
-                    yield content.read()
 
 
 def _verdict_of_unpacked(scope: Scope, archive: File, data: bytes, name: str) -> Pickle:

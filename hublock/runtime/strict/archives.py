@@ -1,0 +1,47 @@
+"""What archives and compressed files hold, of which foreign code unpacks a checkpoint."""
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+"""How files begin that are compressed as a whole, and what opens them."""
+_BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+
+
+def members(path: Path, size: int) -> Iterator[bytes]:
+    """Yield the files of ``size`` bytes in a zip or tar archive, or what a compressed file holds.
+
+    Of that no more is unpacked than tells it from a file of ``size`` bytes: it may be without end.
+    """
+    # what is broken holds nothing more
+    with suppress(*_BROKEN):
+        yield from _unpacked(path, size)
+
+
+def _unpacked(path: Path, size: int) -> Iterator[bytes]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.file_size == size:
+                    yield archive.read(member)
+    elif tarfile.is_tarfile(path):
+        with tarfile.open(path) as packed:
+            for entry in packed:
+                content = packed.extractfile(entry) if entry.isreg() and entry.size == size else None
+                if content is not None:
+                    yield content.read()
+    else:
+        with path.open("rb") as file:
+            start = file.read(max(map(len, _COMPRESSED)))
+        for magic, unpack in _COMPRESSED.items():
+            if start.startswith(magic):
+                with unpack(path) as content:
+                    yield content.read(size + 1)
