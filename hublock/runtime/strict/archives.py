@@ -1,19 +1,14 @@
 """What archives and compressed files hold, of which foreign code unpacks a checkpoint."""
 
-import bz2
-import gzip
-import lzma
+import importlib
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-_COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-"""How files begin that are compressed as a whole, and what opens them."""
-_BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
+"""How files begin that are compressed as a whole, and the module that opens them, which a Python may lack."""
 
 
 def members(path: Path, size: int) -> Iterator[bytes]:
@@ -21,8 +16,8 @@ def members(path: Path, size: int) -> Iterator[bytes]:
 
     Of that no more is unpacked than tells it from a file of ``size`` bytes: it may be without end.
     """
-    # what is broken holds nothing more
-    with suppress(*_BROKEN):
+    # what is broken, of which each format has errors of its own, holds nothing more
+    with suppress(Exception):
         yield from _unpacked(path, size)
 
 
@@ -41,7 +36,7 @@ def _unpacked(path: Path, size: int) -> Iterator[bytes]:
     else:
         with path.open("rb") as file:
             start = file.read(max(map(len, _COMPRESSED)))
-        for magic, unpack in _COMPRESSED.items():
+        for magic, module in _COMPRESSED.items():
             if start.startswith(magic):
-                with unpack(path) as content:
+                with importlib.import_module(module).open(path) as content:
                     yield content.read(size + 1)
