@@ -216,6 +216,29 @@ def test_a_missing_folder_is_named(project: Path, add: Run) -> None:
     assert list(project.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("typed", "sentence", "hint"),
+    [
+        ("TMP/bare", "../bare (TMP/bare) is a folder, but no git repository", "git init TMP/bare, then commit"),
+        ("../work", "../gone/work (TMP/gone/work) is no folder", "give the path of a git repository"),
+        (
+            "TMP/bare:v1",
+            "../bare:v1 (TMP/bare:v1) is no folder",
+            "write git+file://TMP/bare@v1; a path alone means what is checked out there",
+        ),
+    ],
+)
+def test_a_folder_is_told_of_by_a_path_that_is_right_wherever_it_was_typed(
+    project: Path, add: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, sentence: str, hint: str
+) -> None:
+    for folder in ("bare", "gone/here"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "gone/here")
+    monkeypatch.setenv("HUBLOCK_PROJECT", str(project))
+    done = add(typed.replace("TMP", str(tmp_path)))
+    refused(done, project, 2, sentence.replace("TMP", str(tmp_path)), hint.replace("TMP", str(tmp_path)))
+
+
 @pytest.mark.parametrize(("folder", "typed", "meant"), [(".", "./a\nb", "./a\nb"), ("../a\nb", "./c", "../a\nb/c")])
 def test_a_folder_whose_name_no_lock_can_hold_is_refused_before_it_is_read(
     repo: ForgeRepo, project: Path, add: Run, monkeypatch: pytest.MonkeyPatch, folder: str, typed: str, meant: str

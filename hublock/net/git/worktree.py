@@ -1,5 +1,6 @@
 """Repositories on this machine, asked by the user's own git: where one is, what nobody committed, what a merge left."""
 
+import os
 import subprocess
 from pathlib import Path
 from shlex import quote
@@ -15,11 +16,18 @@ def find_repository(name: str, path: Path) -> Path:
         RepositoryNotFound: there is no git repository.
     """
     folder = path.expanduser().absolute()
+    # names are relative to the project, which is not where whoever reads this stands
+    place = os.path.normpath(folder)
+    shown = name if name == place else f"{name} ({place})"
     if not folder.is_dir():
-        raise RepositoryNotFound(f"{name} is no folder", hint="give the path of a git repository")
+        plain, _, ref = place.rpartition(":")
+        hint = "give the path of a git repository"
+        if plain and ref and Path(plain).is_dir():
+            hint = f"write git+{Path(plain).as_uri()}@{ref}; a path alone means what is checked out there"
+        raise RepositoryNotFound(f"{shown} is no folder", hint=hint)
     if not (folder / ".git").exists() and not ((folder / "objects").is_dir() and (folder / "HEAD").exists()):
         raise RepositoryNotFound(
-            f"{name} is a folder, but no git repository", hint=f"git init {quote(name)}, then commit"
+            f"{shown} is a folder, but no git repository", hint=f"git init {quote(place)}, then commit"
         )
     return folder
 
