@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hublock.actions.textfiles import read_text, replace_file
 from hublock.core.lockfile import Lock
 from hublock.core.lockreader import parse_lock
+from hublock.core.nearest import nearest
 from hublock.errors import HublockError, InputError, InvalidLock, InvalidManifest, NotLocked, StaleLock, StoreError
 
 if TYPE_CHECKING:
@@ -211,7 +212,9 @@ def open_project(named: Path) -> Project:
             hint=f"name the folder {folder.parent}",
         )
     if not folder.is_dir():
-        raise InputError(f"the project folder {folder} does not exist", hint=f"mkdir -p {quote(str(folder))}")
+        near = nearest(folder.name, (MANIFEST, PYPROJECT, LOCK)) if folder.suffix else ""
+        hint = f"name the folder {folder.parent}" if near else f"mkdir -p {quote(str(folder))}"
+        raise InputError(f"the project folder {folder} does not exist{near}", hint=hint)
     return Project.at(folder)
 
 

@@ -38,6 +38,13 @@ class Parser(argparse.ArgumentParser):
         if message and stream:
             put(message.removesuffix("\n"), stream)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += nearest(str(value), action.choices or ())
+            raise
+
     def refuse(self, word: str) -> NoReturn:
         """Refuse a word that the command does not take.
 

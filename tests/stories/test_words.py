@@ -36,6 +36,11 @@ def refused(done: Done, code: int, error: str, hint: str) -> None:
             "hublock add --help",
         ),
         (("list", "--format=xml"), None, "hublock list --help"),
+        (
+            ("list", "--project", "hub.tomll"),
+            "the project folder <project>/hub.tomll does not exist; did you mean hub.toml?",
+            "name the folder <project>",
+        ),
         (("remove",), "hublock remove: the following arguments are required: NAME", "hublock remove --help"),
         (("remove", ""), "hublock remove: argument NAME: it is empty", "hublock remove --help"),
         (("diff", ""), "hublock diff: argument GIT-REV|FILE: it is empty", "hublock diff --help"),
@@ -195,6 +200,16 @@ def test_help_begins_as_a_sentence_and_names_the_defaults(hub: Run, words: tuple
     assert re.search(r"^[A-Z][^\n]*\.$", told, re.MULTILINE)
     if "--timeout" in told:
         assert f"(default: {DEFAULT_TIMEOUT:.0f})" in " ".join(told.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(("list", "--format", "jsn"), "json"), (("list", "--format", "xml"), ""), (("cache", "lst"), "list")],
+)
+def test_a_choice_that_is_none_is_told_of_with_the_nearest(hub: Run, words: tuple[str, ...], meant: str) -> None:
+    error = hub(*words).err.splitlines()[0]
+    assert "invalid choice" in error
+    assert error.partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
 
 
 def test_the_version_is_told_by_the_letter_that_uv_and_cargo_have_for_it(hub: Run) -> None:
