@@ -13,7 +13,7 @@ from hublock.core.reference import Reference
 from hublock.errors import HublockError
 from hublock.net.crew import make_calls
 from hublock.net.git.history import History
-from hublock.net.git.refs import TAGS
+from hublock.net.git.refs import TAGS, short
 from hublock.net.git.remote import Remote, Resolved
 from hublock.net.stopping import Stop
 
@@ -41,6 +41,11 @@ class Move:
     def surprising(self) -> bool:
         """Whether somebody took back what they had published: a tag that moved, a branch without its own past."""
         return self.trend in ("rewritten", "retagged")
+
+    @property
+    def strayed(self) -> bool:
+        """Whether the lock follows another ref than its reference does by now, to which ``update --precise`` led it."""
+        return short(self.resolved.ref) != short(self.repo.ref)
 
 
 def look(repo: Repo, context: Context, *, base: Path, precise: str | None = None) -> Move:

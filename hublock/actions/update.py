@@ -192,6 +192,8 @@ def _away(looks: Collection[Move], request: Request) -> list[Move]:
 
 def _surprise(move: Move) -> str:
     ref, here, there = move.resolved.ref, move.repo.commit[:12], move.resolved.commit[:12]
+    if move.strayed:
+        return f"{move.repo.id} is locked at {here}, to which {move.repo.ref} led, and {ref} names {there}"
     if move.trend == "retagged" and ref != move.repo.ref and move.repo.ref.startswith(TAGS):
         taken = f"{move.repo.ref} of {move.repo.id} is gone, and {ref} took its name"
         return f"{taken}, at {there}, not the locked {here}"

@@ -21,6 +21,7 @@ WORDS = {
     "rewritten": ", rewritten: the locked commit is not in its history",
     "retagged": ", the tag was moved",
 }
+STRAYED = ", the lock follows another ref"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,8 @@ def _print(moved: "tuple[Move, ...]", face: Face) -> None:
         history, far = move.history, text.distance(move.history.commits)
         old = text.dated(move.repo.commit, history.before)
         new = text.dated(move.resolved.commit, history.committed)
-        rows.append((move.repo.id, f"{old} -> {new}", f"{far}{WORDS[move.trend]}".lstrip(", ")))
+        words = STRAYED if move.strayed and move.surprising else WORDS[move.trend]
+        rows.append((move.repo.id, f"{old} -> {new}", f"{far}{words}".lstrip(", ")))
     face.console.table(rows)
 
 

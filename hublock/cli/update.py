@@ -81,6 +81,7 @@ def _report_move(moved: "Moved", dry_run: bool, face: Face) -> None:
     face.console.done("Would move" if dry_run else "Moved", f"{move.repo.id} {old} -> {new}{f', {far}' if far else ''}")
     if move.surprising:
         what = "the tag was moved" if move.trend == "retagged" else "the branch was rewritten"
+        what = f"{move.resolved.ref} instead of {move.repo.ref}" if move.strayed else what
         face.console.warn(f"{move.repo.id}: {what}, as --allow-rewritten allows")
     if move.trend == "unproven":
         face.console.warn(f"whether {new} follows from {old}, its host cannot show")

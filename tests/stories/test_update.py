@@ -193,6 +193,26 @@ def test_precise_moves_to_one_commit_forth_and_back(branch: ForgeRepo, project: 
     assert (refused.code, "no branch or tag of b/branch leads to" in refused.err) == (2, True)
 
 
+def test_who_has_left_a_tag_is_not_told_that_it_was_moved(tagged: ForgeRepo, project: Path, hub: Run) -> None:
+    first = commit_of(project, "a/tagged:v1")
+    later = tagged.commit({"a.txt": "a"})
+    assert hub("update", "net", "--precise", later).code == 0
+
+    there = hub("outdated")
+    refused = hub("update", "net")
+    back = hub("update", "net", "--allow-rewritten")
+
+    assert (there.code, there.out.endswith("  the lock follows another ref\n")) == (1, True), there
+    assert refused.code == 2
+    assert refused.err == (
+        "error: a/tagged:v1 is locked at <commit>, to which refs/heads/main led, "
+        f"and refs/tags/v1 names {first[:12]}\n"
+        "   hint: hublock update net --allow-rewritten, if you trust that\n"
+    )
+    assert "warning: a/tagged:v1: refs/tags/v1 instead of refs/heads/main, as --allow-rewritten allows\n" in back.err
+    assert commit_of(project, "a/tagged:v1") == first
+
+
 def test_a_repository_that_is_named_by_its_commit_is_not_moved(pinned: Forge, branch: ForgeRepo, hub: Run) -> None:
     other = branch.commit({"hubconf.py": BIG + "# more\n"})
     commit = branch.commit({"hubconf.py": BIG})
