@@ -10,9 +10,15 @@ INTERRUPTED = 130
 
 
 def program() -> int:
-    """Run the command line as a process of its own: Ctrl-C is a wish from the first import on, and none at the end."""
+    """Run the command line as a process of its own: Ctrl-C is a wish from the first import on, and none at the end.
+
+    So is what a CI system sends that ends a job: else folders of a trace under way would be left.
+    """
     code = INTERRUPTED
+    ending = signal.getsignal(signal.SIGTERM)
     try:
+        if ending is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         from hublock.cli.main import main
 
         code = main()
@@ -21,6 +27,7 @@ def program() -> int:
     finally:
         # what ends a process is no longer the command
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, ending)
     if code == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()[1:]):
         _end_at_once()
     return code

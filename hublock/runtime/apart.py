@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _LOOK = 0.1
 """Seconds between two looks whether the process still lives."""
+_INTERRUPTING = {signal.SIGINT, signal.SIGTERM}
 
 
 def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
@@ -61,11 +62,11 @@ def apart(name: str, job: Callable[..., T], *args: object, folder: Path) -> T:
 
 @contextmanager
 def _unbothered() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended: a process that begins in it has not left our terminal yet."""
+    """Let what interrupts us wait until the block has ended: a process that begins in it is not on its own yet."""
     if os.name != "posix":
         yield
         return
-    known = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    known = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTING)
     try:
         yield
     finally:
@@ -110,7 +111,9 @@ def _serve(
     if os.name == "posix":
         # away from Ctrl-C, of which the parent tells
         os.setsid()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        # a command is interrupted by it; the code that runs here is ended, as that of any other program
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTING)
         for end in inherited:
             end.close()
         os.dup2(watched.fileno(), 0)

@@ -533,8 +533,9 @@ def test_outside_a_project_the_first_command_is_named(run: Run) -> None:
 
 
 @pytest.mark.parametrize("words", [("sync",), ("update", "net")])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_nothing_half_written(
-    added: Done, served: Forge, run: Run, project: Path, store: Path, words: tuple[str, ...]
+    added: Done, served: Forge, run: Run, project: Path, store: Path, words: tuple[str, ...], number: signal.Signals
 ) -> None:
     shutil.rmtree(store)
     before = snapshot(project)
@@ -545,7 +546,7 @@ def test_ctrl_c_leaves_nothing_half_written(
     while not any(request.method == "GET" for request in served.seen("example.org")):
         assert process.poll() is None
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     # far less than it waits for a host that has fallen silent
     _, err = process.communicate(timeout=8)
 
