@@ -1,16 +1,22 @@
 """Run a program so that the torch.hub calls of every Python in it are answered from the lock."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hublock.actions.project import Project
 from hublock.runtime import startup
 from hublock.settings import Settings
+
+if TYPE_CHECKING:
+    from hublock.actions.trace import TraceOptions
 
 OFFSET = 120
 """Added to hublock's own exit code, so that a program's status is told from it."""
@@ -22,7 +28,7 @@ def run_program(
     environ: Mapping[str, str],
     *,
     allow_local: bool = False,
-    record: bool = False,
+    record: "TraceOptions | None" = None,
 ) -> int:
     """Run a program and return its status, or 120 + hublock's exit code where hublock stopped it.
 
@@ -31,7 +37,7 @@ def run_program(
         project: whose lock answers; the program may change the current folder.
         environ: what the program inherits.
         allow_local: whether ``source="local"`` may run folders that no lock vouches for.
-        record: lock what the lock does not have, instead of refusing it.
+        record: how to trace and lock what the lock does not have; None to refuse it.
     """
     with tempfile.TemporaryDirectory(prefix="hublock-run-") as folder:
         status = Path(folder) / "status"
@@ -42,7 +48,7 @@ def run_program(
                 **answering(environ, project.lock.absolute(), allow_local=allow_local),
                 "HUBLOCK_RUN_STATUS": str(status),
                 "HUBLOCK_RUN_PARENT": str(os.getpid()),
-                "HUBLOCK_RUN_RECORD": "1" if record else "0",
+                "HUBLOCK_RUN_RECORD": json.dumps(asdict(record)) if record else "",
             },
         )
         if code == 1 and status.exists():

@@ -4,10 +4,14 @@ import argparse
 import shutil
 import sys
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from hublock.cli import tracing
 from hublock.cli.face import Face, repeatable
 from hublock.errors import InputError
+
+if TYPE_CHECKING:
+    from hublock.actions.trace import TraceOptions
 
 SUMMARY = "answer in hub.lock what the manifest wants; never move a pin"
 EXAMPLES = """\
@@ -41,12 +45,13 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     given = [
         f"--{key.replace('_', '-')}" for key in ("check", "retrace", "no_confirm", "timeout") if vars(arguments)[key]
     ]
-    if command and given:
+    if command and (arguments.check or arguments.retrace):
         raise InputError(f"{given[0]} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
     if arguments.check and len(given) > 1:
         raise InputError(f"--check changes nothing, so {given[1]} has no effect beside it", hint="hublock lock --check")
+    options = tracing.options(arguments)
     if command:
-        return _record(command, face)
+        return _record(command, face, options)
     project = face.project
     if arguments.check:
         reasons = check_lock(project)
@@ -55,19 +60,19 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         face.console.say(f"{project.lock.name} is current")
         return 0
     verb = "updated" if project.lock.exists() else "created"
-    done = lock_project(project, face.context, options=tracing.options(arguments), retrace=arguments.retrace)
+    done = lock_project(project, face.context, options=options, retrace=arguments.retrace)
     tracing.report(done, face.console)
     face.console.say(f"{project.lock.name} {f'was {verb}' if done.changed else 'is current'}")
     return 0
 
 
-def _record(words: list[str], face: Face) -> int:
+def _record(words: list[str], face: Face, options: "TraceOptions") -> int:
     from hublock.actions.run import OFFSET, run_program
 
     program = [sys.executable, *words[1:]] if words[0] in ("python", "python3") else words
     if shutil.which(program[0], path=face.environ.get("PATH")) is None:
         raise InputError(f"there is no program {program[0]}", hint="hublock lock -- python SCRIPT ARG…")
-    code = run_program(program, face.new_project, face.environ, record=True)
+    code = run_program(program, face.new_project, face.environ, record=options)
     if code and code < OFFSET:
         face.console.warn(f"{words[0]} ended with status {code}: what it had asked for until then is locked")
     return code

@@ -17,6 +17,8 @@ from hublock.errors import HublockError, IncompleteTrace, NotLocked, UnlockedDow
 
 WITHOUT = "HUBLOCK_RUN_WITHOUT"
 """The PYTHONPATH as it was before `hublock lock` put its own folder first."""
+HOW = "HUBLOCK_RUN_RECORD"
+"""How `hublock lock` was told to trace, as JSON."""
 
 
 def activate() -> None:
@@ -106,12 +108,13 @@ def main() -> int:
 
     console = Console(sys.stdout, sys.stderr, os.environ)
     wish = json.loads(sys.stdin.read())
+    options = TraceOptions(**json.loads(os.environ[HOW]))
     try:
         context = Context(settings=Settings.from_mapping(os.environ), progress=console)
         project = open_project(Path(os.environ["HUBLOCK_PROJECT"]))
         if "url" in wish:
             url = wish["url"]
-            done = add_weights(Path(url).stem, url, project, context, options=TraceOptions(), recorded=True)
+            done = add_weights(Path(url).stem, url, project, context, options=options, recorded=True)
             for item in done.lock.weights if done.changed else ():
                 if item.url == url:
                     console.done("Locked", f"{item.name}: {url}")
@@ -123,7 +126,7 @@ def main() -> int:
             kwargs=wish["kwargs"],
             recorded=True,
         )
-        added = add_models(asked, project, context, options=TraceOptions())
+        added = add_models(asked, project, context, options=options)
     except HublockError as error:
         console.error(error)
         return error.exit_code

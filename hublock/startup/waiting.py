@@ -23,6 +23,7 @@ ALLOW_LOCAL = "HUBLOCK_RUN_ALLOW_LOCAL"
 ARRIVAL = "HUBLOCK_ARRIVAL"
 """Names the file that takes a Python, started by a load, into that load."""
 RECORD = "HUBLOCK_RUN_RECORD"
+"""Says how what `hublock lock` records is traced; empty where nothing is recorded."""
 STATUS = "HUBLOCK_RUN_STATUS"
 """The file in which the script that `hublock run` started leaves hublock's own exit code."""
 PARENT = "HUBLOCK_RUN_PARENT"
@@ -104,7 +105,7 @@ class _Activating(importlib.abc.Loader):
 
 
 def _activate() -> None:
-    is_recording = os.environ.get(RECORD) == "1"
+    is_recording = bool(os.environ.get(RECORD))
     for name in LOCKS if is_recording else LOADS:
         # looked for, not imported: most programs never need them
         if importlib.util.find_spec(name) is None:

@@ -263,6 +263,17 @@ def test_what_a_script_asks_torch_hub_for_can_be_locked_by_running_it(served: Fo
     assert run("lock", "--check").code == 0
 
 
+def test_how_a_script_s_models_are_traced_is_said_before_it(served: Forge, run: Run, project: Path) -> None:
+    (project / "old.py").write_text("import torch; torch.hub.load('someone/net:v1', 'net', pretrained=True)")
+
+    slow = run("lock", "--timeout", "0.01", "--", "python", "old.py")
+    unconfirmed = run("lock", "--no-confirm", "--", "python", "old.py")
+
+    assert "error: someone/net:v1 net was still running after 0.01 s\n" in slow.err
+    assert unconfirmed.code == 0
+    assert "1 file, 1.8 KiB; traced within <isolation>, unconfirmed\n" in unconfirmed.err
+
+
 def test_a_script_that_asks_for_what_cannot_be_locked_is_stopped(served: Forge, run: Run, project: Path) -> None:
     (project / "old.py").write_text("""\
 import torch

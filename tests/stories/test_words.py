@@ -57,8 +57,8 @@ def refused(done: Done, code: int, error: str, hint: str) -> None:
             "hublock add --url https://example.org/x --name NAME",
         ),
         (
-            ("lock", "--timeout", "5", "--", "python"),
-            "--timeout and a command to run do not go together",
+            ("lock", "--timeout", "5", "--check", "--", "python"),
+            "--check and a command to run do not go together",
             "hublock lock -- COMMAND ARG…",
         ),
         (
