@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     outer = find_project(project.folder, face.home)
     init_project(project)
     face.console.done("Created", str(project.manifest))
-    if outer is not None:
+    if outer is not None and not outer.folder.samefile(project.folder):
         face.console.warn(f"{outer.folder} is a project too: below {project.folder}, commands use this one now")
     face.console.hint("hublock add OWNER/REPO ENTRYPOINT")
     if lacks_merge_driver(project):

@@ -237,6 +237,8 @@ def test_init_says_what_it_does_to_a_project_around(pinned: Forge, project: Path
     )
     subprocess.run(["git", "init", "--quiet", str(project)], check=True)
     (project / "hub.toml").unlink()
+    assert "is a project too" not in hub("init").err
+    (project / "hub.toml").unlink()
     assert hub("init", "--merge-driver").code == 0
     assert not (project / "hub.toml").exists()
 
