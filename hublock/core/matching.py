@@ -106,10 +106,11 @@ def locked_repo(lock: Lock, reference: str, *, file: str) -> Repo:
 def _by_name(lock: Lock, name: str, file: str) -> Match:
     found = lock.by_name.get(name) or _as_added(lock, name)
     if found is None:
-        of_repo = [f"load {name!r}, {model.entrypoint!r}" for repo, model in lock.by_name.values() if repo.id == name]
+        instead = [f"load {name!r}, {model.entrypoint!r}" for repo, model in lock.by_name.values() if repo.id == name]
+        instead += [f"hublock.load_state_dict_from_url({row.url!r})" for row in lock.weights if row.name == name]
         raise NotLocked(
             f"{file} has no model {name}{nearest(name, [model.name for model in lock.models])}",
-            hint=f"{of_repo[0] if of_repo else 'hublock list'}, or hublock add OWNER/REPO ENTRYPOINT",
+            hint=f"{instead[0] if instead else 'hublock list'}, or hublock add OWNER/REPO ENTRYPOINT",
         )
     repo, model = found
     models = tuple(other for other in repo.models if other.entrypoint == model.entrypoint)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hublock.core.digest import Digest
-from hublock.core.lockfile import Lock, Model, Repo
+from hublock.core.lockfile import Lock, Model, NamedWeights, Repo
 from hublock.core.matching import match
 from hublock.errors import InputError, NotLocked
 
@@ -42,6 +42,14 @@ def test_of_a_repository_without_an_entry_point_the_hint_names_one(name: str, fi
     with pytest.raises(NotLocked, match=f"has no model {name}") as caught:
         match(LOCK, name, None, file="hub.lock")
     assert caught.value.hint == f"{first}, or hublock add OWNER/REPO ENTRYPOINT"
+
+
+def test_who_loads_a_file_as_a_model_is_told_how_files_are_loaded() -> None:
+    url = "https://example.org/backbone.pth"
+    file = NamedWeights(name="backbone", url=url, digest=Digest("sha256", "f" * 64), size=1, pickle="tensors")
+    with pytest.raises(NotLocked) as caught:
+        match(replace(LOCK, weights=(file,)), "backbone", None, file="hub.lock")
+    assert caught.value.hint == f"hublock.load_state_dict_from_url('{url}'), or hublock add OWNER/REPO ENTRYPOINT"
 
 
 def test_a_spelling_of_add_means_the_entry_point_of_the_default_branch() -> None:
