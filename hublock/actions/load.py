@@ -12,7 +12,7 @@ from hublock.core.lockfile import Lock, Model, Repo, Weights
 from hublock.core.matching import Call
 from hublock.runtime import environment, torchhub
 from hublock.runtime.answers import LockedAnswers, verified
-from hublock.runtime.repository import Repository, namespace_of
+from hublock.runtime.repository import Repository, beginning_of, namespace_of
 from hublock.runtime.strict.local import part_named
 from hublock.store.store import Store
 
@@ -135,8 +135,7 @@ def repository_of(name: str, lock: Lock, store: Store) -> Repository | None:
         if namespace_of(repo.id, repo.digest) == name:
             return admitted(repo, lock, store)
     for repo in lock.repos:
-        # before the digest, a name begins with that of the repository
-        if name.startswith(namespace_of(repo.id, repo.digest)[:-16]):
+        if name.startswith(beginning_of(repo.id)):
             part = part_named(name, verified(repo, lock, store))
             if part is not None:
                 return _admit(part, repo, lock, store)

@@ -50,8 +50,13 @@ def namespace(repository: Repository) -> str:
 
 def namespace_of(identity: str, digest: Digest) -> str:
     """Return the package name of the tree ``digest`` that the lock calls ``identity``."""
+    return f"{beginning_of(identity)}{digest.hex[:16]}"
+
+
+def beginning_of(identity: str) -> str:
+    """Return how the package names of trees begin, whatever their digests, that the lock calls ``identity``."""
     bare = re.sub(r"^git\+[a-z]+://", "", identity)
     slug = re.sub(r"[^A-Za-z0-9]+", "_", bare).strip("_")
     if not slug or slug[0].isdigit():
         slug = f"r{slug}"
-    return f"{PACKAGE}.{slug}_{digest.hex[:16]}"
+    return f"{PACKAGE}.{slug}_"
