@@ -25,6 +25,7 @@ from hublock.errors import (
     InputError,
     IntegrityError,
     NotLocked,
+    OfflineError,
     StoreError,
     UnlockedDownload,
 )
@@ -195,7 +196,8 @@ def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:
     findings = []
     size = 0
     with context.progress.task("verifying", _total(lock, context)) as task:
-        for repo in {repo.digest: repo for repo in lock.repos}.values():
+        repos = {repo.digest: repo for repo in lock.repos}.values()
+        for repo in repos:
             found, length = _check_tree(repo.id, repo.digest, context, deep=deep)
             findings += [found] if found else []
             size += 0 if found else length
@@ -209,8 +211,7 @@ def _check_store(lock: Lock, context: Context, *, deep: bool) -> Verified:
                 size += 0 if found else file.size
                 task.advance(file.size)
     models = len(lock.models)
-    trees = len({repo.digest for repo in lock.repos})
-    return Verified(findings=tuple(findings), models=models, trees=trees, files=len(files), size=size)
+    return Verified(findings=tuple(findings), models=models, trees=len(repos), files=len(files), size=size)
 
 
 def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
@@ -267,10 +268,10 @@ def _size(digest: Digest, context: Context) -> int:
 def _check_tree(name: str, digest: Digest, context: Context, *, deep: bool) -> tuple[Finding | None, int]:
     """Return what is wrong with a stored tree, and its size in bytes."""
     try:
-        if context.store.tree(digest) is None:
-            message = f"the tree of {name} is not in the store"
-            return Finding(rule=Rule.TREE_MISSING, subject=name, message=message, hint="hublock sync"), 0
         return None, context.store.check_tree(digest, deep=deep).listing.size
+    except OfflineError:
+        message = f"the tree of {name} is not in the store"
+        return Finding(rule=Rule.TREE_MISSING, subject=name, message=message, hint="hublock sync"), 0
     except IntegrityError as error:
         message = f"the stored tree of {name} is not the locked one: {error.message}"
         return Finding(rule=Rule.TREE_DAMAGED, subject=name, message=message, hint=error.hint or "hublock sync"), 0
@@ -280,10 +281,10 @@ def _check_tree(name: str, digest: Digest, context: Context, *, deep: bool) -> t
 
 def _check_file(file: LockedFile, context: Context, *, deep: bool) -> Finding | None:
     try:
-        if context.store.blob(file.digest) is None:
-            message = f"{file.url} is not in the store"
-            return Finding(rule=Rule.FILE_MISSING, subject=file.url, message=message, hint="hublock sync")
         context.store.check_blob(file.digest, size=file.size, deep=deep)
+    except OfflineError:
+        message = f"{file.url} is not in the store"
+        return Finding(rule=Rule.FILE_MISSING, subject=file.url, message=message, hint="hublock sync")
     except IntegrityError as error:
         return Finding(
             rule=Rule.FILE_DAMAGED,

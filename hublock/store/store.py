@@ -315,7 +315,7 @@ def _absent(digest: Digest) -> OfflineError:
 def _reading(path: Path, digest: Digest) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise _absent(digest) from None
     except OSError as error:
         raise unreadable(path, error) from error

@@ -1,5 +1,6 @@
 """Keeping house in the store."""
 
+import json
 import os
 import subprocess
 import sys
@@ -220,6 +221,27 @@ def test_what_is_pruned_while_all_is_verified_is_not_wrong(
     done = run("cache", "verify")
     assert (done.code, trees(store), blobs(store)) == (0, 0, set()), done
     assert done.err == " Verified 0 trees, 0 files, 0 B\n"
+
+
+def test_what_is_pruned_while_a_lock_is_verified_is_found_missing(
+    kept: Path, run: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pruned(name: str) -> None:
+        check = getattr(Store, name)
+
+        def checked(self: Store, *args: object, **kwargs: object) -> object:
+            pruning.prune(Store(store), keep=(), before=float("inf"))
+            return check(self, *args, **kwargs)
+
+        monkeypatch.setattr(Store, name, checked)
+
+    pruned("check_tree")
+    pruned("check_blob")
+    done = run("verify", "--format", "json")
+    assert (done.code, {row["rule"] for row in json.loads(done.out)["findings"]}) == (
+        4,
+        {"tree-missing", "file-missing"},
+    )
 
 
 @pytest.mark.parametrize("damaged", ["blobs/sha256/*/*", "trees/git-sha256/*/*/tree/net.py"])
