@@ -28,6 +28,7 @@ from hublock.net.retry import MIRROR_TRIES, ask, patiently
 from hublock.net.routes import passed_over
 from hublock.net.source import refuse_encoded
 from hublock.net.transport import Response
+from hublock.report.text import distance
 
 CONTENT_GONE = (404, 410)
 _KEEP = "keep the store, or name a mirror in HUBLOCK_MIRRORS"
@@ -265,8 +266,8 @@ def _moved(repo: Repo, seen: Move) -> Finding:
     if seen.trend == "rewritten":
         message = f"{name} of {repo.id} was rewritten to {there}: the locked {here} is not in its history"
         return _finding(Rule.UPSTREAM_REWRITTEN, repo.id, message, _update(repo.id, "--allow-rewritten"))
-    count = seen.history.commits
-    ahead = f", {count} {'commit' if count == 1 else 'commits'} on" if count else ""
+    far = distance(seen.history.commits)
+    ahead = f", {far} on" if far else ""
     message = f"{name} of {repo.id} is {there} by now{ahead}, not the locked {here}"
     return _finding(Rule.UPSTREAM_BRANCH_MOVED, repo.id, message, f"hublock update {shlex.quote(repo.id)}")
 
