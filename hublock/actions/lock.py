@@ -137,7 +137,7 @@ def build(
         locked.append(
             LockedModel(call=called(wanted), repo=repo, model=model, committed=pinned.committed, parameters=parameters)
         )
-    weights = {item.name: item for item in old.weights}
+    weights = dict(old.weights_by_name)
     named = _named(manifest, _so_far(pool, models, old.weights), context, allow_pickle=options.allow_pickle)
     weights |= {item.name: item for item, _ in named}
     consent |= {item.name: agreed for item, agreed in named}

@@ -146,7 +146,7 @@ def _named(names: Collection[str], lock: Lock, file: str) -> _Selection:
         found = lock.by_name.get(name)
         if found is not None:
             repos[found[0].id], models[name] = found
-        elif any(item.name == name for item in lock.weights):
+        elif name in lock.weights_by_name:
             weights.add(name)
         else:
             repo = _repo(name, lock, file)

@@ -102,10 +102,10 @@ def _add_weights(arguments: argparse.Namespace, face: Face) -> int:
     done = add_weights(arguments.name, arguments.url[0], face.new_project, face.context, options=options)
     tracing.report(done, face.console)
     _say_if_unchanged(done, face)
-    for item in done.lock.weights if done.changed else ():
-        if item.name == arguments.name:
-            face.console.done("Locked", f"{item.name}: {item.url}")
-            face.console.say(f"          {counted(1, 'file')}, {size(item.size)}; {item.digest}")
+    if done.changed:
+        item = done.lock.weights_by_name[arguments.name]
+        face.console.done("Locked", f"{item.name}: {item.url}")
+        face.console.say(f"          {counted(1, 'file')}, {size(item.size)}; {item.digest}")
     return 0
 
 

@@ -56,7 +56,7 @@ def _all(old: Lock, new: Lock) -> Iterator[Change]:
     was, now = old.by_name, new.by_name
     for name in sorted({*was, *now}):
         yield from _model(was.get(name), now.get(name), known)
-    before, after = ({item.name: item for item in lock.weights} for lock in (old, new))
+    before, after = old.weights_by_name, new.weights_by_name
     for name in sorted({*before, *after}):
         yield from _named(before.get(name), after.get(name), known)
 

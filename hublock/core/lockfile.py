@@ -225,6 +225,11 @@ class Lock:
         """Every model, and its repository, by its name."""
         return {model.name: (repo, model) for repo in self.repos for model in repo.models}
 
+    @cached
+    def weights_by_name(self) -> Mapping[str, NamedWeights]:
+        """Every file that a script loads itself by its name."""
+        return {item.name: item for item in self.weights}
+
 
 def _sort(row: object, *names: str, key: Callable[[Any], Any] | None = None) -> None:
     for name in names:

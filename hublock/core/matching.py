@@ -107,7 +107,8 @@ def _by_name(lock: Lock, name: str, file: str) -> Match:
     found = lock.by_name.get(name) or _as_added(lock, name)
     if found is None:
         instead = [f"load {name!r}, {model.entrypoint!r}" for repo, model in lock.by_name.values() if repo.id == name]
-        instead += [f"hublock.load_state_dict_from_url({row.url!r})" for row in lock.weights if row.name == name]
+        if name in lock.weights_by_name:
+            instead = [f"hublock.load_state_dict_from_url({lock.weights_by_name[name].url!r})"]
         raise NotLocked(
             f"{file} has no model {name}{nearest(name, [model.name for model in lock.models])}",
             hint=f"{instead[0] if instead else 'hublock list'}, or hublock add OWNER/REPO ENTRYPOINT",

@@ -35,7 +35,7 @@ class _Conflict(Exception):
 def merge_locks(base: Lock, ours: Lock, theirs: Lock) -> Merge:
     """Merge what two sides made of ``base``; an entry that only one side changed is taken from it."""
     repos = [lock.by_key for lock in (base, ours, theirs)]
-    weights = [{item.name: item for item in lock.weights} for lock in (base, ours, theirs)]
+    weights = [lock.weights_by_name for lock in (base, ours, theirs)]
     merged_repos, split_repos = _three_way(repos, _merge_repo)
     merged_weights, split_weights = _three_way(weights, _pick)
     while True:
@@ -78,7 +78,7 @@ def agreed(ours: Lock, theirs: Lock) -> tuple[Lock, tuple[str, ...]]:
     """
     left, right = ours.by_key, theirs.by_key
     repos, contested = _three_way(({}, left, right), _agree)
-    weights, names = _three_way([{}, *({item.name: item for item in lock.weights} for lock in (ours, theirs))], _pick)
+    weights, names = _three_way(({}, ours.weights_by_name, theirs.weights_by_name), _pick)
     names |= {
         name for key in repos for name in _three_way(({}, _models(left.get(key)), _models(right.get(key))), _pick)[1]
     }

@@ -50,8 +50,8 @@ def plan(manifest: Manifest, lock: Lock) -> Plan:
             keep.append(wanted.name)
             if found and found[1].requires != wanted.requires:
                 reasons.append(f"model {wanted.name} is locked with other `requires`")
-    locked = {weights.name: weights for weights in lock.weights}
-    lacking = {weights: reason for weights in manifest.weights if (reason := _lacks(weights, locked.get(weights.name)))}
+    named = lock.weights_by_name
+    lacking = {weights: reason for weights in manifest.weights if (reason := _lacks(weights, named.get(weights.name)))}
     fetch = tuple(lacking)
     reasons += [f"weights {weights.name} {reason}" for weights, reason in lacking.items()]
     reasons += _unwanted(manifest, lock)
