@@ -316,6 +316,32 @@ def test_nothing_is_left_of_a_verification_that_was_stopped(tmp_path: Path, numb
     assert wait_until_gone([int((project.folder / "child").read_text())])
 
 
+ENDS = """
+import os, signal, torch
+def ends():
+    # as multiprocessing ends a pool
+    process = os.fork()
+    if not process:
+        signal.pause()
+    os.kill(process, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGTERM
+    return torch.nn.Identity()
+"""
+
+
+def test_what_a_model_ends_ends_as_under_any_program(tmp_path: Path) -> None:
+    store, project = Store(tmp_path / "store"), Project.at(tmp_path / "project")
+    project.folder.mkdir()
+    repo = stored(store, "a/ends", ENDS, Model(name="ends", entrypoint="ends"))
+    project.write_lock(Lock(repos=(repo,)))
+    environ = {**os.environ, "HUBLOCK_CACHE_DIR": str(tmp_path / "store")}
+    words = [sys.executable, "-m", "hublock", "verify", "--load", "ends"]
+    done = subprocess.run(
+        words, cwd=project.folder, env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "a/ends ends is locked without a state" in done.stderr
+
+
 CACHES = """
 import os, torch
 def net(cache, config):
