@@ -64,7 +64,9 @@ class Store:
             OfflineError: it is not in the store.
             DigestMismatch: its bytes are not those of ``digest``, or not ``size`` many.
         """
-        path = self.layout.blob(digest)
+        path = self.blob(digest)
+        if path is None:
+            raise _absent(digest)
         with _reading(path, digest), path.open("rb", buffering=0) as file:
             facts = os.fstat(file.fileno())
             if size is not None and facts.st_size != size:
@@ -315,7 +317,7 @@ def _absent(digest: Digest) -> OfflineError:
 def _reading(path: Path, digest: Digest) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         raise _absent(digest) from None
     except OSError as error:
         raise unreadable(path, error) from error

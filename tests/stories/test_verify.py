@@ -371,6 +371,9 @@ TABLE = [
     Tampering("blob: longer", lambda s: write(s.blob, s.blob.read_bytes() + b"!"), 3, "has 19 bytes", "hublock sync"),
     Tampering("blob: another's", lambda s: write(s.blob, b"the weights of big"), 3, "holds bytes of", "hublock sync"),
     Tampering(
+        "blob: a pipe", lambda s: (s.blob.unlink(), os.mkfifo(s.blob)), 4, f"{NET} is not in the store", "hublock sync"
+    ),
+    Tampering(
         "blob: a folder", lambda s: (s.blob.unlink(), s.blob.mkdir()), 4, f"{NET} is not in the store", "hublock sync"
     ),
     Tampering(
