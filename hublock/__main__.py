@@ -15,9 +15,10 @@ def program() -> int:
     So is what a CI system sends that ends a job: else folders of a trace under way would be left.
     """
     code = INTERRUPTED
-    ending = signal.getsignal(signal.SIGTERM)
+    # not where it is ignored
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     try:
-        if ending is signal.SIG_DFL:
+        if ends:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         from hublock.cli.main import main
 
@@ -27,7 +28,8 @@ def program() -> int:
     finally:
         # what ends a process is no longer the command
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, ending)
+        if ends:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if code == INTERRUPTED and any(not thread.daemon for thread in threading.enumerate()[1:]):
         _end_at_once()
     return code
