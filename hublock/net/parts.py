@@ -1,7 +1,8 @@
 """One large file over several connections: each part is written to its place, and the file is hashed in order behind.
 
-Who hashes reads what was written, so that one thread's work is the line's and another's the hash. No byte that came is
-ever written again: what was hashed is what the file holds.
+Who hashes reads what was written, so that one thread's work is the line's and another's the hash; as long as other
+files wait for a line, one thread does both, which takes less in all. No byte that came is ever written again: what was
+hashed is what the file holds.
 """
 
 import hashlib
@@ -86,6 +87,8 @@ class PartsDownload:
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         self._failure: BaseException | None = None
+        self._engine, self._hashed = hashlib.sha256(), 0
+        self._pieces: _Pieces | None = None
         self._came = {number: plan.span(number)[number in plan.done] for number in range(plan.count)}
         """How far each part has come: where in the file the next byte of it goes."""
 
@@ -100,6 +103,21 @@ class PartsDownload:
             self._failure = self._failure or failure
             self._changed.notify_all()
         self.ended.set()
+
+    def begin(self, first: Answer, alone: Callable[[], bool]) -> Answer | None:
+        """Fetch and hash what ``first``, an answer that brings the whole file, brings as long as this is ``alone``.
+
+        Return the answer for :meth:`work` to go on with; None if it broke off.
+        """
+        self._pieces = _Pieces(first.response.chunks())
+        while self._waiting and alone():
+            number = self._waiting.pop(0)
+            try:
+                self._write(self._pieces, number, self._engine)
+            except TransferError:
+                self._give_back(number)
+                return None
+        return first
 
     def work(self, first: Answer | None = None) -> None:
         """Fetch parts until none is left; failures reach :meth:`digest`.
@@ -132,10 +150,12 @@ class PartsDownload:
             Changed: the file changed meanwhile.
             TransferError: a part could not be fetched.
         """
-        engine, buffer = hashlib.sha256(), bytearray(STEP)
+        engine, buffer = self._engine.copy(), bytearray(STEP)
         with writing(self._path), self._path.open("rb", buffering=0) as file:
+            file.seek(self._hashed)
             for number in range(self.plan.count):
-                at, stop = self.plan.span(number)
+                start, stop = self.plan.span(number)
+                at = max(start, self._hashed)
                 looked = -LOOK
                 while at < stop:
                     if time.monotonic() - looked >= LOOK:
@@ -189,8 +209,8 @@ class PartsDownload:
             self._waiting = sorted([*self._waiting, number])
 
     def _read_on(self, answer: Answer) -> None:
-        pieces = _Pieces(answer.response.chunks())
-        for number in range(self.plan.count):
+        pieces = self._pieces or _Pieces(answer.response.chunks())
+        for number in list(self._waiting):
             with self._changed:
                 if number not in self._waiting:
                     return
@@ -214,8 +234,8 @@ class PartsDownload:
                 raise Changed("it has another size than before")
             self._write(_Pieces(answer.response.chunks()), number)
 
-    def _write(self, pieces: "_Pieces", number: int) -> None:
-        """Write what is missing of a part."""
+    def _write(self, pieces: "_Pieces", number: int, engine: Any = None) -> None:
+        """Write what is missing of a part, and hash it if there is an ``engine``."""
         at, stop = self._came[number], self.plan.span(number)[1]
         with writing(self._path), self._path.open("r+b", buffering=0) as file:
             # the system lets one write to a file at a time, and those who wait would burn the processor
@@ -224,6 +244,9 @@ class PartsDownload:
                 self.ended.check()
                 writer.write(piece)
                 at += len(piece)
+                if engine is not None:
+                    engine.update(piece)
+                    self._hashed = at
                 self._advance(len(piece))
                 with self._changed:
                     self._came[number] = at

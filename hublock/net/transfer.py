@@ -258,8 +258,13 @@ class Transfer:
             patiently=again,
             advance=self._advance,
         )
-        workers: list[Future[None]] = [line.workers.submit(self._work, parts, first)]
+        workers: list[Future[None]] = []
         slack = Slack()
+
+        def is_alone() -> bool:
+            self._stop.check()
+            self._note(plan.total, validator, plan)
+            return bool(line.waiting)
 
         def on_look() -> None:
             self._stop.check()
@@ -269,6 +274,8 @@ class Transfer:
                 workers.append(line.workers.submit(self._help, parts))
 
         try:
+            rest = parts.begin(first, is_alone) if first is not None else None
+            workers.append(line.workers.submit(self._work, parts, rest))
             return self._checked(parts.digest(on_look)), plan.total
         except TransferError as error:
             # each part was asked for as often as it may be: again only if that brought some of them

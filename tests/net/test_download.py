@@ -344,6 +344,44 @@ def test_the_answer_that_brings_all_passes_over_what_somebody_brought_who_left(b
     assert path.read_bytes() == DATA
 
 
+@pytest.mark.parametrize("alone", [0, 1, 2, 9])
+def test_one_thread_fetches_and_hashes_as_long_as_others_wait_for_a_line(bench: Bench, alone: int) -> None:
+    bench.forge.serve(URL, DATA)
+    source, path, download = in_parts(bench, 100_000)
+    looks = iter([True] * alone)
+    first = download.begin(source.ask(), lambda: next(looks, False))
+    came = min(alone * 100_000, len(DATA))
+    assert path.read_bytes() == DATA[:came] + bytes(len(DATA) - came)
+    # what was hashed as it came is not read again
+    path.write_bytes(bytes(len(DATA)))
+    download.work(first)
+    assert bench.asked() == [None]
+    assert path.read_bytes()[came:] == DATA[came:]
+    assert Digest("sha256", download.digest(lambda: None)) == sha256(DATA)
+
+
+def test_who_is_alone_and_breaks_off_leaves_the_rest_to_be_asked_for(bench: Bench) -> None:
+    bench.forge.serve(URL, DATA, truncate=150_000, times=1)
+    counted: list[int] = []
+    source, _, download = in_parts(bench, 100_000, counted.append)
+    assert download.begin(source.ask(), lambda: True) is None
+    download.work()
+    assert re.fullmatch(r"\[None, 'bytes=1\d+-199999', 'bytes=200000-299999'\]", str(bench.asked()))
+    assert Digest("sha256", download.digest(lambda: None)) == sha256(DATA)
+    assert sum(counted) == len(DATA)
+
+
+def test_a_file_that_others_wait_behind_comes_over_one_line(bench: Bench, small_parts: None) -> None:
+    bench.forge.serve(URL, DATA, on_hit=first_breaks_off)
+    downloader = bench.downloader()
+    downloader._line.waiting.add(Wanted(url="https://a.org/behind"))
+    assert downloader.fetch(wanted()).path.read_bytes() == DATA
+    # nobody helped who would have asked for the parts behind at the same time
+    starts = [int(text[6:].partition("-")[0]) for text in bench.asked() if text]
+    assert starts == sorted(starts)
+    assert bench.heard.tasks[0].done == len(DATA)
+
+
 def test_who_helps_leaves_the_next_part_to_the_answer_that_brings_all(bench: Bench) -> None:
     bench.forge.serve(URL, DATA, stall=50_000, times=1)
     source, _, download = in_parts(bench, 100_000)
