@@ -198,7 +198,7 @@ def _put_tree(tree: StoredTree, target: Path) -> str | None:
 def _copy_entry(source: Path, target: Path, entry: Entry) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if entry.mode == LINK:
-        target.symlink_to(source.readlink())
+        target.symlink_to(os.readlink(source))  # noqa: PTH115 - as it is spelled
         return
     shutil.copyfile(source, target)
     if entry.mode == EXECUTABLE:

@@ -789,6 +789,12 @@ def test_links_inside_the_tree_are_followed(tmp_path: Path) -> None:
     assert import_hubconf(repository).one.v == 1
 
 
+@pytest.mark.parametrize("target", ["src/models/", "./src/models", "src//models"])
+def test_a_link_is_taken_as_it_is_spelled(tmp_path: Path, target: str) -> None:
+    plain = make_repository(tmp_path, {"hubconf.py": "import models.x", "src/models/x.py": "v = 1"})
+    assert import_hubconf(with_link(plain, "models", target)).models.x.v == 1
+
+
 def test_a_link_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     plain = make_repository(tmp_path, {"hubconf.py": "import one", "a.py": "", "b.py": "raise SystemExit"})
     repository = with_link(plain, "one.py", "a.py")

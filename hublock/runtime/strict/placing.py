@@ -110,17 +110,18 @@ def forget_copy(copy: Path) -> None:
             del _copies[root]
 
 
-def _restore(root: Path, target: Path) -> None:
+def _restore(root: Path, folder: Path) -> None:
     """Give the files of the tree the bytes that they have there; what code has put beside them stays.
 
     What it has put in their place goes, and is never written through: a link may lead to files of the user's.
     """
     for path in sorted(root.rglob("*")):
-        there = target / path.relative_to(root)
+        there = folder / path.relative_to(root)
         if path.is_symlink():
-            if not there.is_symlink() or there.readlink() != path.readlink():
+            target = os.readlink(path)  # noqa: PTH115 - as it is spelled
+            if not there.is_symlink() or os.readlink(there) != target:  # noqa: PTH115
                 _remove_any(there)
-                there.symlink_to(path.readlink())
+                there.symlink_to(target)
         elif path.is_dir():
             if there.is_symlink() or not there.is_dir():
                 _remove_any(there)
