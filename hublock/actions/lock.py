@@ -41,6 +41,8 @@ class LockedModel:
     committed: datetime | None
     parameters: tuple[str, ...]
     """The parameters of its entry point, to point at those that choose weights."""
+    random: bool
+    """Its tensors differ from run to run, which is not known of what holds none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +137,14 @@ def build(
         offered = recall(pinned.tree, repo.id, context.store, pinned.hubconf).entrypoints
         parameters = next((entry.parameters for entry in offered if entry.name == wanted.entrypoint), ())
         locked.append(
-            LockedModel(call=called(wanted), repo=repo, model=model, committed=pinned.committed, parameters=parameters)
+            LockedModel(
+                call=called(wanted),
+                repo=repo,
+                model=model,
+                committed=pinned.committed,
+                parameters=parameters,
+                random=found.random,
+            )
         )
     weights = dict(old.weights_by_name)
     named = _named(manifest, _so_far(pool, models, old.weights), context, allow_pickle=options.allow_pickle)

@@ -46,6 +46,8 @@ class Traced:
     """Everything hubconf.py offers."""
     repo: Repo
     """The model's repository, with the verdicts on checkpoints that the trace found in its tree."""
+    random: bool = False
+    """The tensors of the two runs differ."""
 
 
 def trace_model(
@@ -82,6 +84,7 @@ def trace_model(
         of=pinned.repo.id,
     )
     repo = replace(pinned.repo, dependencies=dependencies, tree_weights=answers.tree_weights, models=(model,))
+    random = False
     if options.confirm:
         context.progress.note(f"confirming {name} without network (traced with {seen.isolation})")
         own = Lock(repos=(repo, *(nested.repo for nested in answers.nested if nested.repo.id != repo.id)))
@@ -91,6 +94,7 @@ def trace_model(
             again = trace(job, strict, timeout=options.timeout, on_output=context.progress.note)
             state, tolerated = judge(wanted, model, own.repos, seen, again, context)
         model = replace(model, traced="confirmed", state=state, tolerated=tolerated)
+        random = seen.state != again.state
     elif untold := set(seen.refusals) - set(wanted.tolerate):
         raise _fell_back(wanted, sorted(untold), "is not proven to load the same without")
     return Traced(
@@ -99,6 +103,7 @@ def trace_model(
         consent=answers.consent,
         entrypoints=seen.entrypoints,
         repo=replace(repo, models=()),
+        random=random,
     )
 
 

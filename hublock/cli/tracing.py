@@ -75,7 +75,7 @@ def _report_model(locked: "LockedModel", console: Console) -> None:
         advice = f"; {' and '.join(chooses)} may choose weights" if chooses else ""
         if not files:
             console.warn(f"{locked.call} fetched nothing{advice}")
-        elif advice and model.traced == "confirmed":
+        elif advice and locked.random:
             console.warn(f"{locked.call} is not the same whenever it is loaded{advice}")
         else:
             return

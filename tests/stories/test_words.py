@@ -290,6 +290,20 @@ def test_who_may_have_forgotten_some_weights_is_told_so(served: Forge, run: Run)
     assert "   hint: hublock remove backbone, then the same hublock add with --kwarg pretrained=…\n" in done.err
 
 
+NO_TENSORS = """
+import torch
+def labels(pretrained=True):
+    return sorted(torch.hub.load_state_dict_from_url("https://example.org/net.pth", progress=False))
+"""
+
+
+def test_who_loads_what_holds_no_tensors_is_not_told_that_it_is_random(served: Forge, run: Run) -> None:
+    served.repo("someone/labels", {"hubconf.py": NO_TENSORS})
+    done = run("add", "someone/labels", "labels")
+    assert done.code == 0, done
+    assert "warning" not in done.err and "hint" not in done.err, done
+
+
 READS = """
 import os
 def custom(path):
