@@ -1,6 +1,7 @@
 """Learn what an entry point fetches: run it once, answer each question with real bytes, then confirm it offline."""
 
 import json
+import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -121,17 +122,35 @@ def _showing(wanted: WantedModel, answers: FetchingAnswers, context: Context, ba
             context.progress.say(f"{called(wanted)} had fetched {what}")
         if isinstance(error, UnlockedDownload):
             raise IncompleteTrace(f"{error.message}; nothing was locked", hint=error.hint) from error
-        withheld = _not_handed_in(wanted, base) if isinstance(error, IncompleteTrace) else None
-        if withheld:
-            option = f"--input {shlex.quote(withheld)}, if it reads that file of yours"
-            line = f"inputs = {json.dumps([*wanted.inputs, withheld])}"
-            raise IncompleteTrace(error.message, hint=how(wanted, option, line)) from error
+        advice = _advice(wanted, error.message, base) if isinstance(error, IncompleteTrace) else None
+        if advice:
+            raise IncompleteTrace(error.message, hint=how(wanted, *advice)) from error
         raise
 
 
-def _not_handed_in(wanted: WantedModel, base: Path) -> str | None:
-    """Return an argument that is a file of the user's, which a trace only sees if it is handed in."""
+def _advice(wanted: WantedModel, message: str, base: Path) -> tuple[str, str] | None:
+    """Return what to add to the command, and to the manifest, where a trace kept from the code what it has in a load.
+
+    That is a file of the user's, an argument or one that the system says is missing, or a place to write to.
+    """
+    withheld = _not_handed_in(wanted, _MISSING.findall(message), base)
+    if withheld:
+        option = f"--input {shlex.quote(withheld)}, if it reads that file of yours"
+        return option, f"inputs = {json.dumps([*wanted.inputs, withheld])}"
+    if _DENIED.search(message):
+        return "--no-trace --url URL for each file, as a trace writes only in folders of its own", "urls = [...]"
+    return None
+
+
+_MISSING = re.compile(r"No such file or directory: '([^/'\\][^'\\]{0,200})'")
+_DENIED = re.compile(r"Permission denied: '/")
+"""As Python writes what the system says of a path."""
+
+
+def _not_handed_in(wanted: WantedModel, missing: Iterable[str], base: Path) -> str | None:
+    """Return a file of the user's, which a trace only sees if it is handed in."""
     words = [value for value in (*wanted.args, *wanted.kwargs.values()) if isinstance(value, str)]
+    words += [word for word in missing if ".." not in Path(word).parts]
     return next((word for word in words if word not in wanted.inputs and (base / word).is_file()), None)
 
 

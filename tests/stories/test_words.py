@@ -334,6 +334,47 @@ def test_a_file_that_was_not_handed_in_is_named(forge: Forge, run: Run, project:
     assert [(row["name"], row["size"]) for row in model["inputs"]] == [("best.txt", 4)]
 
 
+READS_BESIDE = """
+def plain():
+    return open("best.txt").read()
+"""
+
+
+def test_a_file_that_lies_in_the_current_folder_is_named(forge: Forge, run: Run, project: Path) -> None:
+    forge.repo("someone/beside", {"hubconf.py": READS_BESIDE})
+    add = ("add", "someone/beside", "plain")
+    done = run(*add)
+    assert done.code == 6 and "--input" not in done.err, done
+    (project / "best.txt").write_text("mine")
+    done = run(*add)
+    assert done.code == 6, done
+    assert "hint: hublock add someone/beside plain --input best.txt, if it reads that file of yours; " in done.err
+    assert run(*add, "--input", "best.txt").code == 0
+
+
+WRITES_ELSEWHERE = """
+import os, torch
+def net(pretrained=True):
+    if not os.path.isfile({path!r}):
+        torch.hub.download_url_to_file("https://example.org/net.pth", {path!r})
+    return torch.load({path!r})
+"""
+
+
+def test_who_writes_where_a_trace_may_not_is_told_how_to_lock_without_one(
+    served: Forge, run: Run, project: Path
+) -> None:
+    hubconf = WRITES_ELSEWHERE.format(path=str(project.parent / "net.pth"))
+    served.repo("someone/writes", {"hubconf.py": hubconf})
+    done = run("add", "someone/writes", "net")
+    assert done.code == 6 and "raised PermissionError: " in done.err, done
+    assert (
+        "hint: hublock add someone/writes net --no-trace --url URL for each file, as a trace writes only in folders of "
+        "its own; where the manifest has [models.net] already, write urls = [...] there\n"
+    ) in done.err
+    assert run("add", "someone/writes", "net", "--no-trace", "--url", "https://example.org/net.pth").code == 0
+
+
 ASKS = """
 import socket
 try:
