@@ -6,14 +6,16 @@ Two repositories, or two versions of one, that share every module name live side
 """
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
+from hublock.core.reference import Reference
 from hublock.errors import HublockError, InputError, LoadError, MissingDependency
-from hublock.runtime.environment import undeclared
+from hublock.runtime.environment import pip_line, undeclared
 from hublock.runtime.modules import finder
 from hublock.runtime.modules.aliases import aliased
 from hublock.runtime.modules.companions import missing_half
@@ -137,8 +139,26 @@ def explained(repository: Repository, error: Exception) -> MissingDependency | N
     """Return what to say instead of ``error``, raised by the repository's code, if an installation would help."""
     if isinstance(error, ModuleNotFoundError):
         top = (error.name or "").partition(".")[0]
-        return None if FINDER.register(repository).owns(top) else undeclared(error, repository.id)
+        if FINDER.register(repository).owns(top):
+            return None
+        said = undeclared(error, repository.id)
+        return _self_built(repository, top) or said if said else None
     return missing_half(repository, error)
+
+
+def _self_built(repository: Repository, name: str) -> MissingDependency | None:
+    """Return what to say of a module that the repository builds itself: what pip has by its name is not that module."""
+    if "setup.py" not in repository.listing.by_path:
+        return None
+    setup = (repository.root / "setup.py").read_text("utf-8", "replace")
+    if not re.search(rf"""Extension\(\s*(?:name\s*=\s*)?(["'])(?:\w+\.)*{re.escape(name)}\1""", setup):
+        return None
+    reference = Reference.parse(repository.id)
+    place = f"git+https://github.com/{reference.location}" if reference.kind == "github" else reference.location
+    return MissingDependency(
+        f"{repository.id} imports {name}, which its own setup.py builds and which is not installed",
+        hint=pip_line([f"{place}@{reference.ref}" if reference.ref else place]),
+    )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from hublock.errors import InputError, TreeMismatch
+from hublock.errors import InputError, MissingDependency, TreeMismatch
 from hublock.runtime import isolation
 from hublock.runtime.isolation import find_class, import_hubconf, stock_names
 from hublock.runtime.modules.finder import FINDER
@@ -1043,3 +1043,28 @@ def test_a_library_that_calls_import_finds_what_a_repository_names_to_it(tmp_pat
             util.import_object("extra.NAME")
     for name in ("jsonargparse", "jsonargparse._util", "models", "models.yolo"):
         del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("identity", "hint"),
+    [
+        ("owner/builds:v1", 'pip install "git+https://github.com/owner/builds@v1"'),
+        ("git+https://example.org/builds.git", 'pip install "git+https://example.org/builds.git"'),
+    ],
+)
+def test_a_module_that_the_repository_builds_itself_is_not_looked_for_elsewhere(
+    tmp_path: Path, identity: str, hint: str
+) -> None:
+    setup = """
+        from setuptools import Extension, setup
+        setup(install_requires=['plain_ops'], ext_modules=[Extension(
+            'own_ops_impl', ['ops.c'])])
+    """
+    files = {"hubconf.py": "import own_ops_impl", "setup.py": setup}
+    with pytest.raises(MissingDependency, match=r"imports own_ops_impl, which its own setup\.py builds") as caught:
+        import_hubconf(make_repository(tmp_path, files, identity=identity))
+    assert caught.value.hint == hint
+    files["hubconf.py"] = "import plain_ops"
+    with pytest.raises(MissingDependency) as caught:
+        import_hubconf(make_repository(tmp_path, files, identity=identity))
+    assert caught.value.hint == "pip install plain_ops"
