@@ -13,9 +13,11 @@ from hublock.errors import EnvironmentMismatch, MissingDependency
 from hublock.runtime.modules.ownership import find_top
 
 PIP_NAMES: Mapping[str, str] = {
-    "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python", "git": "GitPython",
-    "google.protobuf": "protobuf", "PIL": "pillow", "pkg_resources": "setuptools<81", "skimage": "scikit-image",
-    "sklearn": "scikit-learn", "torch": "hublock[torch]", "yaml": "pyyaml",
+    "attr": "attrs", "Bio": "biopython", "bs4": "beautifulsoup4", "cv2": "opencv-python", "dateutil": "python-dateutil",
+    "dora": "dora-search", "dotenv": "python-dotenv", "faiss": "faiss-cpu", "git": "GitPython",
+    "google.protobuf": "protobuf", "hydra": "hydra-core", "MeCab": "mecab-python3", "PIL": "pillow",
+    "pkg_resources": "setuptools<81", "skimage": "scikit-image", "sklearn": "scikit-learn", "torch": "hublock[torch]",
+    "umap": "umap-learn", "yaml": "pyyaml",
 }  # fmt: skip
 """What to install for a module whose distribution has another name."""
 NAMESPACES = frozenset({"backports", "google", "jaraco", "ruamel", "zope"})

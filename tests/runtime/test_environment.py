@@ -160,6 +160,17 @@ def test_tells_of_an_undeclared_import_only_if_installing_helps(site: Path, monk
         assert undeclared(ModuleNotFoundError("…", name=name), "owner/repo") is None
 
 
+@pytest.mark.parametrize(
+    ("module", "distribution"), [("faiss", "faiss-cpu"), ("hydra.core", "hydra-core"), ("Bio.PDB", "biopython")]
+)
+def test_what_pip_has_by_the_name_of_a_module_may_be_something_else(
+    site: Path, monkeypatch: pytest.MonkeyPatch, module: str, distribution: str
+) -> None:
+    hide(monkeypatch, module.partition(".")[0])
+    said = undeclared(ModuleNotFoundError("…", name=module), "owner/repo")
+    assert said is not None and said.hint == f"pip install {distribution}"
+
+
 def test_pip_lines_are_quoted_for_any_shell() -> None:
     assert pip_line(["a-b", "a-b", "c==1.0", "d>=2", "e[x]"]) == 'pip install a-b c==1.0 "d>=2" "e[x]"'
 
