@@ -7,6 +7,7 @@ statements change; every line and column stays, so tracebacks, ``inspect`` and T
 import ast
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from types import CodeType
 
 _INNER_IMPORT = re.compile(rb"^(?!from\b|import\b).*?\b(?:from|import)\b([^\n;#(]*)", re.MULTILINE)
@@ -27,10 +28,24 @@ def compile_source(source: bytes, filename: str, redirect: Redirect) -> CodeType
     """
     parsed: bytes | ast.Module = source
     if _may_import_its_own(source, redirect):
-        parsed = ast.parse(source, filename)
+        parsed = _parse(source, filename)
         rewrite(parsed, redirect)
     code: CodeType = compile(parsed, filename, "exec", dont_inherit=True)
     return code
+
+
+def _parse(source: bytes, filename: str) -> ast.Module:
+    """Parse ``source``, once more where another thread that parses as well has upset it.
+
+    CPython 3.11 counts how deep a tree is in one place for all threads, and takes a count that is off for its own bug.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(SystemError):
+            return ast.parse(source, filename)
+    return ast.parse(source, filename)
+
+
+_ATTEMPTS = 20
 
 
 def adds_folders(source: bytes) -> bool:
@@ -38,7 +53,9 @@ def adds_folders(source: bytes) -> bool:
     if not _SEARCH_PATH.search(source):
         return False
     try:
-        functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+        functions = [
+            node for node in ast.walk(_parse(source, "<unknown>")) if isinstance(node, ast.FunctionDef | ast.Lambda)
+        ]
     except (SyntaxError, ValueError):
         return False
     return any(
