@@ -8,10 +8,10 @@ TOML has no None, tuple, set, bytes, complex or long integer: ``{ python = "None
 import ast
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 
+from hublock.core.syntax import parse
 from hublock.errors import InputError
 
 Value = str | int | float | bool | list["Value"] | dict[str, "Value"]
@@ -146,9 +146,8 @@ def literal(text: str) -> object:
     if len(text) > LONGEST:
         raise InputError(f"a literal of {len(text)} characters is too long")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.literal_eval(text)
+        # as literal_eval does, for which a leading blank is no indentation
+        return ast.literal_eval(parse(text.lstrip(" \t"), mode="eval"))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         shown = text if len(text) < 60 else text[:60] + "…"
         raise InputError(f"{shown!r} is not a Python literal") from None

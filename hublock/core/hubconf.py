@@ -6,11 +6,11 @@ running it would tell.
 """
 
 import ast
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from hublock.core.syntax import parse
 from hublock.errors import InputError
 
 HUBCONF = "hubconf.py"
@@ -154,16 +154,14 @@ def parse_python(source: bytes, file: str) -> ast.Module:
     if len(source) > LARGEST:
         raise InputError(f"{file} is larger than {LARGEST // 2**20} MiB", hint=_HINT)
     try:
-        with warnings.catch_warnings():
-            # what it would be warned of is theirs
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
+        parsed: ast.Module = parse(source)
     except SyntaxError as error:
         raise InputError(f"{file}:{error.lineno or 1}: syntax error: {error.msg}", hint=_HINT) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise InputError(
             f"{file} cannot be read as Python ({str(error) or 'it nests too deeply'})", hint=_HINT
         ) from None
+    return parsed
 
 
 class _Reader:

@@ -136,17 +136,3 @@ def test_imports_inside_blocks_are_redirected_when_compiled(source: bytes) -> No
 def test_source_without_inner_imports_of_its_own_is_compiled_as_it_stands() -> None:
     source = b"import os, utils\n# from elsewhere\nx = 'models'\ndef f():\n    from .models import x\n"
     assert compile_source(source, "f.py", redirect) == compile(source, "f.py", "exec")
-
-
-def test_threads_that_parse_at_the_same_time_do_not_upset_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    parse, upset = ast.parse, [SystemError("AST constructor recursion depth mismatch (before=102, after=99)")]
-
-    def parse_beside_others(*source: str) -> ast.AST:
-        if upset:
-            raise upset.pop()
-        return parse(*source)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ast, "parse", parse_beside_others)
-        code = compile_source(b"def f():\n    import models", "x.py", lambda name: f"here.{name}")
-    assert not upset and "here.models" in {name for inner in code.co_consts for name in getattr(inner, "co_names", ())}

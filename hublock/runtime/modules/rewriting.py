@@ -7,8 +7,9 @@ statements change; every line and column stays, so tracebacks, ``inspect`` and T
 import ast
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from types import CodeType
+
+from hublock.core.syntax import parse
 
 _INNER_IMPORT = re.compile(rb"^(?!from\b|import\b).*?\b(?:from|import)\b([^\n;#(]*)", re.MULTILINE)
 _TOP = re.compile(rb"(?<![\w.])[A-Za-z_]\w*")
@@ -28,24 +29,10 @@ def compile_source(source: bytes, filename: str, redirect: Redirect) -> CodeType
     """
     parsed: bytes | ast.Module = source
     if _may_import_its_own(source, redirect):
-        parsed = _parse(source, filename)
-        rewrite(parsed, redirect)
+        parsed = tree = parse(source, filename)
+        rewrite(tree, redirect)
     code: CodeType = compile(parsed, filename, "exec", dont_inherit=True)
     return code
-
-
-def _parse(source: bytes, filename: str) -> ast.Module:
-    """Parse ``source``, once more where another thread that parses as well has upset it.
-
-    CPython 3.11 counts how deep a tree is in one place for all threads, and takes a count that is off for its own bug.
-    """
-    for _ in range(_ATTEMPTS):
-        with suppress(SystemError):
-            return ast.parse(source, filename)
-    return ast.parse(source, filename)
-
-
-_ATTEMPTS = 20
 
 
 def adds_folders(source: bytes) -> bool:
@@ -53,9 +40,7 @@ def adds_folders(source: bytes) -> bool:
     if not _SEARCH_PATH.search(source):
         return False
     try:
-        functions = [
-            node for node in ast.walk(_parse(source, "<unknown>")) if isinstance(node, ast.FunctionDef | ast.Lambda)
-        ]
+        functions = [node for node in ast.walk(parse(source)) if isinstance(node, ast.FunctionDef | ast.Lambda)]
     except (SyntaxError, ValueError):
         return False
     return any(
