@@ -335,7 +335,7 @@ class TestHowItEnds:
     @pytest.mark.parametrize(
         ("body", "said"),
         [
-            ("raise ValueError('no such\\nthing')", "raised ValueError: no such thing (hubconf.py:4)"),
+            ("raise AttributeError('no such\\nthing')", "raised AttributeError: no such thing (hubconf.py:4)"),
             ("import sys; sys.exit(2)", "ended the process with SystemExit: 2 (hubconf.py:4)"),
             ("os._exit(0)", "ended the process with status 0"),
             ("os.kill(os.getpid(), 11)", "crashed with SIGSEGV"),
@@ -361,6 +361,7 @@ class TestHowItEnds:
             trace(Job(repository=tree, entrypoint="net"), shelf, timeout=30)
         assert f"{tree.id} net {said}" in caught.value.message
         assert caught.value.hint
+        assert ("an older Python" in caught.value.hint) == ("AttributeError" in said)
 
     def test_a_package_that_is_not_installed_is_named(self, repository: MakeRepository, shelf: Shelf) -> None:
         tree = repository("def net():\n    import omegaconf_of_old\n")

@@ -214,7 +214,12 @@ class _Conversation:
             return _nonsense(self._job)
         place = f" ({clean(where)})" if where else ""
         said = f"{kind}: {message}" if message else kind
-        return IncompleteTrace(f"{_called(self._job)} {verb} {said}{place}", hint=SEEN)
+        hint = f"it may need older packages, or an older Python; {SEEN}" if kind in _AGED else SEEN
+        return IncompleteTrace(f"{_called(self._job)} {verb} {said}{place}", hint=hint)
+
+
+_AGED = ("AttributeError", "ImportError")
+"""What most of the code raises that newer packages have left behind."""
 
 
 def _called(job: Job) -> str:
