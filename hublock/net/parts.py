@@ -210,7 +210,8 @@ class PartsDownload:
 
     def _read_on(self, answer: Answer) -> None:
         pieces = self._pieces or _Pieces(answer.response.chunks())
-        for number in list(self._waiting):
+        # one after the other from where the answer is: who helps may have taken the first already
+        for number in range(self._hashed // self.plan.size, self.plan.count):
             with self._changed:
                 if number not in self._waiting:
                     return

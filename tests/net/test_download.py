@@ -382,6 +382,19 @@ def test_a_file_that_others_wait_behind_comes_over_one_line(bench: Bench, small_
     assert bench.heard.tasks[0].done == len(DATA)
 
 
+@pytest.mark.parametrize("alone", [0, 1])
+def test_who_helps_before_the_answer_that_brings_all_is_read_on_ends_it(bench: Bench, alone: int) -> None:
+    bench.forge.serve(URL, DATA)
+    source, path, download = in_parts(bench, 100_000)
+    looks = iter([True] * alone)
+    first = download.begin(source.ask(), lambda: next(looks, False))
+    assert download._next() == alone
+    download.work(first)
+    assert path.read_bytes()[(alone + 1) * 100_000 :] == DATA[(alone + 1) * 100_000 :]
+    download._bring(alone)
+    assert Digest("sha256", download.digest(lambda: None)) == sha256(DATA)
+
+
 def test_who_helps_leaves_the_next_part_to_the_answer_that_brings_all(bench: Bench) -> None:
     bench.forge.serve(URL, DATA, stall=50_000, times=1)
     source, _, download = in_parts(bench, 100_000)
