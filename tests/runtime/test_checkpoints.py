@@ -1,3 +1,4 @@
+import gzip
 import importlib
 import io
 import mmap
@@ -588,6 +589,24 @@ class TestWhoseBytes:
         with pytest.raises(UnlockedDownload, match="whose bytes the lock does not list"):
             run(repo, "model", ["longer", str(tmp_path)], answers=shelf)
         assert RAN == []
+
+    def test_what_is_decompressed_may_be_an_archive_itself(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    ) -> None:
+        # what gzip stores as it is ends as a zip does, as which its members were looked at alone
+        shelf.put(URL, gzip.compress(ones(3), 0), "none")
+        repo = repository(
+            FETCH
+            + """
+    import gzip
+    def model(url, path):
+        torch.hub.download_url_to_file(url, path)
+        with gzip.open(path) as packed:
+            return torch.load(io.BytesIO(packed.read()))
+            """
+        )
+
+        assert len(run(repo, "model", [URL, str(tmp_path / "packed")], answers=shelf)["w"]) == 3
 
     @pytest.mark.parametrize("library", ["gzip", "bz2", "lzma"])
     @pytest.mark.parametrize("length", [6, 300])

@@ -33,10 +33,10 @@ def _unpacked(path: Path, size: int) -> Iterator[bytes]:
                 content = packed.extractfile(entry) if entry.isreg() and entry.size == size else None
                 if content is not None:
                     yield content.read()
-    else:
-        with path.open("rb") as file:
-            start = file.read(max(map(len, _COMPRESSED)))
-        for magic, module in _COMPRESSED.items():
-            if start.startswith(magic):
-                with importlib.import_module(module).open(path) as content:
-                    yield content.read(size + 1)
+    # what holds an archive, stored as it is or a tar, is taken for that archive as well
+    with path.open("rb") as file:
+        start = file.read(max(map(len, _COMPRESSED)))
+    for magic, module in _COMPRESSED.items():
+        if start.startswith(magic):
+            with importlib.import_module(module).open(path) as content:
+                yield content.read(size + 1)
