@@ -325,6 +325,8 @@ class TestWhatIsAnswered:
             run(repo, "model", [bad], {"check_hash": True}, answers=shelf)
         assert isinstance(caught.value, DigestMismatch)
         assert caught.value.hint is not None
+        # who follows the causes comes to an end
+        assert caught.value.__cause__ is None
 
     def test_model_dir_and_file_name_leave_a_file_as_torch_does(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path

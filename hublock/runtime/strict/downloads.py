@@ -8,7 +8,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse, urlsplit
 
-from hublock.errors import HublockError
+from hublock.errors import UnlockedDownload
 from hublock.runtime.answers import check_prefix, sha256_now
 from hublock.runtime.strict import placing
 from hublock.runtime.strict.made import importing
@@ -53,7 +53,7 @@ def _fetch(scope: Scope, url: str, hash_prefix: str | None) -> Path:
     if urlsplit(url).scheme.lower() != "file":
         try:
             return scope.fetch(url, hash_prefix).path
-        except HublockError as error:
+        except UnlockedDownload as error:
             raise as_also(error, URLError) from error
     path = local_file(scope, url)
     check_prefix(url, sha256_now(path), hash_prefix)

@@ -18,7 +18,7 @@ from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from hublock.errors import HublockError, UnlockedDownload
+from hublock.errors import UnlockedDownload
 from hublock.runtime.strict.arrivals import when_imported
 from hublock.runtime.strict.dispatching import dispatching
 from hublock.runtime.strict.refusals import origin
@@ -83,10 +83,8 @@ def _kind(body: bytes) -> str:
     return "application/json; charset=utf-8"
 
 
-def as_also(error: HublockError, kind: Any) -> HublockError:
+def as_also(error: UnlockedDownload, kind: Any) -> UnlockedDownload:
     """Return a refusal that is also of ``kind``, which a library raises without a network: offline fallbacks work."""
-    if not isinstance(error, UnlockedDownload):
-        return error
     refusal: UnlockedDownload = _both(kind)(error.message, hint=error.hint)
     return refusal
 
@@ -152,7 +150,7 @@ def _urllib_open(
         raise scope.refuse(origin(url), f"opens {url}")
     try:
         answered = answer(scope, "POST" if data is not None else request.get_method(), url)
-    except HublockError as error:
+    except UnlockedDownload as error:
         raise as_also(error, URLError) from error
     headers = HTTPMessage()
     for name, value in answered.headers.items():
@@ -188,7 +186,7 @@ def _requests_send(scope: Scope, _original: Function, adapter: Any, request: Any
 
     try:
         answered = answer(scope, request.method, request.url)
-    except HublockError as error:
+    except UnlockedDownload as error:
         raise as_also(error, requests.exceptions.ConnectionError) from error
     raw = HTTPResponse(
         body=answered.body,
@@ -209,7 +207,7 @@ def _urllib3_urlopen(
 
     try:
         answered = answer(scope, method.upper(), url)
-    except HublockError as error:
+    except UnlockedDownload as error:
         raise as_also(error, AnyError) from error
     return HTTPResponse(
         body=answered.body,
