@@ -112,7 +112,8 @@ def _serve(
         # away from Ctrl-C, of which the parent tells
         os.setsid()
         # a command is interrupted by it; the code that runs here is ended, as that of any other program
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTING)
         for end in inherited:
             end.close()

@@ -342,6 +342,38 @@ def test_what_a_model_ends_ends_as_under_any_program(tmp_path: Path) -> None:
     assert "a/ends ends is locked without a state" in done.stderr
 
 
+IGNORES = """
+import signal, torch
+def ignores():
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    return torch.nn.Identity()
+"""
+
+
+def test_what_is_ignored_is_ignored_by_a_model_that_is_verified(tmp_path: Path) -> None:
+    store, project = Store(tmp_path / "store"), Project.at(tmp_path / "project")
+    project.folder.mkdir()
+    repo = stored(store, "a/ignores", IGNORES, Model(name="ignores", entrypoint="ignores"))
+    project.write_lock(Lock(repos=(repo,)))
+    environ = {**os.environ, "HUBLOCK_CACHE_DIR": str(tmp_path / "store")}
+    words = [
+        "sh",
+        "-c",
+        'trap "" TERM; exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "hublock",
+        "verify",
+        "--load",
+        "ignores",
+    ]
+    done = subprocess.run(
+        words, cwd=project.folder, env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "a/ignores ignores is locked without a state" in done.stderr
+
+
 CACHES = """
 import os, torch
 def net(cache, config):
