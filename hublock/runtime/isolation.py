@@ -148,10 +148,12 @@ def explained(repository: Repository, error: Exception) -> MissingDependency | N
 
 def _self_built(repository: Repository, name: str) -> MissingDependency | None:
     """Return what to say of a module that the repository builds itself: what pip has by its name is not that module."""
-    if "setup.py" not in repository.listing.by_path:
+    setup = repository.root / "setup.py"
+    # not where it is a link that leads nowhere
+    if "setup.py" not in repository.listing.by_path or not setup.is_file():
         return None
-    setup = (repository.root / "setup.py").read_text("utf-8", "replace")
-    if not re.search(rf"""Extension\(\s*(?:name\s*=\s*)?(["'])(?:\w+\.)*{re.escape(name)}\1""", setup):
+    builds = rf"""Extension\(\s*(?:name\s*=\s*)?(["'])(?:\w+\.)*{re.escape(name)}\1"""
+    if not re.search(builds, setup.read_text("utf-8", "replace")):
         return None
     reference = Reference.parse(repository.id)
     place = f"git+https://github.com/{reference.location}" if reference.kind == "github" else reference.location

@@ -1068,3 +1068,6 @@ def test_a_module_that_the_repository_builds_itself_is_not_looked_for_elsewhere(
     with pytest.raises(MissingDependency) as caught:
         import_hubconf(make_repository(tmp_path, files, identity=identity))
     assert caught.value.hint == "pip install plain_ops"
+    linked = with_link(make_repository(tmp_path / "linked", {"hubconf.py": "import plain_ops"}), "setup.py", "gone")
+    with pytest.raises(MissingDependency):
+        import_hubconf(linked)
