@@ -828,6 +828,8 @@ def test_finders_of_its_own_are_asked_for_submodules_and_give_files_of_the_tree(
         def find_spec(self, name: str, *_rest: object) -> None:
             assert not name.startswith("lib.")
 
+    # which puts our own finder there: not only for this test
+    importlib.import_module("hublock.repos")
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Others()])
     (tmp_path / "beside.py").write_text("raise RuntimeError('not of the tree')")
     files = {
