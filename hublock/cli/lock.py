@@ -49,9 +49,8 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         raise InputError(f"{given[0]} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
     if arguments.check and len(given) > 1:
         raise InputError(f"--check changes nothing, so {given[1]} has no effect beside it", hint="hublock lock --check")
-    options = tracing.options(arguments)
     if command:
-        return _record(command, face, options)
+        return _record(command, face, tracing.options(arguments))
     project = face.project
     if arguments.check:
         reasons = check_lock(project)
@@ -60,7 +59,7 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
         face.console.say(f"{project.lock.name} is current")
         return 0
     verb = "updated" if project.lock.exists() else "created"
-    done = lock_project(project, face.context, options=options, retrace=arguments.retrace)
+    done = lock_project(project, face.context, options=tracing.options(arguments), retrace=arguments.retrace)
     tracing.report(done, face.console)
     face.console.say(f"{project.lock.name} {f'was {verb}' if done.changed else 'is current'}")
     return 0

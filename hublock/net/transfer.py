@@ -261,20 +261,19 @@ class Transfer:
         workers: list[Future[None]] = []
         slack = Slack()
 
-        def is_alone() -> bool:
+        def others_wait() -> bool:
             self._stop.check()
             self._note(plan.total, validator, plan)
             return bool(line.waiting)
 
         def on_look() -> None:
-            self._stop.check()
-            self._note(plan.total, validator, plan)
+            may_help = not others_wait() and parts.wants_help
             # more connections bring nothing while the processor is what the file waits for
-            if parts.wants_help and not line.waiting and slack.found() and line.connections.acquire(blocking=False):
+            if may_help and slack.found() and line.connections.acquire(blocking=False):
                 workers.append(line.workers.submit(self._help, parts))
 
         try:
-            rest = parts.begin(first, is_alone) if first is not None else None
+            rest = parts.begin(first, others_wait) if first is not None else None
             workers.append(line.workers.submit(self._work, parts, rest))
             return self._checked(parts.digest(on_look)), plan.total
         except TransferError as error:

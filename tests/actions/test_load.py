@@ -329,17 +329,22 @@ def ends():
 """
 
 
-def test_what_a_model_ends_ends_as_under_any_program(tmp_path: Path) -> None:
+def said_of(name: str, source: str, tmp_path: Path, *through: str) -> str:
+    """Return what ``verify --load`` says of the entry point ``name`` of ``source``, run by the command ``through``."""
     store, project = Store(tmp_path / "store"), Project.at(tmp_path / "project")
     project.folder.mkdir()
-    repo = stored(store, "a/ends", ENDS, Model(name="ends", entrypoint="ends"))
+    repo = stored(store, f"a/{name}", source, Model(name=name, entrypoint=name))
     project.write_lock(Lock(repos=(repo,)))
     environ = {**os.environ, "HUBLOCK_CACHE_DIR": str(tmp_path / "store")}
-    words = [sys.executable, "-m", "hublock", "verify", "--load", "ends"]
+    words = [*through, sys.executable, "-m", "hublock", "verify", "--load", name]
     done = subprocess.run(
         words, cwd=project.folder, env=environ, capture_output=True, text=True, check=False, timeout=60
     )
-    assert "a/ends ends is locked without a state" in done.stderr
+    return done.stderr
+
+
+def test_what_a_model_ends_ends_as_under_any_program(tmp_path: Path) -> None:
+    assert "a/ends ends is locked without a state" in said_of("ends", ENDS, tmp_path)
 
 
 IGNORES = """
@@ -351,27 +356,8 @@ def ignores():
 
 
 def test_what_is_ignored_is_ignored_by_a_model_that_is_verified(tmp_path: Path) -> None:
-    store, project = Store(tmp_path / "store"), Project.at(tmp_path / "project")
-    project.folder.mkdir()
-    repo = stored(store, "a/ignores", IGNORES, Model(name="ignores", entrypoint="ignores"))
-    project.write_lock(Lock(repos=(repo,)))
-    environ = {**os.environ, "HUBLOCK_CACHE_DIR": str(tmp_path / "store")}
-    words = [
-        "sh",
-        "-c",
-        'trap "" TERM; exec "$@"',
-        "sh",
-        sys.executable,
-        "-m",
-        "hublock",
-        "verify",
-        "--load",
-        "ignores",
-    ]
-    done = subprocess.run(
-        words, cwd=project.folder, env=environ, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert "a/ignores ignores is locked without a state" in done.stderr
+    ignoring = "sh", "-c", 'trap "" TERM; exec "$@"', "sh"
+    assert "a/ignores ignores is locked without a state" in said_of("ignores", IGNORES, tmp_path, *ignoring)
 
 
 CACHES = """
