@@ -103,6 +103,26 @@ def import_hubconf(repository: Repository, package: str | None = None) -> Module
     return importlib.import_module(f"{package}.hubconf")
 
 
+def take_hubconf(package: str) -> bool:
+    """Say whether hubconf.py must run anew for a load: it keeps something, and is or will be imported by another."""
+    return FINDER.named(package).anew.take_first()
+
+
+def give_hubconf_back(package: str) -> None:
+    """Take note that the import of hubconf.py has failed."""
+    FINDER.named(package).anew.give_back()
+
+
+def run_anew(package: str) -> ModuleType:
+    """Run the imported hubconf.py of ``package`` once more for a load, as torch.hub does; its modules stay.
+
+    Raises:
+        TreeMismatch: the file differs from the listing; it did not run.
+        Exception: whatever the repository's own code raises.
+    """
+    return FINDER.named(package).anew.run()
+
+
 def _twice(repository: Repository, package: str, error: Exception) -> LoadError | None:
     if package == namespace(repository):
         return None

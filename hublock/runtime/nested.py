@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+from hublock.errors import HublockError
 from hublock.runtime import environment
 from hublock.runtime.repository import MARKER, Repository, namespace
 from hublock.runtime.strict import downloads, local, made, placing, surroundings
@@ -57,11 +58,28 @@ def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleTyp
         scope.packages[used] = isolation.begin(repository, call, alone=scope.alone)
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
     package = scope.packages[used]
+    if not isolation.take_hubconf(package):
+        return _import(scope, repository, package)
+    try:
+        with made.forgotten(package):
+            _import(scope, repository, package)
+            return isolation.run_anew(package)
+    except HublockError:
+        raise
+    except Exception:  # noqa: BLE001 - foreign code may raise anything
+        # torch.hub would fail, as where names are registered that are taken by then; the first run serves as well
+        return _import(scope, repository, package)
+
+
+def _import(scope: Scope, repository: Repository, package: str) -> ModuleType:
+    from hublock.runtime import isolation
+
     surroundings.make_again(scope, package)
     try:
         hubconf = isolation.import_hubconf(repository, package)
     except BaseException:
         made.forget(package)
+        isolation.give_hubconf_back(package)
         raise
     # another load may just have imported it
     surroundings.make_again(scope, package)

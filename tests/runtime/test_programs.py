@@ -374,7 +374,7 @@ def test_a_program_of_an_earlier_model_is_none_of_a_load_under_way(shelf: Shelf,
 def test_a_program_that_a_module_keeps_may_work_for_a_later_load(shelf: Shelf, repository: MakeRepository) -> None:
     hubconf = """
         import os, subprocess, sys
-        kept = []
+        from keeping import kept
         def a():
             words = [sys.executable, "-u", os.path.join(os.path.dirname(__file__), "server.py")]
             kept.append(subprocess.Popen(words, stdin=-1, stdout=-1, text=True, bufsize=1))
@@ -392,7 +392,7 @@ def test_a_program_that_a_module_keeps_may_work_for_a_later_load(shelf: Shelf, r
             except OSError:
                 print("random")
     """
-    repo = repository(hubconf, {"server.py": textwrap.dedent(server)})
+    repo = repository(hubconf, {"server.py": textwrap.dedent(server), "keeping.py": "kept = []\n"})
     run(repo, "a", answers=shelf)
 
     with pytest.raises(UnlockedDownload, match=r"nobody locked https://example\.org/x"):

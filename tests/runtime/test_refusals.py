@@ -173,19 +173,22 @@ class TestWhatIsRefused:
     def test_a_process_that_an_earlier_load_has_started_hides_no_refusal(
         self, shelf: Shelf, repository: MakeRepository
     ) -> None:
-        repo = repository("""
-            import multiprocessing, torch
-            pools = []
-            def get(url):
-                try:
-                    return len(torch.hub.load_state_dict_from_url(url)["w"])
-                except OSError:
-                    return "random"
-            def model(url):
-                if not pools:
-                    pools.append(multiprocessing.get_context("fork").Pool(1))
-                return pools[0].apply(get, (url,)), pools[0]
-        """)
+        repo = repository(
+            """
+                import multiprocessing, torch
+                from keeping import pools
+                def get(url):
+                    try:
+                        return len(torch.hub.load_state_dict_from_url(url)["w"])
+                    except OSError:
+                        return "random"
+                def model(url):
+                    if not pools:
+                        pools.append(multiprocessing.get_context("fork").Pool(1))
+                    return pools[0].apply(get, (url,)), pools[0]
+            """,
+            {"keeping.py": "pools = []\n"},
+        )
         shelf.put(URL, ones(3))
         count, pool = run(repo, "model", [URL], answers=shelf)
         with pool:

@@ -1,14 +1,17 @@
 """Give user code the stock names of one repository for the length of a ``with`` block."""
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 
 from hublock.runtime.forksafe import ForkSafeLock
-from hublock.runtime.modules.loading import AliasLoader
+from hublock.runtime.modules.anew import is_anew
+from hublock.runtime.modules.loading import alias_spec
 from hublock.runtime.modules.ownership import OwnFinder
 from hublock.runtime.modules.space import Space
 
@@ -24,7 +27,8 @@ def aliased(space: Space) -> Iterator[None]:
     with _ONE_AT_A_TIME:
         hidden = _take_out(space)
         prefix = f"{space.name}."
-        sys.modules.update({n.removeprefix(prefix): m for n, m in list(sys.modules.items()) if n.startswith(prefix)})
+        own = [name.removeprefix(prefix) for name in list(sys.modules) if name.startswith(prefix)]
+        sys.modules.update({name: sys.modules[prefix + name] for name in own if not is_anew(name)})
         finder = _AliasFinder(space)
         sys.meta_path.insert(0, finder)
         try:
@@ -50,4 +54,4 @@ class _AliasFinder(OwnFinder, importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         del path, target
         name = self._space.redirect(fullname)
-        return importlib.machinery.ModuleSpec(fullname, AliasLoader(name)) if name is not None else None
+        return alias_spec(fullname, partial(importlib.import_module, name)) if name is not None else None

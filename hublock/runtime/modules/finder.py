@@ -164,6 +164,8 @@ class Finder(OwnFinder):
             space = self._spaces[package]
             space.loads -= 1
             space.kept |= kept
+            if not space.loads and package in sys.modules:
+                space.anew.let_go()
             if space.kept or space.loads or self._newest.get(base_of(package), package) == package:
                 return
             del self._spaces[package]

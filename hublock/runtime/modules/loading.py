@@ -154,18 +154,18 @@ class RefusedLoader(importlib.abc.Loader):
         """Never reached."""
 
 
-class AliasLoader(importlib.abc.Loader):
-    """Answers one name with the module of another, unchanged."""
+class _AliasLoader(importlib.abc.Loader):
+    """Answers a name with a module that has another, unchanged."""
 
-    def __init__(self, name: str) -> None:
-        """Answer with the module ``name``."""
-        self._name = name
+    def __init__(self, find: Callable[[], ModuleType]) -> None:
+        """Answer with what ``find`` returns."""
+        self._find = find
         self._spec: importlib.machinery.ModuleSpec | None = None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Import the other module."""
+        """Find the module."""
         del spec
-        module = importlib.import_module(self._name)
+        module = self._find()
         self._spec = module.__spec__
         return module
 
@@ -184,6 +184,11 @@ def compile_own(owner: "Space", source: bytes, path: str, importer: str | None =
         return None if name.partition(".")[0] in owner.extra else owner.redirect(name, importer)
 
     return compile_source(source, path, redirect)
+
+
+def alias_spec(fullname: str, find: Callable[[], ModuleType]) -> importlib.machinery.ModuleSpec:
+    """Return the spec of a name that is answered with the module that ``find`` returns, unchanged."""
+    return importlib.machinery.ModuleSpec(fullname, _AliasLoader(find))
 
 
 def spec_for(fullname: str, found: tuple[Found, ...], owner: "Space") -> importlib.machinery.ModuleSpec:
@@ -206,9 +211,11 @@ def repository_spec(fullname: str, owner: "Space") -> importlib.machinery.Module
     return _folder_spec(fullname, [owner.sources.on_disk("")], RepositoryLoader, owner)
 
 
-def file_spec(fullname: str, file: str, owner: "Space", *, package: bool) -> importlib.machinery.ModuleSpec:
+def file_spec(
+    fullname: str, file: str, owner: "Space", *, package: bool, kind: type[TreeLoader] = TreeLoader
+) -> importlib.machinery.ModuleSpec:
     """Return the spec of a source file; it names no bytecode file, as one with a location would."""
-    loader = TreeLoader(fullname, file, owner)
+    loader = kind(fullname, file, owner)
     spec = importlib.machinery.ModuleSpec(fullname, loader, origin=loader.path, is_package=package)
     if package:
         spec.submodule_search_locations = [str(Path(loader.path).parent)]

@@ -6,7 +6,8 @@ are named after it: see ``sources.package_of``.
 
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from hublock.runtime.modules.ownership import installed
 from hublock.runtime.modules.sources import Found, Sources
@@ -56,6 +57,16 @@ class Search:
         """Take note of the roots that hubconf.py has made, which every process imports first."""
         self._lasting = self.roots()
         self._settled = list(self.path), dict(self.led_to)
+
+    @contextmanager
+    def run_again(self) -> Iterator[None]:
+        """Run hubconf.py anew, which mostly puts on ``sys.path`` what it has put there before: it grows no longer."""
+        before = list(self.path)
+        try:
+            yield
+        finally:
+            if _each_once(self.path) == _each_once(before):
+                self.path[:] = before
 
     @property
     def has_added(self) -> bool:
@@ -162,3 +173,8 @@ class Search:
     def _is_bare(self, root: str, parents: Sequence[str]) -> bool:
         parent = self._sources.look(root, "/".join(parents))
         return parent is not None and parent.kind == "folder"
+
+
+def _each_once(path: Sequence[object]) -> list[object]:
+    # anything may be on it
+    return [entry for number, entry in enumerate(path) if entry not in path[:number]]

@@ -12,6 +12,7 @@ from functools import wraps
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from hublock.runtime.modules.anew import is_anew
 from hublock.runtime.modules.ownership import installed
 from hublock.runtime.modules.sources import FILE
 from hublock.runtime.repository import PACKAGE, ROOT
@@ -201,7 +202,7 @@ class Modules(MutableMapping[str, ModuleType]):
         prefix = f"{self._view.name}."
         names = [name.removeprefix(prefix) for name in list(sys.modules) if name.startswith(prefix)]
         stock = [name.partition(".")[2] if name.startswith(ROOT) else name for name in names]
-        return [name for name in stock if name and not name.startswith(FILE)]
+        return [name for name in stock if name and not name.startswith(FILE) and not is_anew(name)]
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

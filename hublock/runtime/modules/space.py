@@ -15,11 +15,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hublock.core.cached import cached
+from hublock.runtime.modules.anew import Anew, is_anew
 from hublock.runtime.modules.companions import import_installed
 from hublock.runtime.modules.loading import (
-    AliasLoader,
     FolderLoader,
     TreeLoader,
+    alias_spec,
     file_spec,
     folders_spec,
     own_finders_spec,
@@ -52,7 +53,8 @@ class Space:
         self.extra: dict[str, ModuleType] = {}
         """What the repository's code put into ``sys.modules`` under names that are not its own."""
         self._shims = Shims(self)
-        self._search = Search(self.sources, [str(repository.root), *sys.path])
+        self.anew = Anew(self)
+        self.search = Search(self.sources, [str(repository.root), *sys.path])
         self.builtins: dict[str, Any] = {"__import__": self.import_}
         self._companions: dict[str, Path] = {}
         self._aliases: set[str] = set()
@@ -73,7 +75,7 @@ class Space:
         top, _, below = name.partition(".")
         if top in RESERVED:
             return None
-        self._search.follow(sys.path)
+        self.search.follow(sys.path)
         # anything may be put into sys.modules
         taken_in = str(getattr(self.extra.get(top), "__name__", ""))
         if taken_in.startswith(f"{self.name}.{FILE}"):
@@ -82,12 +84,12 @@ class Space:
             importer = self._caller()
         package = importer.removeprefix(f"{self.name}.").partition(".")[0]
         folders = self.sources.folders_of(package)
-        if folders is not None and self._search.neighbour(top, folders):
+        if folders is not None and self.search.neighbour(top, folders):
             return f"{self.name}.{package}.{name}"
-        known = self._search.led_to
+        known = self.search.led_to
         if top not in known and not self.owns(top):
             return None
-        added = known[top] if top in known else self._search.added_for(top, self._search.top(top))
+        added = known[top] if top in known else self.search.added_for(top, self.search.top(top))
         return f"{self.name}.{name}" if added is None else f"{self.name}.{package_of(added)}.{name}"
 
     def _caller(self) -> str:
@@ -102,7 +104,7 @@ class Space:
 
     def owns(self, top: str) -> bool:
         """Tell whether the top-level name ``top`` is the tree's: a bare folder never hides an installed package."""
-        return top not in RESERVED and (bool(self._search.top(top)) or f"{self.name}.{top}" in sys.modules)
+        return top not in RESERVED and (bool(self.search.top(top)) or f"{self.name}.{top}" in sys.modules)
 
     def spec(self, stock: str, parent_path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
         """Return the spec of the module ``stock`` ("" is the repository itself); ``parent_path`` is its package's."""
@@ -111,45 +113,47 @@ class Space:
             return repository_spec(fullname, self)
         added = self.sources.folders_of(stock)
         if added is not None:
-            self._search.add(added)
+            self.search.add(added)
             self._rooted = True
             return folders_spec(fullname, added, self)
         file = self.sources.file_of(stock)
         if file is not None:
             return file_spec(fullname, file, self, package=file.endswith("__init__.py"))
+        if is_anew(stock):
+            return self.anew.spec(stock)
         package, _, leaf = stock.rpartition(".")
         if not package:
-            return self._spec(stock, self._search.top(stock) or self._search.adopted(stock))
+            return self._spec(stock, self.search.top(stock) or self.search.adopted(stock))
         parent = sys.modules.get(f"{self.name}.{package}")
         if parent is not None and parent.__name__ != f"{self.name}.{package}":
             return self._alias(fullname, f"{parent.__name__}.{leaf}")
         folders = [folder for entry in parent_path or () if (folder := self.sources.inside(entry)) is not None]
         if isinstance(getattr(parent, "__loader__", None), FolderLoader):
             # as wide as sys.path is now
-            folders = [posixpath.join(root, *package.split(".")) for root in self._search.roots()] + folders
-        found = self._spec(stock, self._search.among(folders, leaf))
+            folders = [posixpath.join(root, *package.split(".")) for root in self.search.roots()] + folders
+        found = self._spec(stock, self.search.among(folders, leaf))
         return found or own_finders_spec(fullname, stock, parent_path, self)
 
     def _spec(self, stock: str, found: tuple[Found, ...]) -> importlib.machinery.ModuleSpec | None:
         fullname = f"{self.name}.{stock}"
-        added = self._search.added_for(stock, found)
+        added = self.search.added_for(stock, found)
         if added is not None:
             return self._alias(fullname, f"{self.name}.{package_of(added)}.{stock}")
         return spec_for(fullname, found, self) if found else None
 
     def _alias(self, fullname: str, target: str) -> importlib.machinery.ModuleSpec:
         self._aliases.add(fullname)
-        return importlib.machinery.ModuleSpec(fullname, AliasLoader(target))
+        return alias_spec(fullname, partial(importlib.import_module, target))
 
     def settle(self) -> None:
         """Take note that hubconf.py has been imported, which every process does first."""
-        self._search.follow(sys.path)
-        self._search.settle()
+        self.search.follow(sys.path)
+        self.search.settle()
 
     def keep_path(self) -> None:
         """Look for good in the folders of the tree on the real ``sys.path``, from which they are about to go."""
-        self._search.follow(sys.path)
-        self._search.followed.clear()
+        self.search.follow(sys.path)
+        self.search.followed.clear()
 
     @cached
     def may_add_folders(self) -> bool:
@@ -160,11 +164,11 @@ class Space:
     @property
     def has_added(self) -> bool:
         """Whether an entry point has put folders of the tree on ``sys.path``."""
-        return self._search.has_added
+        return self.search.has_added
 
     def forget_added(self) -> None:
         """Be as hubconf.py has left it, for those who use these modules."""
-        self._search.forget_added()
+        self.search.forget_added()
         while self._aliases:
             sys.modules.pop(self._aliases.pop(), None)
         if self.loads == 1:
@@ -177,11 +181,11 @@ class Space:
     @property
     def path(self) -> list[str]:
         """The ``sys.path`` that the repository's code sees; it may put another list there."""
-        return self._search.path
+        return self.search.path
 
     @path.setter
     def path(self, path: list[str]) -> None:
-        self._search.path = path
+        self.search.path = path
 
     def imported(self, name: str) -> str:
         """Return the name in ``sys.modules`` of what the repository's code calls ``name``."""
@@ -189,7 +193,7 @@ class Space:
 
     def forget(self, name: str) -> None:
         """Look for ``name`` anew when it is imported next."""
-        self._search.led_to.pop(name, None)
+        self.search.led_to.pop(name, None)
         if f"{self.name}.{name}" in self._aliases:
             sys.modules.pop(f"{self.name}.{name}", None)
 
@@ -313,7 +317,7 @@ class Space:
         stock = name.removeprefix(f"{self.name}.")
         if stock.startswith(ROOT):
             stock = stock.partition(".")[2]
-        return "" if stock.startswith(FILE) else stock
+        return "" if stock.startswith(FILE) else "hubconf" if is_anew(stock) else stock
 
     def target(self, name: str, globals: Mapping[str, Any] | None) -> str:
         """Return the full name of what an import of ``name`` in a module with these ``globals`` gives now."""
@@ -339,7 +343,7 @@ class Space:
         """Remember where ``name`` has led, as ``sys.modules`` does, whatever comes onto ``sys.path`` later."""
         package = target.removeprefix(f"{self.name}.").partition(".")[0]
         if not package.startswith(FILE):
-            self._search.led_to.setdefault(name.partition(".")[0], self.sources.folders_of(package))
+            self.search.led_to.setdefault(name.partition(".")[0], self.sources.folders_of(package))
 
     def _extra(self, name: str, fromlist: Sequence[str] = ()) -> ModuleType:
         found: ModuleType | None = self.extra[name]

@@ -1,7 +1,8 @@
 """What a repository's modules make of the process, by their package: they are imported once, and do it once."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,24 @@ def forget(package: str) -> None:
     """
     if package in _made:
         _made[package] = [made for made in _made[package] if made.module in sys.modules]
+
+
+@contextmanager
+def forgotten(package: str) -> Iterator[None]:
+    """Run the hubconf.py of ``package`` anew, which makes anew what it has made; if it fails, that holds.
+
+    Attributes of torch.hub stay: models may use them meanwhile.
+    """
+    before = _made.get(package, [])
+    runs = [made for made in before if made.module.startswith(f"{package}.hubconf")]
+    assigned = {name: value for made in runs for name, value in made.assigned.items()}
+    others = [made for made in before if made not in runs]
+    _made[package] = [Made(module=f"{package}.hubconf", assigned=assigned), *others] if runs else others
+    try:
+        yield
+    except BaseException:
+        _made[package] = before
+        raise
 
 
 def anything() -> bool:

@@ -1,0 +1,369 @@
+"""hubconf.py keeps nothing from one load for the next, as under torch.hub, which runs it anew for each."""
+
+import copy
+import gc
+import importlib
+import inspect
+import os
+import pickle
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch.hub
+
+from hublock.runtime import isolation
+from hublock.runtime.modules.keeping import keeps
+from hublock.runtime.repository import namespace
+from tests.runtime.answering import Shelf, run
+from tests.runtime.conftest import MakeRepository
+
+KEEPING = {
+    "a global": """
+        _kept = None
+        def model():
+            global _kept
+            _kept = _kept or []
+            _kept.append(1)
+            return len(_kept)
+    """,
+    "a cache": """
+        import functools
+        @functools.lru_cache
+        def _made():
+            return []
+        def model():
+            _made().append(1)
+            return len(_made())
+    """,
+    "a default": """
+        def model(seen=[]):
+            seen.append(1)
+            return len(seen)
+    """,
+    "a default of a keyword": """
+        def model(*, seen={}):
+            seen[len(seen)] = 1
+            return len(seen)
+    """,
+    "a list": """
+        SEEN: list = []
+        def model():
+            SEEN.append(1)
+            return len(SEEN)
+    """,
+    "a table": """
+        try:
+            TABLE = {"a": 1}
+        except ImportError:
+            pass
+        def model():
+            TABLE["a"] += 1
+            return TABLE["a"]
+    """,
+    "a table given away": """
+        TABLE = {}
+        def _add(table):
+            table[len(table)] = 1
+            return len(table)
+        def model():
+            return _add(TABLE)
+    """,
+    "a table in a table": """
+        TABLES = {"a": {}}
+        def model():
+            table = TABLES["a"]
+            table[len(table)] = 1
+            return len(table)
+    """,
+    "a table by another name": """
+        TABLE = {}
+        OTHER = TABLE
+        def model():
+            OTHER[len(OTHER)] = 1
+            return len(TABLE)
+    """,
+    "a table as a default": """
+        TABLE = {}
+        def model(table=TABLE):
+            table[len(table)] = 1
+            return len(TABLE)
+    """,
+    "an attribute of a function": """
+        def model():
+            model.count = getattr(model, "count", 0) + 1
+            return model.count
+    """,
+    "an attribute of a class": """
+        class Net:
+            made = 0
+            def __init__(self):
+                Net.made += 1
+        def model():
+            return Net().made
+    """,
+    "a list of a class": """
+        class Net:
+            made = []
+            def __init__(self):
+                self.made.append(1)
+        def model():
+            return len(Net().made)
+    """,
+    "a class by its method": """
+        class Net:
+            made = 0
+            @classmethod
+            def make(cls):
+                cls.made += 1
+                return cls.made
+        def model():
+            return Net.make()
+    """,
+    "its namespace": """
+        count = 0
+        def model():
+            globals()["count"] += 1
+            return count
+    """,
+    "an object": """
+        import itertools
+        numbers = itertools.count()
+        def model():
+            return next(numbers)
+    """,
+    "a seed": """
+        import random
+        random.seed(7)
+        def model():
+            return random.random()
+    """,
+    "a loop": """
+        import random
+        for number in (7,):
+            random.seed(number)
+        def model():
+            return random.random()
+    """,
+    "a lambda": """
+        model = lambda seen=[]: (seen.append(1), len(seen))[1]
+    """,
+}
+
+
+@pytest.mark.parametrize("hubconf", KEEPING.values(), ids=KEEPING)
+def test_what_hubconf_keeps_does_not_hold_for_the_next_load(
+    hubconf: str, shelf: Shelf, repository: MakeRepository
+) -> None:
+    repo, stock = repository(hubconf), cast("Any", torch.hub.load)
+    theirs = [stock(os.fspath(repo.root), "model", source="local") for _ in range(3)]
+    assert [run(repo, "model", answers=shelf) for _ in range(3)] == theirs
+    assert keeps(textwrap.dedent(hubconf).encode())
+
+
+@pytest.mark.parametrize(
+    "hubconf",
+    [
+        'dependencies = ["torch"]\nfrom models import *\n',
+        '"""Models."""\nimport torch\nname = "a"\ndef model(name=name, *, size=(1, 2)):\n    return f"{name}"\n',
+        "A = 1\nB = A + 1\nif A:\n    C = 2\nelse:\n    import os\n",
+        "try:\n    import json\nexcept ImportError:\n    json = None\n",
+        "class Net(object):\n    size = 3\n    @staticmethod\n    def of():\n        net = Net()\n        net.x = 1\n",
+        "if __name__ == '__main__':\n    pass\n",
+        "other: int\nmodel = lambda size=3: size\nasync def later(): pass\n",
+    ],
+)
+def test_one_run_is_enough_of_what_keeps_nothing(hubconf: str) -> None:
+    assert not keeps(hubconf.encode())
+
+
+@pytest.mark.parametrize("hubconf", ["def (", "\0", f"x = {'-' * 50_000}1"])
+def test_what_cannot_be_read_is_said_to_keep_something(hubconf: str) -> None:
+    assert keeps(hubconf.encode())
+
+
+def test_loads_at_once_share_nothing_that_hubconf_keeps(shelf: Shelf, repository: MakeRepository) -> None:
+    for _ in range(5):
+        repo, barrier = repository(KEEPING["a list"]), threading.Barrier(6)
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(barrier.wait, [60] * 6))
+            assert [job.result() for job in [pool.submit(run, repo, "model", answers=shelf) for _ in range(6)]] == [
+                1
+            ] * 6
+
+
+def test_its_modules_are_those_of_the_first_load(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository(
+        """
+            import random
+            random.seed(1)
+            import below
+            def model():
+                below.seen.append(1)
+                return len(below.seen)
+        """,
+        {"below.py": "seen = []\n"},
+    )
+    assert [run(repo, "model", answers=shelf) for _ in range(3)] == [1, 2, 3]
+
+
+def test_what_it_does_to_the_process_it_does_for_each_load(
+    shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WORDS", raising=False)
+    repo = repository(
+        """
+            import os, pathlib, sys, torch
+            os.chdir(os.path.join(os.path.dirname(__file__), "data"))
+            os.chdir("below")
+            os.environ["WORDS"] = "set"
+            torch.hub.set_dir("hub")
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), "first"))
+            sys.path.insert(0, os.path.join(os.path.dirname(__file__), "second"))
+            import late
+            def model():
+                import thing
+                return pathlib.Path("text").read_text(), os.environ["WORDS"], os.environ["LATE"], thing.name, sys.path
+        """,
+        {
+            "data/below/text": "read",
+            "first/thing.py": "name = 'first'\n",
+            "second/thing.py": "name = 'second'\n",
+            "late.py": "import os\nos.environ['LATE'] = 'set'\n",
+        },
+    )
+    here, first = Path.cwd(), run(repo, "model", answers=shelf)
+    assert first[:4] == ("read", "set", "set", "second")
+    assert [run(repo, "model", answers=shelf) for _ in range(2)] == [first, first]
+    assert (Path.cwd(), os.environ.get("WORDS"), os.environ.get("LATE")) == (here, None, None)
+
+
+def test_a_seed_holds_also_where_an_unpickling_has_imported_it(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository(KEEPING["a seed"])
+    isolation.serve(repo)
+    importlib.import_module(f"{namespace(repo)}.hubconf")
+    random.seed(1)
+    assert [run(repo, "model", answers=shelf) for _ in range(2)] == [random.Random(7).random()] * 2
+
+
+def test_what_cannot_run_twice_is_as_the_first_run_has_left_it(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository(
+        """
+            import registry
+            @registry.register
+            def net():
+                return 1
+            def model():
+                return registry.known["net"]()
+        """,
+        {
+            "registry.py": """
+                known = {}
+                def register(function):
+                    assert function.__name__ not in known, function
+                    return known.setdefault(function.__name__, function)
+            """
+        },
+    )
+    assert [run(repo, "model", answers=shelf) for _ in range(3)] == [1, 1, 1]
+
+
+NET = """
+    import logging
+    import torch
+    log = logging.getLogger(__name__)
+    made = []
+    scale = 1.0
+    class Part(torch.nn.Module):
+        def forward(self, x):
+            return x * scale
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = torch.nn.Linear(2, 2)
+            self.part = Part()
+            self.add = add
+        def forward(self, x):
+            return self.add(self.part(self.line(x)))
+    def add(x):
+        return x + len(made)
+    def model(by=1.0):
+        global scale
+        scale = by
+        made.append(by)
+        return Net()
+"""
+
+
+def test_models_of_later_loads_are_whole(shelf: Shelf, repository: MakeRepository) -> None:
+    repo, x = repository(NET), torch.ones(1, 2)
+    models = [run(repo, "model", [by], answers=shelf) for by in (1.0, 2.0, 3.0)]
+    assert len({type(model) for model in models}) == 3
+    for number, model in enumerate(models, 1):
+        there = model(x)
+        assert torch.equal(there, model.line(x) * number + 1)
+        assert torch.equal(copy.deepcopy(model)(x), there)
+        assert torch.equal(pickle.loads(pickle.dumps(model))(x), there)
+        assert torch.equal(torch.compile(lambda y, model=model: model(y), backend="eager", fullgraph=True)(x), there)
+        assert "class Net" in inspect.getsource(type(model))
+
+
+def test_functions_of_later_loads_can_be_pickled(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository(
+        "made = []\ndef twice(x):\n    return 2 * x\ndef model():\n    made.append(1)\n    return twice\n"
+    )
+    first, second, third = (run(repo, "model", answers=shelf) for _ in range(3))
+    for function in (first, second, third, second):
+        assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_nobody_holds_what_nobody_has_of_a_load(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import functools, torch
+        @functools.lru_cache
+        def model():
+            return torch.nn.Linear(2, 2)
+    """)
+    run(repo, "model", answers=shelf)
+    second = weakref.ref(run(repo, "model", answers=shelf))
+    run(repo, "model", answers=shelf)
+    gc.collect()
+    assert second() is None
+    assert not [name for name in sys.modules if name.startswith(f"{namespace(repo)}.hubconf__")]
+
+
+def test_another_process_makes_a_later_run_as_it_unpickles_something_of_it(
+    tmp_path: Path, shelf: Shelf, repository: MakeRepository
+) -> None:
+    repo = repository(NET, name="owner/anew")
+    run(repo, "model", answers=shelf)
+    second = run(repo, "model", [2.0], answers=shelf)
+    (tmp_path / "made").write_bytes(pickle.dumps([second, type(second)]))
+    files = {entry.path: (repo.root / entry.path).read_bytes() for entry in repo.listing.entries}
+    program = f"""
+        import pickle, random, sys
+        from pathlib import Path
+        from hublock.runtime import isolation
+        from tests.runtime.trees import make_repository
+        random.seed(3)
+        before = random.getstate()
+        repo = make_repository(Path({os.fspath(tmp_path / "again")!r}), {files!r}, identity="owner/anew")
+        isolation.serve(repo)
+        model, kind = pickle.loads(Path({os.fspath(tmp_path / "made")!r}).read_bytes())
+        assert type(model) is kind
+        assert random.getstate() == before
+        sys.stdout.buffer.write(pickle.dumps(kind()))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, check=False, timeout=120
+    )
+    assert not done.returncode, done.stderr.decode()
+    assert type(pickle.loads(done.stdout)) is type(second)
