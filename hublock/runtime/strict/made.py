@@ -31,10 +31,13 @@ _made: dict[str, list[Made]] = {}
 
 def making(package: str, module: str = "") -> Made:
     """Return where to add what ``module`` makes, or a function of ``package`` if none is being imported."""
-    made = _made.setdefault(package, [])
-    if not made or made[-1].module != module:
-        made.append(Made(module=module))
-    return made[-1]
+    all_made = _made.setdefault(package, [])
+    last = all_made[-1] if all_made else None
+    if last is None or last.module != module:
+        last = Made(module=module)
+        # another thread may add one as well
+        all_made.append(last)
+    return last
 
 
 def made_by(package: str) -> Sequence[Made]:
@@ -53,8 +56,8 @@ def forget(package: str) -> None:
 
     Others stay imported, and do it no more.
     """
-    if package in _made:
-        _made[package] = [made for made in _made[package] if made.module in sys.modules]
+    all_made = _made.get(package, [])
+    all_made[:] = [made for made in all_made if made.module in sys.modules]
 
 
 @contextmanager
@@ -63,15 +66,18 @@ def forgotten(package: str) -> Iterator[None]:
 
     Attributes of torch.hub stay: models may use them meanwhile.
     """
-    before = _made.get(package, [])
-    runs = [made for made in before if made.module.startswith(f"{package}.hubconf")]
-    assigned = {name: value for made in runs for name, value in made.assigned.items()}
-    others = [made for made in before if made not in runs]
-    _made[package] = [Made(module=f"{package}.hubconf", assigned=assigned), *others] if runs else others
+    first, all_made = f"{package}.hubconf", _made.get(package, [])
+    before, others, kept = list(all_made), [], Made(module=first)
+    for made in before:
+        if made.module == first or made.module.startswith(f"{first}__"):
+            kept.assigned |= made.assigned
+        else:
+            others.append(made)
+    all_made[:] = [kept, *others]
     try:
         yield
     except BaseException:
-        _made[package] = before
+        all_made[:] = before
         raise
 
 
