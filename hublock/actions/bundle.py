@@ -149,7 +149,7 @@ def _add_trees(file: BinaryIO, trees: list[StoredTree]) -> int:
 def _tree_file(tree: StoredTree, entry: Entry) -> bytes:
     path = tree.root / entry.path
     try:
-        return encode(os.readlink(path)) if entry.mode == LINK else path.read_bytes()  # noqa: PTH115
+        return encode(os.readlink(path)) if entry.mode == LINK else path.read_bytes()
     except OSError as error:
         if not tree.root.exists():
             # pruned meanwhile

@@ -198,7 +198,7 @@ def _put_tree(tree: StoredTree, target: Path) -> str | None:
 def _copy_entry(source: Path, target: Path, entry: Entry) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if entry.mode == LINK:
-        target.symlink_to(os.readlink(source))  # noqa: PTH115 - as it is spelled
+        target.symlink_to(os.readlink(source))
         return
     shutil.copyfile(source, target)
     if entry.mode == EXECUTABLE:
@@ -218,7 +218,7 @@ def _is_copy(tree: StoredTree, folder: Path, *, but_for_bytecode: bool = False) 
 
 
 def _content(path: Path) -> bytes:
-    return os.fsencode(path.readlink()) + b"\0" if path.is_symlink() else path.read_bytes()
+    return os.fsencode(os.readlink(path)) + b"\0" if path.is_symlink() else path.read_bytes()
 
 
 def _trust(listed: Path, names: Iterable[str]) -> None:

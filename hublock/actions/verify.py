@@ -113,7 +113,7 @@ def failed(error: HublockError, project: Project) -> tuple[Finding, ...]:
     line = re.match(r": line (\d+)", error.message.removeprefix(str(file)))
     finding = Finding(
         rule=rule,
-        subject=str(file),
+        subject=file.name,
         message=error.message,
         hint=error.hint or "hublock lock",
         file=str(file),
@@ -125,7 +125,12 @@ def failed(error: HublockError, project: Project) -> tuple[Finding, ...]:
 def _placed(findings: Iterable[Finding], project: Project) -> list[Finding]:
     """Say where in the lock each finding stands."""
     known = places(project.lock_text())
-    return [replace(finding, file=str(project.lock), line=known.get(finding.subject)) for finding in findings]
+
+    def line(subject: str) -> int | None:
+        # a stale entry is named with its kind
+        return known.get(subject, known.get(subject.partition(" ")[2]))
+
+    return [replace(finding, file=str(project.lock), line=line(finding.subject)) for finding in findings]
 
 
 def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator[Finding]:
@@ -136,7 +141,7 @@ def _differences(project: Project, lock: Lock, against: Path | None) -> Iterator
         said = sides.get(change.kind, f"{change.old} there, {change.new} here")
         yield Finding(
             rule=Rule.LOCK_DIFFERS,
-            subject=change.entry.partition(" ")[2] or str(project.lock),
+            subject=change.entry.partition(" ")[2] or project.lock.name,
             message=f"{project.lock} differs from {against} in {change.entry}{what}: {said}",
             hint=f"hublock diff {quote(str(against))}",
         )
@@ -218,7 +223,7 @@ def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
     if not is_canonical(project.lock_text()):
         yield Finding(
             rule=Rule.LOCK_NOT_CANONICAL,
-            subject=str(project.lock),
+            subject=project.lock.name,
             message=f"{project.lock} was edited by hand: it is not as hublock writes it",
             hint="git diff hub.lock, then hublock lock",
         )
@@ -226,7 +231,7 @@ def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
         for reason in plan(project.read_manifest(), lock).reasons:
             yield Finding(
                 rule=Rule.LOCK_STALE,
-                subject=str(project.lock),
+                subject=" ".join(reason.split(" ")[:2]),
                 message=f"{project.lock} does not answer the manifest: {reason}",
                 hint="hublock lock",
             )

@@ -30,7 +30,8 @@ class Plan:
     fetch: tuple[WantedWeights, ...]
     """Named weights the lock does not answer yet."""
     reasons: tuple[str, ...]
-    """Every way in which the lock does not answer the manifest, a sentence each; empty when it is current."""
+    """Every way in which the lock does not answer the manifest, a sentence each that begins with the kind and the name
+    of its entry (``model NAME``); empty when it is current."""
 
 
 def plan(manifest: Manifest, lock: Lock) -> Plan:

@@ -205,7 +205,7 @@ def host_name() -> str:
     """
     numbers = ""
     with suppress(OSError):
-        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path
+        numbers = os.readlink("/proc/self/ns/pid")
     return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
 
 

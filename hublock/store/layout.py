@@ -60,7 +60,11 @@ class Layout:
 
     def lock(self, key: str) -> Path:
         """Return the file that is locked while somebody works on ``key``."""
-        return self.root.joinpath("locks", f"{key_name(key)}.lock")
+        return self.lock_named(key_name(key))
+
+    def lock_named(self, name: str) -> Path:
+        """Return the same of a key by its :func:`key_name`, with which the names of its partial files begin."""
+        return self.root.joinpath("locks", f"{name}.lock")
 
 
 def key_name(key: str) -> str:

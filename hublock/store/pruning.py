@@ -91,7 +91,7 @@ def _give_up() -> None:
 def _lock_of(store: Store, held: Held) -> Path:
     if held.digest is not None:
         return store.layout.lock(str(held.digest))
-    return store.layout.root / "locks" / f"{held.path.name.partition('-')[0].partition('.')[0]}.lock"
+    return store.layout.lock_named(held.path.name.partition("-")[0].partition(".")[0])
 
 
 def _now(store: Store, held: Held) -> Held | None:

@@ -147,7 +147,7 @@ def _write_link(root: Path, file: SourceFile) -> None:
     try:
         os.symlink(target, path)  # noqa: PTH211 - a link's bytes are not always a path to pathlib
     except FileExistsError:
-        if not path.is_symlink() or os.readlink(path) != target:  # noqa: PTH115 - as above
+        if not path.is_symlink() or os.readlink(path) != target:
             raise
 
 
@@ -235,7 +235,7 @@ def _holds(root: Path, entry: Entry) -> bool:
     path = os.path.join(root, entry.path)  # noqa: PTH118 - pathlib would take most of the time
     try:
         if entry.mode == LINK:
-            return blob_id(os.fsencode(os.readlink(path))) == entry.blob  # noqa: PTH115
+            return blob_id(os.fsencode(os.readlink(path))) == entry.blob
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             return blob_id(file.read()) == entry.blob
     except OSError:

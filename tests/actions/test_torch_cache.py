@@ -77,6 +77,19 @@ def test_trees_files_and_trusted_owners_have_torch_hubs_names(store: Store, tmp_
     assert done.left_out == ("git+https://example.org/four@v1 is not on GitHub",)
 
 
+def test_a_link_that_has_lost_a_slash_is_no_copy(store: Store, tmp_path: Path) -> None:
+    files = [SourceFile(path="data", mode=LINK, data=b"tools/"), *FILES]
+    lock = Lock(repos=(repo(store, "a/one", files=files),))
+    write_torch_cache(lock, store, tmp_path)
+    link = tmp_path / "hub" / "a_one_main" / "data"
+    link.unlink()
+    link.symlink_to("tools")
+
+    done = write_torch_cache(lock, store, tmp_path)
+
+    assert (os.readlink(link), done.set_aside) == ("tools/", (("a_one_main", "a_one_main.before-hublock"),))
+
+
 def test_files_that_torch_hub_has_no_place_for_are_named(store: Store, tmp_path: Path) -> None:
     file = HuggingFaceFile(
         repo="o/n", type="model", revision="main", commit="1" * 40, file="a.bin", digest=store.add_blob(b"a"), size=1,

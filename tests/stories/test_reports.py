@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,33 @@ def test_sarif_is_valid_and_points_at_the_entry(tampered: Path, hub: Run) -> Non
     }
     for result in run["results"]:
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+
+
+def test_sarif_tells_stale_entries_apart_wherever_the_project_lies(
+    tampered: Path, inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = tampered / "hub.toml"
+    manifest.write_text(manifest.read_text() + '\n[weights.other]\nurl = "https://example.org/other"\n')
+
+    def identities(project: Path) -> list[str]:
+        monkeypatch.chdir(project)
+        results = sarif(inside("verify", "--format", "sarif").out)["results"]
+        return [result["partialFingerprints"]["hublock/v1"] for result in results]
+
+    found = identities(tampered)
+    assert len(found) == len(set(found)) == 4
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(tampered, elsewhere)
+    assert identities(elsewhere) == found
+
+
+def test_a_stale_entry_is_shown_on_its_line(pinned: Forge, project: Path, hub: Run) -> None:
+    (project / "hub.toml").write_text("")
+
+    findings = json.loads(hub("verify", "--format", "json").out)["findings"]
+
+    lines = {finding["subject"]: finding["line"] for finding in findings if finding["rule"] == "lock-stale"}
+    assert lines["model big"] == line_of(project, 'name = "big"')
 
 
 def test_sarif_without_findings_is_valid(pinned: Forge, hub: Run) -> None:

@@ -165,8 +165,7 @@ class Sources:
     def _target(self, link: str) -> str:
         where = self.on_disk(link)
         try:
-            # by its bytes: pathlib drops a slash at the end, which git keeps
-            target = os.readlink(where)  # noqa: PTH115
+            target = os.readlink(where)
         except OSError:
             return "\0"
         if blob_id(os.fsencode(target)) != self._files[link].blob:

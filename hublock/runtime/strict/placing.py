@@ -118,8 +118,8 @@ def _restore(root: Path, folder: Path) -> None:
     for path in sorted(root.rglob("*")):
         there = folder / path.relative_to(root)
         if path.is_symlink():
-            target = os.readlink(path)  # noqa: PTH115 - as it is spelled
-            if not there.is_symlink() or os.readlink(there) != target:  # noqa: PTH115
+            target = os.readlink(path)
+            if not there.is_symlink() or os.readlink(there) != target:
                 _remove_any(there)
                 there.symlink_to(target)
         elif path.is_dir():

@@ -186,7 +186,7 @@ def _store_of(repository: Repository) -> Iterator[Path]:
 def _copy(source: Path, target: Path, mode: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if mode == LINK and source.is_symlink():
-        target.symlink_to(os.readlink(source))  # noqa: PTH115 - as it is spelled
+        target.symlink_to(os.readlink(source))
     else:
         shutil.copyfile(source, target)
         target.chmod(0o755 if mode == EXECUTABLE else 0o644)
