@@ -10,6 +10,7 @@ from shlex import quote
 from hublock.actions.changing import changing
 from hublock.actions.context import Context
 from hublock.actions.describe import offer_of_pinned
+from hublock.actions.fetching import check_input
 from hublock.actions.lock import Locking, build, check_address
 from hublock.actions.offers import Offer
 from hublock.actions.pin import pin_once, remote_of
@@ -250,10 +251,11 @@ def _beside(given: str, project: Project) -> str:
     """Return a file the user hands in as the lock knows it: relative to the project, and inside it.
 
     Raises:
-        InputError: it lies elsewhere.
+        InputError: it lies elsewhere, or is no file there.
     """
     path = _from(Path(given), project)
     if path.startswith("../"):
+        check_input(Path(given).expanduser(), given)
         raise InputError(
             f"the input {given} lies outside the project {project.folder}", hint=f"copy it into {project.folder}"
         )

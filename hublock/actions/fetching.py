@@ -286,14 +286,23 @@ class FetchingAnswers:
         taken = []
         for name in self._wanted.inputs:
             path = self._base / name
-            if not path.is_file():
-                what = "is not a file" if path.exists() else "does not exist"
-                raise InputError(f"the input {path} of model {self._wanted.name} {what}", hint="check --input")
+            check_input(path, f"{path} of model {self._wanted.name}")
             digest = self._context.store.add_blob(path)
             pickle = scan_file(path)
             self._demand_consent(name, pickle)
             taken.append((name, Input(name=name, digest=digest, size=path.stat().st_size, pickle=pickle)))
         return taken
+
+
+def check_input(path: Path, what: str) -> None:
+    """Refuse to hand in what is no file.
+
+    Raises:
+        InputError: there is no file at ``path``, which is called ``what``.
+    """
+    if not path.is_file():
+        why = "is not a file" if path.exists() else "does not exist"
+        raise InputError(f"the input {what} {why}", hint="put the file there, or name another")
 
 
 def _text(response: Response) -> str | None:

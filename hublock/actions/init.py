@@ -23,10 +23,11 @@ def init_project(project: Project) -> None:
     """Write an empty ``hub.toml``.
 
     Raises:
-        InputError: the project has a manifest already.
+        InputError: the project has a manifest already, or something else in its place.
         StoreError: the folder cannot be written.
     """
     if project.embedded or project.manifest.exists():
+        project.manifest_text()
         raise InputError(f"{project.manifest} already holds a manifest", hint="hublock add OWNER/REPO ENTRYPOINT")
     project.check_writable()
     project.write_manifest(EMPTY)

@@ -231,10 +231,16 @@ def _lock_findings(project: Project, lock: Lock) -> Iterator[Finding]:
         for reason in plan(project.read_manifest(), lock).reasons:
             yield Finding(
                 rule=Rule.LOCK_STALE,
-                subject=" ".join(reason.split(" ")[:2]),
+                subject=_entry(reason),
                 message=f"{project.lock} does not answer the manifest: {reason}",
                 hint="hublock lock",
             )
+
+
+def _entry(reason: str) -> str:
+    """Return the kind and the name with which a reason begins; that of a repository may hold spaces."""
+    found = re.match(r"repository .+?(?= is )|\S+ \S+", reason)
+    return found[0] if found else reason
 
 
 def _input_findings(project: Project, lock: Lock) -> Iterator[Finding]:

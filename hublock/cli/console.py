@@ -20,6 +20,8 @@ from hublock.errors import HublockError, StoreError
 RED, GREEN, YELLOW, CYAN, BOLD = "31", "32", "33", "36", "1"
 _COMMAND = re.compile(r"hublock (?:add|bundle|diff|help|init|list|lock|outdated|remove|run|sync|update|verify)\b")
 """What works on a project, in a hint."""
+_QUOTED = re.compile(r"'[^']*'")
+"""A word that shlex has quoted."""
 BAR_DELAY = 1.0
 """Seconds something must take before a bar appears."""
 
@@ -120,6 +122,8 @@ class Console(Progress):
     def _hint(self, message: str) -> None:
         if self._project:
             message = _COMMAND.sub(lambda command: f"{command[0]} --project {self._project}", message)
+        encoding = getattr(self._err, "encoding", None) or "utf-8"
+        message = _QUOTED.sub(lambda word: _typed(word[0], encoding), message)
         self._line(message, lead=f"   {self._paint('hint:', CYAN)}")
 
     def _line(self, message: str, *, lead: str = "") -> None:
@@ -213,6 +217,21 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() or letter == "\t" else json.dumps(letter)[1:-1] for letter in text)
+
+
+def _typed(word: str, encoding: str) -> str:
+    """Return a quoted word so that a shell may be given it: letters that cannot be shown stand as their bytes."""
+    parts = []
+    for letter in word:
+        if letter.isprintable() and letter.encode(encoding, "ignore"):
+            parts.append(letter)
+        else:
+            # one that stands for a byte which is no text
+            errors = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"
+            octal = "".join(f"\\{byte:03o}" for byte in letter.encode("utf-8", errors))
+            parts.append(f"'$'{octal}''")
+    # what is ended and begun again at once
+    return "".join(parts).replace("'''$'", "")
 
 
 def size(count: int) -> str:

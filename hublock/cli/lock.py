@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hublock.cli import tracing
 from hublock.cli.face import Face, repeatable
+from hublock.cli.run import check_script
 from hublock.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,9 +69,12 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
 def _record(words: list[str], face: Face, options: "TraceOptions") -> int:
     from hublock.actions.run import OFFSET, run_program
 
+    hint = "hublock lock -- python SCRIPT ARG…"
     program = [sys.executable, *words[1:]] if words[0] in ("python", "python3") else words
     if shutil.which(program[0], path=face.environ.get("PATH")) is None:
-        raise InputError(f"there is no program {program[0]}", hint="hublock lock -- python SCRIPT ARG…")
+        raise InputError(f"there is no program {program[0]}", hint=hint)
+    if program is not words and words[1:] and not words[1].startswith("-"):
+        check_script(words[1], face, hint)
     code = run_program(program, face.new_project, face.environ, record=options)
     if code and code < OFFSET:
         face.console.warn(f"{words[0]} ended with status {code}: what it had asked for until then is locked")

@@ -31,13 +31,26 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     from hublock.actions.project import read_named_lock
     from hublock.actions.run import run_program
 
+    hint = "hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…"
     words = arguments.module or (arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words)
     if not words or not words[0]:
-        raise InputError("which script should run?", hint="hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…")
+        raise InputError("which script should run?", hint=hint)
+    if not arguments.module:
+        check_script(words[0], face, hint)
     project = _project_of("" if arguments.module else words[0], face)
     read_named_lock(project.lock)
     program = [sys.executable, *(["-m"] if arguments.module else []), *words]
     return run_program(program, project, face.environ, allow_local=arguments.allow_local)
+
+
+def check_script(script: str, face: Face, hint: str) -> None:
+    """Refuse a script that is not there, before Python does.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not (face.cwd / script).exists():
+        raise InputError(f"there is no script {script}", hint=hint)
 
 
 def _project_of(script: str, face: Face) -> "Project":

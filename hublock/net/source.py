@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hublock.errors import TransferError
@@ -46,7 +45,8 @@ class Source:
     url: str
     route: int
     by_validator: bool = False
-    """Whether nothing else will tell that parts are of one version: a part that does not repeat it proves nothing."""
+    """Whether nothing else will tell that parts are of one version, as no lock names a digest: a part that does not
+    repeat it proves nothing."""
 
     @property
     def address(self) -> str:
@@ -101,9 +101,16 @@ class Source:
             raise TransferError(f"{shown} answers with status {status}{asks}", hint=LATER, wait=wait)
         raise TransferError(
             _MESSAGES.get(status, "{url} answers with status {status}").format(url=shown, status=status),
-            hint=_PRIVATE if status == 404 and is_asset(self.url) else _HINTS.get(status),
+            hint=self._hint(status),
             lasting=True,
         )
+
+    def _hint(self, status: int) -> str | None:
+        if status in (401, 403):
+            return _LOGIN
+        if status == 404 and is_asset(self.url):
+            return _PRIVATE
+        return (_ADDRESS if self.by_validator else _MOVED) if status in (404, 410) else None
 
 
 def refuse_encoded(url: str, response: Response) -> None:
@@ -120,9 +127,9 @@ def refuse_encoded(url: str, response: Response) -> None:
 
 _MESSAGES = {404: "{url} does not exist (404)", 410: "{url} is gone (410)", 401: "{url} needs a login (401)"}
 _LOGIN = "put the credentials of the host into ~/.netrc, or set GITHUB_TOKEN or HF_TOKEN"
-_MOVED = "check the address; if it is of a locked model, hublock update NAME finds what its repository names by now"
-_PRIVATE = "check the address; for a release of a private repository set GITHUB_TOKEN"
-_HINTS: Mapping[int, str] = {401: _LOGIN, 403: _LOGIN, 404: _MOVED, 410: _MOVED}
+_ADDRESS = "check the address"
+_MOVED = f"{_ADDRESS}; if it is of a locked model, hublock update NAME finds what its repository names by now"
+_PRIVATE = f"{_ADDRESS}; for a release of a private repository set GITHUB_TOKEN"
 
 
 def _read_head(response: Response) -> Answer:

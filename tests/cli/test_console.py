@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import shlex
+import subprocess
 import threading
 import time
 
@@ -78,6 +80,25 @@ def test_nothing_that_strangers_wrote_begins_a_line_of_ours() -> None:
     lines = (out.getvalue() + err.getvalue()).splitlines()
     assert len(lines) == 9
     assert not any(line.startswith("::") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "path", "data"),
+    [
+        ("utf-8", "a b/nö", "a b/nö".encode()),
+        ("ascii", "a b/nö", "a b/nö".encode()),
+        ("ascii", "a b/n\udcc3\udcb6", "a b/nö".encode()),
+        ("utf-8", "new\nline\ud800", b"new\nline\xed\xa0\x80"),
+    ],
+)
+def test_a_path_in_a_hint_may_be_pasted_whatever_the_terminal_can_show(encoding: str, path: str, data: bytes) -> None:
+    raw = io.BytesIO()
+    err = io.TextIOWrapper(raw, encoding, errors="backslashreplace", newline="\n")
+
+    Console(io.StringIO(), err, {}).hint(f"mkdir {shlex.quote(path)}")
+
+    pasted = raw.getvalue().removeprefix(b"   hint: mkdir ")
+    assert subprocess.run(["bash", "-c", b"printf %s " + pasted], capture_output=True, check=True).stdout == data
 
 
 def test_an_answer_of_several_lines_keeps_them() -> None:

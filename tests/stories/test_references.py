@@ -537,7 +537,7 @@ def test_a_locked_commit_that_is_gone_says_so(
     repo.git("gc", "--quiet", "--prune=now")
     done = hublock("sync")
     sentence = f"someone/model has no commit {locked(project).commit}, or no longer"
-    hint = "if its history was rewritten, hublock update NAME --allow-rewritten follows it"
+    hint = "if its history was rewritten, hublock update someone/model:main --allow-rewritten follows it"
     assert (done.code, done.err) == (2, f"error: {sentence}\n   hint: {hint}\n")
 
 

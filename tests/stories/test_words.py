@@ -194,6 +194,37 @@ def test_a_folder_in_place_of_the_lock_is_not_looked_into(hub: Run, project: Pat
         refused(hub(verb, "--project", str(project)), 2, "<project>/hub.lock is not a file", hint)
 
 
+def test_a_folder_in_place_of_the_manifest_is_none(hub: Run, project: Path, store: Path) -> None:
+    (project / "hub.toml").mkdir()
+    for verb in ("init", "lock"):
+        done = hub(verb, "--project", str(project))
+        refused(done, 2, "<project>/hub.toml is not a file", "put a text file in its place")
+
+
+def test_a_script_that_is_not_there_is_named_before_anything_runs(pinned: Forge, hub: Run) -> None:
+    said, hint = "there is no script no file.py", "hublock lock -- python SCRIPT ARG…"
+    refused(hub("lock", "--", "python", "no file.py"), 2, said, hint)
+    refused(hub("run", "no file.py"), 2, said, "hublock run SCRIPT ARG…, or hublock run -m MODULE ARG…")
+
+
+def test_an_input_that_is_not_there_is_not_to_be_copied(pinned: Forge, hub: Run, project: Path) -> None:
+    words = "add", "a/tagged:v1", "net", "--name", "other", "--no-trace", "--url", "https://example.org/net.pth"
+    hint = "put the file there, or name another"
+    refused(hub(*words, "--input", "/nope"), 2, "the input /nope does not exist", hint)
+    refused(hub(*words, "--input", "../.."), 2, "the input ../.. is not a file", hint)
+    refused(hub(*words, "--input", "nope"), 2, "the input <project>/nope of model other does not exist", hint)
+    (project.parent / "here").touch()
+    told = "the input ../here lies outside the project <project>"
+    refused(hub(*words, "--input", "../here"), 2, told, "copy it into <project>")
+
+
+def test_update_is_no_advice_for_what_is_not_locked(pinned: Forge, run: Run) -> None:
+    url = "https://example.org/gone.pth"
+    refused(run("add", "--url", url, "--name", "gone"), 5, f"{url} does not exist (404)", "check the address")
+    done = run("add", f"b/branch:{'1' * 40}", "big", "--name", "other", "--allow-unreachable")
+    refused(done, 2, "b/branch has no commit <hex>, or no longer", "check the commit id")
+
+
 @pytest.mark.parametrize("words", [("add",), ("lock",), ("sync",), ("cache", "prune"), ("cache", "dir")])
 def test_help_begins_as_a_sentence_and_names_the_defaults(hub: Run, words: tuple[str, ...]) -> None:
     told = hub(*words, "--help").out

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from urllib.parse import urlsplit
 
 from hublock.core.digest import Digest
 from hublock.core.progress import Progress
 from hublock.core.reference import Reference
 from hublock.core.tree import SourceFile, digest_of
-from hublock.errors import RemoteError, RepositoryNotFound, TransferError, TreeMismatch, UnsafeArchive
+from hublock.errors import RefNotFound, RemoteError, RepositoryNotFound, TransferError, TreeMismatch, UnsafeArchive
 from hublock.net.git.hosts import archive_url, fetch_archive, git_url
 from hublock.net.git.remote import open_remote
 from hublock.net.git.smart import credentials
@@ -37,6 +38,10 @@ def fetch_locked(
     try:
         remote = open_remote(reference, transport, base=base, progress=progress)
         files = remote.fetch(commit, progress=progress).files
+    except RefNotFound as gone:
+        update = f"hublock update {quote(str(reference))} --allow-rewritten"
+        gone.hint = f"if its history was rewritten, {update} follows it"
+        raise
     except (RepositoryNotFound, TransferError) as refused:
         if archive_url(reference, commit) is None:
             raise

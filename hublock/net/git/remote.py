@@ -222,7 +222,7 @@ class _GitRemote:
                     raise
                 raise RefNotFound(
                     f"{self._name} has no commit {commit}, or no longer",
-                    hint="if its history was rewritten, hublock update NAME --allow-rewritten follows it",
+                    hint="check the commit id",
                 ) from None
             objects = {identity: (kind, data) for identity, kind, data in read_objects(pack, algorithm)}
         kind, _ = objects.get(commit, ("commit", b""))
