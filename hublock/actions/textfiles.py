@@ -24,8 +24,8 @@ def read_text(path: Path) -> str:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start})", hint=f"save {path.name} as UTF-8") from None
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(*error.args, str(path)) from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", hint=f"chmod u+r {quote(str(path))}") from None
 

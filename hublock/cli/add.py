@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-pickle", action="store_true", help="consent to the pickle globals that are found")
     what = "a refusal the model may live with: https://HOST or subprocess:PROGRAM"
     repeatable(parser, "--tolerate", metavar="WHAT", help=what)
-    repeatable(parser, "--input", metavar="PATH", help="a file you hand to the model")
+    repeatable(parser, "--input", metavar="PATH", type=given, help="a file you hand to the model")
     tracing.configure(parser)
 
 

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from hublock.cli import tracing
-from hublock.cli.face import Face, repeatable
+from hublock.cli.face import Face, given, repeatable
 from hublock.cli.run import check_script
 from hublock.errors import InputError
 
@@ -25,7 +25,7 @@ EXAMPLES = """\
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--check", action="store_true", help="only say whether the lock answers the manifest")
-    repeatable(parser, "--retrace", metavar="NAME", help="trace a locked model again")
+    repeatable(parser, "--retrace", metavar="NAME", type=given, help="trace a locked model again")
     parser.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="a program whose torch.hub calls are locked"
     )
@@ -43,13 +43,15 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
             hint=f"hublock lock; --retrace {quote(word)} for a locked model, -- before a program to record",
         )
     command = arguments.command[1:]
-    given = [
+    options = [
         f"--{key.replace('_', '-')}" for key in ("check", "retrace", "no_confirm", "timeout") if vars(arguments)[key]
     ]
     if command and (arguments.check or arguments.retrace):
-        raise InputError(f"{given[0]} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
-    if arguments.check and len(given) > 1:
-        raise InputError(f"--check changes nothing, so {given[1]} has no effect beside it", hint="hublock lock --check")
+        raise InputError(f"{options[0]} and a command to run do not go together", hint="hublock lock -- COMMAND ARG…")
+    if arguments.check and len(options) > 1:
+        raise InputError(
+            f"--check changes nothing, so {options[1]} has no effect beside it", hint="hublock lock --check"
+        )
     if command:
         return _record(command, face, tracing.options(arguments))
     project = face.project

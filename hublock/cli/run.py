@@ -35,10 +35,10 @@ def run(arguments: argparse.Namespace, face: Face) -> int:
     words = arguments.module or (arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words)
     if not words or not words[0]:
         raise InputError("which script should run?", hint=hint)
-    if not arguments.module:
-        check_script(words[0], face, hint)
     project = _project_of("" if arguments.module else words[0], face)
     read_named_lock(project.lock)
+    if not arguments.module:
+        check_script(words[0], face, hint)
     program = [sys.executable, *(["-m"] if arguments.module else []), *words]
     return run_program(program, project, face.environ, allow_local=arguments.allow_local)
 

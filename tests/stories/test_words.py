@@ -218,6 +218,16 @@ def test_an_input_that_is_not_there_is_not_to_be_copied(pinned: Forge, hub: Run,
     refused(hub(*words, "--input", "../here"), 2, told, "copy it into <project>")
 
 
+def test_what_holds_nothing_is_no_choice(pinned: Forge, hub: Run) -> None:
+    for words in (("lock", "--retrace", ""), ("add", "a/tagged:v1", "net", "--input", "")):
+        verb, option = words[0], words[-2]
+        refused(hub(*words), 2, f"hublock {verb}: argument {option}: it is empty", f"hublock {verb} --help")
+
+
+def test_where_the_folder_of_settings_is_a_file_there_are_none(pinned: Forge, run: Run, project: Path) -> None:
+    assert run("verify", XDG_CONFIG_HOME=str(project / "hub.toml")).code == 0
+
+
 def test_update_is_no_advice_for_what_is_not_locked(pinned: Forge, run: Run) -> None:
     url = "https://example.org/gone.pth"
     refused(run("add", "--url", url, "--name", "gone"), 5, f"{url} does not exist (404)", "check the address")
@@ -395,7 +405,7 @@ def net(pretrained=True):
 def test_who_writes_where_a_trace_may_not_is_told_how_to_lock_without_one(
     served: Forge, run: Run, project: Path
 ) -> None:
-    hubconf = WRITES_ELSEWHERE.format(path=str(project.parent / "net.pth"))
+    hubconf = WRITES_ELSEWHERE.format(path="/var/tmp/hublock-net.pth")
     served.repo("someone/writes", {"hubconf.py": hubconf})
     done = run("add", "someone/writes", "net")
     assert done.code == 6 and "raised PermissionError: " in done.err, done
