@@ -38,3 +38,15 @@ def repository(tmp_path: Path) -> MakeRepository:
         return make_repository(folder, {"hubconf.py": hubconf, **(files or {})}, identity=name)
 
     return make
+
+
+@pytest.fixture(params=["hubconf.py", "a module"])
+def either(request: pytest.FixtureRequest, repository: MakeRepository) -> MakeRepository:
+    """Make repositories whose code is in hubconf.py, which may run anew for each load, or in a module, which stays."""
+
+    def make(code: str, files: Mapping[str, str | bytes] | None = None, *, name: str | None = None) -> Repository:
+        if request.param == "hubconf.py":
+            return repository(code, files, name=name)
+        return repository("from whole import *\n", {"whole.py": code, **(files or {})}, name=name)
+
+    return make

@@ -557,10 +557,10 @@ def test_a_load_that_must_begin_again_has_the_same_random_numbers_and_leaves_no_
     ],
 )
 def test_folders_that_code_puts_on_the_path_of_all_are_its_own(
-    shelf: Shelf, repository: MakeRepository, way: str, tmp_path: Path
+    shelf: Shelf, either: MakeRepository, way: str, tmp_path: Path
 ) -> None:
     lines = textwrap.indent(way, " " * 12)
-    repo = repository(
+    repo = either(
         f"""
             import os
             SRC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "src")
@@ -607,9 +607,9 @@ def test_folders_that_code_puts_on_the_path_of_all_are_its_own(
     ],
 )
 def test_the_path_of_all_is_followed_as_it_changes(
-    shelf: Shelf, repository: MakeRepository, change: str, found: str
+    shelf: Shelf, either: MakeRepository, change: str, found: str
 ) -> None:
-    repo = repository(
+    repo = either(
         f"""
             import os
             from os import sys

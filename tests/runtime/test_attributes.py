@@ -127,7 +127,7 @@ def test_a_bystander_and_another_load_do_not_run_what_a_load_assigns(
         assert load.result() == ["w"]
 
 
-def test_of_a_load_within_a_load_the_last_assignment_stands(shelf: Shelf, repository: MakeRepository) -> None:
+def test_of_a_load_within_a_load_the_last_assignment_stands(shelf: Shelf, either: MakeRepository) -> None:
     text = """
         import torch
         torch.hub.made_here = NAME
@@ -136,8 +136,8 @@ def test_of_a_load_within_a_load_the_last_assignment_stands(shelf: Shelf, reposi
         def outer():
             return torch.hub.made_here, torch.hub.load("some/inner", "model"), torch.hub.made_here
     """
-    shelf.repos["some/inner"] = repository(text.replace("NAME", "'inner'"))
-    repo = repository(text.replace("NAME", "'outer'"))
+    shelf.repos["some/inner"] = either(text.replace("NAME", "'inner'"))
+    repo = either(text.replace("NAME", "'outer'"))
     assert run(repo, "outer", answers=shelf) == ("outer", "inner", "inner")
     assert run(repo, "model", answers=shelf) == "outer"
 
@@ -220,8 +220,8 @@ def test_what_a_module_that_is_imported_late_sets_holds_for_every_load_of_it(
         assert run(repo, "model", answers=shelf) == (["", "--k"], str(tmp_path))
 
 
-def test_a_folder_below_the_private_one_is_each_loads_own(shelf: Shelf, repository: MakeRepository) -> None:
-    repo = repository("""
+def test_a_folder_below_the_private_one_is_each_loads_own(shelf: Shelf, either: MakeRepository) -> None:
+    repo = either("""
         import os, torch
         torch.hub.set_dir(os.path.join(torch.hub.get_dir(), "mine"))
         def model():
@@ -234,9 +234,9 @@ def test_a_folder_below_the_private_one_is_each_loads_own(shelf: Shelf, reposito
 
 @pytest.mark.parametrize("change", ["sys.argv = ['main.py', '--k', '3']", "sys.argv[:] = ['main.py', '--k', '3']"])
 def test_arguments_and_the_folder_that_an_import_sets_hold_for_every_load_of_it(
-    shelf: Shelf, repository: MakeRepository, tmp_path: Path, change: str
+    shelf: Shelf, either: MakeRepository, tmp_path: Path, change: str
 ) -> None:
-    repo = repository(f"""
+    repo = either(f"""
         import sys, torch
         {change}
         torch.hub.set_dir({str(tmp_path)!r})
@@ -248,7 +248,7 @@ def test_arguments_and_the_folder_that_an_import_sets_hold_for_every_load_of_it(
         def other():
             return model()
     """)
-    plain = repository("""
+    plain = either("""
         import sys
         def model():
             return list(sys.argv)

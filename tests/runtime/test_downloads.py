@@ -81,9 +81,9 @@ class TestWhatIsAnswered:
 
     @pytest.mark.parametrize("folder", ["torch.hub.get_dir()", "set_below(torch.hub.get_dir())"])
     def test_a_folder_that_a_module_keeps_holds_the_files_of_each_load(
-        self, shelf: Shelf, repository: MakeRepository, folder: str
+        self, shelf: Shelf, either: MakeRepository, folder: str
     ) -> None:
-        repo = repository(f"""
+        repo = either(f"""
             import os, torch
             def set_below(folder):
                 torch.hub.set_dir(os.path.join(folder, "mine"))

@@ -337,7 +337,7 @@ def test_what_was_refused_is_said_where_the_code_fails_without(shelf: Shelf, rep
     assert caught.value.__notes__ == ["it was refused subprocess:wget"]
 
 
-def test_a_program_of_an_earlier_model_is_none_of_a_load_under_way(shelf: Shelf, repository: MakeRepository) -> None:
+def test_a_program_of_an_earlier_model_is_none_of_a_load_under_way(shelf: Shelf, either: MakeRepository) -> None:
     hubconf = """
         import os, subprocess, sys
         HERE = os.path.dirname(__file__)
@@ -350,7 +350,7 @@ def test_a_program_of_an_earlier_model_is_none_of_a_load_under_way(shelf: Shelf,
             wait()
             return "b"
     """
-    repo = repository(hubconf, {"tool.py": TOOL.format(FETCHES["urllib"]), "get.sh": "curl https://example.org/x\n"})
+    repo = either(hubconf, {"tool.py": TOOL.format(FETCHES["urllib"]), "get.sh": "curl https://example.org/x\n"})
     forward = run(repo, "a", answers=shelf)
     go, done = threading.Event(), threading.Event()
 

@@ -107,10 +107,10 @@ class TestWhatIsRefused:
             assert type(pickle.loads(pickle.dumps(kept))) is type(kept)
 
     def test_what_a_refusal_left_half_made_is_not_returned_the_next_time(
-        self, shelf: Shelf, repository: MakeRepository
+        self, shelf: Shelf, either: MakeRepository
     ) -> None:
         # the code swallows nothing, but has kept what it had made by then
-        repo = repository("""
+        repo = either("""
             import torch
             made = None
             def model(url):
@@ -127,9 +127,9 @@ class TestWhatIsRefused:
         assert run(repo, "model", [URL], answers=shelf).weight.sum() == 3
 
     def test_a_thread_that_an_earlier_load_has_started_hides_no_refusal(
-        self, shelf: Shelf, repository: MakeRepository
+        self, shelf: Shelf, either: MakeRepository
     ) -> None:
-        repo = repository("""
+        repo = either("""
             import foreign, threading, torch
             threading.Thread(target=foreign.work, daemon=True).start()
             def model(url):
@@ -230,9 +230,9 @@ class TestWhatIsRefused:
         assert [name for name in sys.modules if name.startswith(namespace(repo))] == []
 
     def test_a_good_load_beside_a_refused_one_is_neither_refused_nor_spoilt(
-        self, shelf: Shelf, repository: MakeRepository
+        self, shelf: Shelf, either: MakeRepository
     ) -> None:
-        repo = repository("""
+        repo = either("""
             import functools, torch
             @functools.lru_cache
             def backbone():
@@ -291,9 +291,9 @@ class TestWhatIsRefused:
                 run(repo, "model", answers=shelf)
 
     def test_a_fallback_that_is_kept_is_not_met_by_the_same_load_beside_it(
-        self, shelf: Shelf, repository: MakeRepository
+        self, shelf: Shelf, either: MakeRepository
     ) -> None:
-        repo = repository("""
+        repo = either("""
             import threading, torch
             lock, cache = threading.Lock(), {}
             def fetch():
@@ -350,9 +350,9 @@ class TestWhatIsRefused:
         assert type(pickle.loads(pickle.dumps(net))) is type(net)
 
     def test_a_fallback_at_import_is_not_met_by_the_load_beside_it(
-        self, tmp_path: Path, repository: MakeRepository
+        self, tmp_path: Path, either: MakeRepository
     ) -> None:
-        repo = repository("""
+        repo = either("""
             import foreign, torch
             foreign.begun.set()
             foreign.go.wait(60)
@@ -695,9 +695,9 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("entrypoint", ["model", "other"])
     def test_a_model_in_a_thread_of_the_users_is_no_part_of_a_load_under_way(
-        self, tmp_path: Path, repository: MakeRepository, entrypoint: str
+        self, tmp_path: Path, either: MakeRepository, entrypoint: str
     ) -> None:
-        repo = repository("""
+        repo = either("""
             import functools, torch
             @functools.cache
             def weight(url):

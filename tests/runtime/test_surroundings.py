@@ -36,9 +36,9 @@ def as_before() -> Iterator[None]:
 
 
 def test_what_modules_changed_as_they_were_imported_holds_for_every_load_of_them(
-    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    shelf: Shelf, either: MakeRepository, tmp_path: Path
 ) -> None:
-    repo = repository(
+    repo = either(
         """
             import os
             os.environ["AT_TOP"] = "set"
@@ -68,9 +68,9 @@ def test_what_modules_changed_as_they_were_imported_holds_for_every_load_of_them
 
 
 def test_what_modules_put_back_and_what_the_user_sets_later_stays(
-    shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, either: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repo = repository("""
+    repo = either("""
         import os
         here, theirs = os.getcwd(), os.environ["THEIRS"]
         os.chdir(os.path.dirname(__file__))
@@ -95,8 +95,8 @@ def test_what_modules_put_back_and_what_the_user_sets_later_stays(
 
 
 @pytest.mark.parametrize("by", ["a load", "an unpickling"])
-def test_an_import_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository: MakeRepository, by: str) -> None:
-    repo = repository("""
+def test_an_import_that_failed_is_tried_again_as_it_was(shelf: Shelf, either: MakeRepository, by: str) -> None:
+    repo = either("""
         import os
         token = os.environ.pop("TOKEN")
         if "FAILS" in os.environ:
@@ -117,9 +117,9 @@ def test_an_import_that_failed_is_tried_again_as_it_was(shelf: Shelf, repository
 
 
 def test_what_a_module_set_holds_though_the_import_above_it_failed_at_first(
-    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    shelf: Shelf, either: MakeRepository, tmp_path: Path
 ) -> None:
-    repo = repository(
+    repo = either(
         """
             import os, sys, torch
             seen = os.environ.get("OWN"), list(sys.argv)
@@ -153,9 +153,9 @@ def test_what_a_module_set_holds_though_the_import_above_it_failed_at_first(
 
 
 def test_an_unpickling_imports_hubconf_and_leaves_no_more_than_a_load_does(
-    shelf: Shelf, repository: MakeRepository, tmp_path: Path
+    shelf: Shelf, either: MakeRepository, tmp_path: Path
 ) -> None:
-    repo = repository(
+    repo = either(
         f"""
             import argparse, os, random, torch
             from os import sys
@@ -309,8 +309,8 @@ def test_a_python_that_a_load_starts_writes_no_bytecode(
         assert os.environ.get(BYTECODE) == value
 
 
-def test_loads_side_by_side_leave_nothing(shelf: Shelf, repository: MakeRepository) -> None:
-    repo = repository("""
+def test_loads_side_by_side_leave_nothing(shelf: Shelf, either: MakeRepository) -> None:
+    repo = either("""
         import os
         os.environ["RACE"] = "1"
         os.chdir(os.path.dirname(__file__))
@@ -398,9 +398,9 @@ def test_a_load_beside_one_that_does_not_stay_in_a_folder_ends_where_it_was(tmp_
 
 
 def test_a_load_that_waits_for_the_import_of_another_has_what_that_made(
-    shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, either: MakeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repo = repository("""
+    repo = either("""
         import os, sys
         sys.at_import.set()
         sys.go_on.wait(60)
