@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from hublock.errors import HublockError
 from hublock.runtime import environment
-from hublock.runtime.repository import MARKER, Repository, namespace
+from hublock.runtime.repository import Repository, namespace
 from hublock.runtime.strict import downloads, local, made, placing, surroundings
 from hublock.runtime.strict.objects import filled
 from hublock.runtime.strict.scope import Scope
@@ -27,8 +27,7 @@ def call_entrypoint(
     from hublock.runtime import entrypoints
 
     found: Function = entrypoints.find(hubconf, entrypoint, repository.id)
-    package = vars(hubconf)[MARKER]
-    return found(*filled(list(args), repository, package), **filled(dict(kwargs), repository, package))
+    return found(*filled(list(args), repository, hubconf), **filled(dict(kwargs), repository, hubconf))
 
 
 def call_of(entrypoint: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

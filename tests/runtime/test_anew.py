@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytest
 import torch.hub
 
-from hublock.runtime import isolation
+from hublock.runtime import isolation, torchhub
 from hublock.runtime.modules.keeping import keeps
 from hublock.runtime.repository import namespace
 from tests.runtime.answering import Shelf, run
@@ -152,6 +152,32 @@ KEEPING = {
         def model():
             return random.random()
     """,
+    "an attribute of what a function is given": """
+        def _once(build):
+            build.made = getattr(build, "made", 0) + 1
+            return build.made
+        def _build():
+            return 1
+        def model():
+            return _once(_build)
+    """,
+    "an attribute of a function by another name": """
+        def model():
+            function = model
+            function.count = getattr(function, "count", 0) + 1
+            return function.count
+    """,
+    "the namespace of a function": """
+        count = 0
+        def model():
+            model.__globals__["count"] += 1
+            return count
+    """,
+    "the annotations of a function": """
+        def model(size: int = 1):
+            model.__annotations__[len(model.__annotations__)] = int
+            return len(model.__annotations__)
+    """,
     "a lambda": """
         model = lambda seen=[]: (seen.append(1), len(seen))[1]
     """,
@@ -175,7 +201,8 @@ def test_what_hubconf_keeps_does_not_hold_for_the_next_load(
         '"""Models."""\nimport torch\nname = "a"\ndef model(name=name, *, size=(1, 2)):\n    return f"{name}"\n',
         "A = 1\nB = A + 1\nif A:\n    C = 2\nelse:\n    import os\n",
         "try:\n    import json\nexcept ImportError:\n    json = None\n",
-        "class Net(object):\n    size = 3\n    @staticmethod\n    def of():\n        net = Net()\n        net.x = 1\n",
+        "import torch\nclass Net(torch.nn.Module):\n    @staticmethod\n    def of():\n        return Net()\n",
+        "class Net(object):\n    def __init__(self):\n        self.x = 1\n",
         "if __name__ == '__main__':\n    pass\n",
         "other: int\nmodel = lambda size=3: size\nasync def later(): pass\n",
     ],
@@ -187,6 +214,38 @@ def test_one_run_is_enough_of_what_keeps_nothing(hubconf: str) -> None:
 @pytest.mark.parametrize("hubconf", ["def (", "\0", f"x = {'-' * 50_000}1"])
 def test_what_cannot_be_read_is_said_to_keep_something(hubconf: str) -> None:
     assert keeps(hubconf.encode())
+
+
+def test_what_hubconf_reads_as_it_runs_each_load_reads_anew(
+    shelf: Shelf, repository: MakeRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = repository("""
+        import os
+        width = os.environ["WIDTH"]
+        if "WIDE" in os.environ:
+            width += "!"
+        def model():
+            return width
+    """)
+    monkeypatch.setenv("WIDTH", "1")
+    assert run(repo, "model", answers=shelf) == "1"
+    monkeypatch.setenv("WIDTH", "2")
+    monkeypatch.setenv("WIDE", "")
+    assert run(repo, "model", answers=shelf) == "2!"
+
+
+def test_an_object_that_the_lock_names_is_that_of_the_run(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import enum
+        class Mode(enum.Enum):
+            FAST = 1
+        made = []
+        def model(mode):
+            made.append(mode)
+            return mode is Mode.FAST
+    """)
+    fast = torchhub.resolve_object(repo, "hubconf.Mode.FAST")
+    assert [run(repo, "model", [fast], answers=shelf) for _ in range(3)] == [True] * 3
 
 
 def test_loads_at_once_share_nothing_that_hubconf_keeps(shelf: Shelf, repository: MakeRepository) -> None:
@@ -340,6 +399,58 @@ def test_nobody_holds_what_nobody_has_of_a_load(shelf: Shelf, repository: MakeRe
     assert not [name for name in sys.modules if name.startswith(f"{namespace(repo)}.hubconf__")]
 
 
+def test_what_a_run_with_classes_keeps_goes_with_its_models(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import torch
+        made = []
+        class Net(torch.nn.Module):
+            pass
+        def model():
+            made.append(Net())
+            return made[0]
+    """)
+    kept = [run(repo, "model", answers=shelf) for _ in range(3)]
+    others = [weakref.ref(run(repo, "model", answers=shelf)) for _ in range(30)]
+    assert sum(other() is not None for other in others) < 12
+    for model in kept:
+        assert inspect.getsource(type(model)) == "class Net(torch.nn.Module):\n    pass\n"
+
+
+def test_a_run_for_an_unpickling_is_not_let_go_before_its_end(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository(
+        """
+            import gate
+            made = []
+            gate.wait()
+            def function():
+                pass
+            def model():
+                made.append(1)
+                return function
+        """,
+        {
+            "gate.py": """
+                import threading
+                closed = []
+                entered, opened = threading.Event(), threading.Event()
+                def wait():
+                    if closed and closed.pop():
+                        entered.set()
+                        assert opened.wait(60)
+            """
+        },
+    )
+    functions = [run(repo, "model", answers=shelf) for _ in range(2)]
+    gate = sys.modules[f"{namespace(repo)}.gate"]
+    gate.closed.append(True)
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(pickle.loads, pickle.dumps(functions[1]).replace(b"hubconf__2", b"hubconf__9"))
+        assert gate.entered.wait(60)
+        run(repo, "model", answers=shelf)
+        gate.opened.set()
+        assert job.result(60).__module__ == f"{namespace(repo)}.hubconf__9"
+
+
 def test_another_process_makes_a_later_run_as_it_unpickles_something_of_it(
     tmp_path: Path, shelf: Shelf, repository: MakeRepository
 ) -> None:
@@ -351,7 +462,7 @@ def test_another_process_makes_a_later_run_as_it_unpickles_something_of_it(
     program = f"""
         import pickle, random, sys
         from pathlib import Path
-        from hublock.runtime import isolation
+        from hublock.runtime import isolation, torchhub
         from tests.runtime.trees import make_repository
         random.seed(3)
         before = random.getstate()

@@ -12,7 +12,12 @@ from hublock.core.syntax import parse
 _DISPLAYS = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 _ACTS = (ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom, ast.GeneratorExp)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-_REACHING = frozenset({"globals", "vars", "exec", "eval", "setattr", "delattr", "__dict__", "__class__", "__name__"})
+_READS = (ast.Attribute, ast.Subscript)
+"""Of what others may have changed: an environment, a setting of another module."""
+_REACHING = frozenset({
+    "globals", "vars", "exec", "eval", "setattr", "delattr",
+    "__annotations__", "__class__", "__dict__", "__globals__", "__kwdefaults__", "__name__", "__setattr__",
+})  # fmt: skip
 """Names by which code reaches what it does not name."""
 _BINDERS = frozenset({"staticmethod", "classmethod", "property"})
 
@@ -29,6 +34,10 @@ def keeps(source: bytes) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         # as it nests deeply, or it cannot be imported either
         return True
+
+
+def _holds(expression: ast.expr, kinds: tuple[type[ast.AST], ...]) -> bool:
+    return any(isinstance(node, kinds) for node in ast.walk(expression))
 
 
 def _is_still(statements: Iterable[ast.stmt], *, of_class: bool = False) -> bool:
@@ -52,10 +61,10 @@ def _is_still_one(statement: ast.stmt, *, of_class: bool) -> bool:
             binds = [of_class and isinstance(by, ast.Name) and by.id in _BINDERS for by in decorators]
             return all(binds) and _is_fixed(args)
         case ast.ClassDef(body=body, bases=bases, keywords=[], decorator_list=[]):
-            return all(map(_does_nothing, bases)) and _is_still(body, of_class=True)
+            return not any(_holds(base, _ACTS) for base in bases) and _is_still(body, of_class=True)
         case ast.Expr(value=value):
             return isinstance(value, ast.Constant)
-        case ast.Assign(targets=[ast.Name()], value=value) | ast.AugAssign(target=ast.Name(), value=value):
+        case ast.Assign(targets=[ast.Name()], value=value):
             return _does_nothing(value) and not (of_class and _displays(value))
         case ast.AnnAssign(target=ast.Name(), value=value):
             return value is None or (_does_nothing(value) and not (of_class and _displays(value)))
@@ -63,9 +72,8 @@ def _is_still_one(statement: ast.stmt, *, of_class: bool) -> bool:
 
 
 def _does_nothing(expression: ast.expr) -> bool:
-    return not any(isinstance(node, _ACTS) for node in ast.walk(expression)) and all(
-        _is_fixed(node.args) for node in ast.walk(expression) if isinstance(node, ast.Lambda)
-    )
+    lambdas = [node for node in ast.walk(expression) if isinstance(node, ast.Lambda)]
+    return not _holds(expression, (*_ACTS, *_READS)) and all(_is_fixed(node.args) for node in lambdas)
 
 
 def _is_fixed(arguments: ast.arguments) -> bool:
@@ -79,42 +87,37 @@ def _displays(expression: ast.expr) -> list[ast.AST]:
 
 def _changes(module: ast.Module) -> bool:
     """Say whether functions and classes may change what the module has named."""
-    containers, own = _named(module.body)
+    containers = _containers(module.body)
     definitions = [node for node in ast.walk(module) if isinstance(node, _DEFINITIONS)]
     return any(
         isinstance(node, ast.Global)
         or (isinstance(node, ast.Name) and node.id in (_REACHING | containers))
-        or (isinstance(node, ast.Attribute) and (node.attr in _REACHING or _is_put_on(node, own)))
+        or (isinstance(node, ast.Attribute) and (node.attr in _REACHING or _is_put_on(node)))
         for definition in definitions
         for node in ast.walk(definition)
     )
 
 
-def _named(statements: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
-    """Return the names of lists, sets and dicts, and those of functions and classes."""
+def _containers(statements: Iterable[ast.AST]) -> set[str]:
+    """Return the names of lists, sets and dicts."""
     containers: set[str] = set()
-    own = {"cls"}
     for statement in statements:
         match statement:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                own.add(name)
             case (
                 ast.Assign(targets=[ast.Name(id=name)], value=ast.expr() as value)
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
-                | ast.AugAssign(target=ast.Name(id=name), value=value)
             ):
                 # or a second name of one
                 named = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
                 if _displays(value) or named & containers:
                     containers.add(name)
             case ast.If() | ast.Try() | ast.ExceptHandler():
-                below = _named(ast.iter_child_nodes(statement))
-                containers, own = containers | below[0], own | below[1]
-    return containers, own
+                containers |= _containers(ast.iter_child_nodes(statement))
+    return containers
 
 
-def _is_put_on(attribute: ast.Attribute, own: set[str]) -> bool:
-    """Say whether something becomes an attribute of a function or class of the module."""
+def _is_put_on(attribute: ast.Attribute) -> bool:
+    """Say whether something becomes an attribute of anything that may be a function or class of the module."""
     holder = attribute.value
-    is_own = isinstance(holder, ast.Call) or (isinstance(holder, ast.Name) and holder.id in own)
-    return is_own and not isinstance(attribute.ctx, ast.Load)
+    is_self = isinstance(holder, ast.Name) and holder.id == "self"
+    return not is_self and not isinstance(attribute.ctx, ast.Load)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from operator import is_not
+from types import ModuleType
 from typing import Any
 
 from hublock.core.arguments import device_named
 from hublock.errors import InputError
-from hublock.runtime.repository import Repository
+from hublock.runtime.repository import MARKER, Repository
 
 
 def resolve_object(repository: Repository, name: str) -> object:
@@ -59,8 +60,8 @@ def _split_module(repository: Repository, name: str) -> tuple[str, tuple[str, ..
     raise InputError(f"{repository.id} has no {name}", hint=_OBJECT_HINT)
 
 
-def filled(value: Any, repository: Repository, package: str) -> Any:
-    """Put the objects of the tree, whose modules are below ``package``, into arguments; runs foreign code.
+def filled(value: Any, repository: Repository, hubconf: ModuleType) -> Any:
+    """Put the objects of the tree, as the run ``hubconf`` of its code has them, into arguments; runs foreign code.
 
     So is a member of an enumeration that the installed namesake of a package of the tree defines, which the tree's code
     would not know for its own: torchvision takes the weights of another one for ``pretrained=True``.
@@ -73,13 +74,14 @@ def filled(value: Any, repository: Repository, package: str) -> Any:
     if isinstance(value, Enum) and _is_namesakes(type(value).__module__, repository):
         value = _TreeObject(type(value).__module__, (*type(value).__qualname__.split("."), value.name))
     if isinstance(value, _TreeObject):
-        module = importlib.import_module(f"{package}.{value.module}")
+        is_there = value.module == "hubconf"
+        module = hubconf if is_there else importlib.import_module(f"{vars(hubconf)[MARKER]}.{value.module}")
         return _attribute(module, ".".join([value.module, *value.attributes]), value.attributes)
     if type(value) in (list, tuple):
-        items = [filled(item, repository, package) for item in value]
+        items = [filled(item, repository, hubconf) for item in value]
         return type(value)(items) if any(map(is_not, items, value)) else value
     if type(value) is dict:
-        items = filled(list(value.values()), repository, package)
+        items = filled(list(value.values()), repository, hubconf)
         return dict(zip(value, items, strict=True)) if any(map(is_not, items, value.values())) else value
     return value
 
