@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 import torch.hub
 import torch.utils.model_zoo
 
+from hublock.errors import UnlockedDownload
 from hublock.runtime import torchhub
 from hublock.runtime.repository import MARKER
 from hublock.runtime.strict import frames
@@ -85,6 +87,31 @@ class TestBystanders:
         torch.hub.download_url_to_file((tmp_path / "file").as_uri(), str(tmp_path / "copy"), progress=False)
 
         assert (tmp_path / "copy").read_bytes() == b"bytes"
+
+    def test_what_a_repository_has_put_in_place_of_a_librarys_function_is_free_for_the_user(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(urllib.request, "urlopen", urllib.request.urlopen)
+        monkeypatch.setattr(urllib.request.OpenerDirector, "open", urllib.request.OpenerDirector.open)
+        repo = repository("""
+            import urllib.request
+            original, method = urllib.request.urlopen, urllib.request.OpenerDirector.open
+            def patiently(*args, **options):
+                return original(*args, **options)
+            def opened(self, *args, **options):
+                return method(self, *args, **options)
+            urllib.request.urlopen, urllib.request.OpenerDirector.open = patiently, opened
+            def model(url):
+                return lambda: urllib.request.urlopen(url).read()
+        """)
+        (tmp_path / "file").write_bytes(b"bytes")
+        url = (tmp_path / "file").as_uri()
+        fetch = run(repo, "model", [url], answers=shelf)
+
+        with urllib.request.urlopen(url) as mine:
+            assert mine.read() == b"bytes"
+        with pytest.warns(match="may be wrong"), pytest.raises(UnlockedDownload):
+            fetch()
 
     @pytest.mark.parametrize("end", ["return 1", "raise ValueError('no')", "raise SystemExit(1)"])
     def test_the_state_of_the_process_is_as_before(

@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import suppress
 from functools import cache, partial
+from inspect import getattr_static
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -46,18 +47,30 @@ def innermost_namespace() -> str | None:
     """Return the package of the repository that calls: of the frames that are no library's, the innermost decides.
 
     ``USERS`` if that is one of the user's own: a hook or a dataset that code of a repository calls. None if there is
-    none: in a thread that a library has started.
+    none: in a thread that a library has started. What a repository has put in place of a library's function, which it
+    calls in its turn, is as that function: whoever calls it decides.
     """
+    passed: list[FrameType] = []
     for frame in _frames():
         marker: str | None = frame.f_globals.get(MARKER)
-        if marker is not None:
+        if marker is not None and all(_there_now(inner) is not frame.f_code for inner in passed):
             return marker
+        passed.append(frame)
         if frame.f_globals.get("__name__") in _STARTERS:
             # what is below has started this process, and not its job
             return None
         if _is_users(frame):
             return USERS
     return None
+
+
+def _there_now(frame: "FrameType") -> object:
+    """Return the code of what is found by now under the name of the function that ``frame`` runs."""
+    found: object = sys.modules.get(str(frame.f_globals.get("__name__")))
+    for word in frame.f_code.co_qualname.split("."):
+        # attributes of torch.hub depend on who calls
+        found = getattr_static(found, word, None)
+    return getattr(found, "__code__", None)
 
 
 _STARTERS = ("multiprocessing.spawn", "multiprocessing.forkserver")
