@@ -145,6 +145,37 @@ class TestBystanders:
             assert end != "return 1"
         assert state() == before
 
+    @pytest.mark.parametrize("end", ["return os.environ['ADDED']", "raise ValueError('no')"])
+    def test_another_environment_that_a_load_has_put_in_place_of_the_processs_goes_with_it(
+        self, shelf: Shelf, repository: MakeRepository, end: str
+    ) -> None:
+        repo = repository(f"""
+            import os
+            def model():
+                os.environ = {{**os.environ, "ADDED": "1"}}
+                {end}
+        """)
+        environment, before = os.environ, dict(os.environ)
+        with suppress(ValueError):
+            assert run(repo, "model", answers=shelf) == "1"
+        assert os.environ is environment
+        assert os.environ == before
+
+    def test_code_may_leave_a_folder_that_is_gone(
+        self, shelf: Shelf, repository: MakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        repo = repository("""
+            import os
+            os.chdir(os.path.dirname(__file__))
+            def model():
+                os.chdir("/")
+                return os.getcwd()
+        """)
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        assert [run(repo, "model", answers=shelf) for _ in range(2)] == ["/", "/"]
+
     def test_what_a_task_of_a_load_calls_after_it_is_the_users_own(
         self, shelf: Shelf, repository: MakeRepository, tmp_path: Path
     ) -> None:

@@ -26,6 +26,7 @@ _lock = ForkSafeLock()
 _open: list[Scope] = []
 """The loads under way, and the imports that are kept as one."""
 _argv: list[str] = []
+_environ = os.environ  # noqa: TID251 - code may put another one in its place
 _Before = list[tuple[Scope, str | None]]
 """Which loads changed one thing, in that order, and what it was before each of them did."""
 _CWD = ""
@@ -130,7 +131,13 @@ def make_again(scope: Scope, package: str) -> None:
 
 
 def _now(name: str) -> str | None:
-    return os.getcwd() if name == _CWD else os.environ.get(name)  # noqa: PTH109, TID251 - only to be put back
+    if name != _CWD:
+        return os.environ.get(name)  # noqa: TID251 - only to be put back
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        # the folder is gone, and nobody gets there again
+        return None
 
 
 def _set(name: str, value: str | None) -> None:
@@ -165,11 +172,11 @@ def _taken_back(before: _Before, scope: Scope) -> list[str | None]:
 
 
 def _begin(scope: Scope) -> None:
-    global _argv  # noqa: PLW0603 - sys.argv is process-wide
+    global _argv, _environ
     with _lock:
         _open.append(scope)
         if len(_open) == 1:
-            _argv = sys.argv
+            _argv, _environ = sys.argv, os.environ  # noqa: TID251
             sys.argv = Arguments(_argv)
 
 
@@ -180,7 +187,7 @@ def _end(*scopes: Scope) -> None:
             with suppress(ValueError):
                 _open.remove(scope)
         if scopes and not _open:
-            sys.argv = _argv
+            sys.argv, os.environ = _argv, _environ  # noqa: TID251
 
 
 def _end_in_child() -> None:
