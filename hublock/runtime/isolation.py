@@ -104,7 +104,7 @@ def import_hubconf(repository: Repository, package: str | None = None) -> Module
 
 
 def take_hubconf(package: str) -> bool:
-    """Say whether hubconf.py must run anew for a load: it keeps something, and is or will be imported by another."""
+    """Take the first run of hubconf.py for a load; say whether it could, or hubconf.py must run anew for it."""
     return FINDER.named(package).anew.take_first()
 
 

@@ -57,7 +57,7 @@ def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleTyp
         scope.packages[used] = isolation.begin(repository, call, alone=scope.alone)
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
     package = scope.packages[used]
-    if not isolation.take_hubconf(package):
+    if isolation.take_hubconf(package):
         return _import(scope, repository, package)
     try:
         with made.forgotten(package):

@@ -29,6 +29,8 @@ def aliased(space: Space) -> Iterator[None]:
         prefix = f"{space.name}."
         own = [name.removeprefix(prefix) for name in list(sys.modules) if name.startswith(prefix)]
         sys.modules.update({name: sys.modules[prefix + name] for name in own if not is_anew(name)})
+        if (latest := space.anew.latest) is not None:
+            sys.modules["hubconf"] = latest
         finder = _AliasFinder(space)
         sys.meta_path.insert(0, finder)
         try:
