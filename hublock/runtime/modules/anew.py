@@ -12,8 +12,8 @@ import itertools
 import re
 import sys
 from contextlib import suppress
-from types import ModuleType
-from typing import TYPE_CHECKING
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from hublock.runtime.modules.loading import RepositoryLoader, TreeLoader, alias_spec, file_spec
@@ -30,6 +30,17 @@ _LATEST = 32
 
 class HubconfLoader(TreeLoader):
     """Runs hubconf.py once more."""
+
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
+        """Compile ``data`` once for all runs, as long as names mean the same."""
+        key = bytes(data), frozenset(self.owner.extra)
+        known = self.owner.anew.compiled
+        code = known.get(key)
+        if code is None:
+            code = super().source_to_code(data, path)
+            known.clear()
+            known[key] = code
+        return code
 
     def exec_module(self, module: ModuleType) -> None:
         """Run it as in an import of the whole repository."""
@@ -50,6 +61,8 @@ class Anew:
         self._owner = owner
         self._numbers = itertools.count(2)
         self._first = f"{owner.name}.hubconf"
+        self.compiled: dict[tuple[bytes, frozenset[str]], CodeType] = {}
+        """The latest code of hubconf.py, by its source and what code has put into ``sys.modules``."""
         self._takers: list[object] = []
         """Loads that have come before anything was imported; the first of them imports it."""
         self.alive: WeakValueDictionary[str, ModuleType] = WeakValueDictionary()
