@@ -23,8 +23,12 @@ def parse(source: bytes | str, file: str = UNNAMED, *, mode: str = "exec") -> An
     """
     # a filter for these files alone, which stays: one that is taken back, as by catch_warnings, may bring back for good
     # what another thread has set for a while
-    if warnings.filters[:1] != [_UNHEARD]:
-        warnings.filterwarnings("ignore", module=UNNAMED)
+    filters: Any = warnings.filters
+    if filters[:1] != [_UNHEARD]:
+        with suppress(ValueError):
+            filters.remove(_UNHEARD)
+        # not by filterwarnings, after which Python says once more what it has said once of any other file
+        filters.insert(0, _UNHEARD)
     for _ in range(_ATTEMPTS):
         # CPython 3.11 counts how deep a tree is in one place for all threads, and takes a wrong count for its own bug
         with suppress(SystemError):

@@ -4,6 +4,7 @@ import ast
 import sys
 import threading
 import warnings
+from typing import Any, cast
 
 import pytest
 
@@ -23,6 +24,16 @@ def test_warns_of_a_named_file_alone() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert ast.dump(parse(ODD)) == ast.dump(parse(b"x = r'\\d'\n" + ODD.partition(b"\n")[2]))
+
+
+def test_what_was_said_once_of_another_file_is_not_said_again() -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        for _ in range(3):
+            # as libraries add filters while they are imported
+            cast("Any", warnings.filters).insert(0, ("default", None, UserWarning, None, 0))
+            parse(ODD)
+            warnings.warn("said", stacklevel=1)
+    assert [str(warning.message) for warning in heard] == ["said"]
 
 
 def test_leaves_the_filters_of_others_as_they_are_in_many_threads() -> None:

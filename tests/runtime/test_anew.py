@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -286,6 +287,25 @@ def test_what_it_does_to_the_process_it_does_for_each_load(
     assert first[:4] == ("read", "set", "set", "second")
     assert [run(repo, "model", answers=shelf) for _ in range(2)] == [first, first]
     assert (Path.cwd(), os.environ.get("WORDS"), os.environ.get("LATE")) == (here, None, None)
+
+
+def test_what_was_warned_of_once_is_not_warned_of_again(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository(
+        "import net\nmade = []\ndef model():\n    made.append(1)\n    net.warn()\n",
+        {
+            "net.py": """
+                import warnings
+                warnings.filterwarnings("ignore", "of a library")
+                def warn():
+                    warnings.warn("old")
+            """
+        },
+    )
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            run(repo, "model", answers=shelf)
+    assert [str(warning.message) for warning in heard] == ["old"]
 
 
 def test_a_seed_holds_also_where_an_unpickling_has_imported_it(shelf: Shelf, repository: MakeRepository) -> None:
