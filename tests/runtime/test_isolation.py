@@ -627,6 +627,13 @@ def test_tracebacks_and_inspect_show_the_authors_lines(tmp_path: Path) -> None:
     assert inspect.getsourcefile(hubconf.Net) == str(tmp_path / "models" / "net.py")
 
 
+def test_inspect_counts_lines_as_python_does(tmp_path: Path) -> None:
+    source = "text = '\u2028'\n\x0c\ndef first():\n    return 1\ndef second():\n    return 2"
+    hubconf = import_hubconf(make_repository(tmp_path, {"hubconf.py": source}))
+    assert inspect.getsource(hubconf.first) == "def first():\n    return 1\n"
+    assert inspect.getsource(hubconf.second) == "def second():\n    return 2\n"
+
+
 def test_what_inspect_shows_is_what_runs_even_if_the_file_was_swapped(tmp_path: Path) -> None:
     repository = make_repository(tmp_path, {"hubconf.py": "def entry():\n    return 'mine'\n"})
     hubconf = import_hubconf(repository)

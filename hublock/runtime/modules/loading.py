@@ -249,9 +249,11 @@ def _folder_spec(
 
 def _remember(path: str, source: bytes) -> None:
     """Show ``inspect``, and TorchScript which compiles what it shows, the verified text instead of the disk's."""
-    text = io.StringIO(importlib.util.decode_source(source)).getvalue()
+    text = importlib.util.decode_source(source)
+    # parted as linecache does it: a form feed ends no line, and the last line has an end
+    lines = list(io.StringIO(text if text.endswith("\n") else f"{text}\n"))
     # no modification time: linecache then never looks at the disk again
-    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+    linecache.cache[path] = (len(text), None, lines, path)
 
 
 def rename(module: ModuleType, name: str) -> None:
