@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -89,13 +89,12 @@ def test_a_whole_answer_leaves_the_connection_open_for_the_next() -> None:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    # of many threads: it stops though a connection is kept
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     transport = direct()
     for _ in range(3):
         assert len(get(transport, f"http://127.0.0.1:{server.server_port}/")) == 300000
-    # an HTTPServer of one thread: it stops only when no connection is kept
-    del transport
     server.shutdown()
     server.server_close()
     assert len(peers) == 1
