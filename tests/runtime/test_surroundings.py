@@ -5,7 +5,9 @@ import importlib
 import os
 import pickle
 import random
+import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -325,6 +327,47 @@ def test_loads_side_by_side_leave_nothing(shelf: Shelf, either: MakeRepository) 
                 assert done.result() == ("1", str(repo.root))
     finally:
         sys.setswitchinterval(often)
+
+
+def test_a_finalizer_amid_a_question_for_random_numbers_keeps_no_other_thread_from_its_own() -> None:
+    program = """
+        import gc, random, threading
+        import torch
+        from hublock.runtime.strict.randomness import random_state
+
+        class Late:
+            def __init__(self):
+                self.itself, self.amid, self.other = self, threading.Event(), threading.Event()
+            def __del__(self):
+                self.amid.set()
+                self.other.wait(60)
+
+        def second(amid, other):
+            amid.wait(60)
+            other.set()
+            random_state()
+
+        def at(count):
+            late = Late()
+            thread = threading.Thread(target=second, args=(late.amid, late.other))
+            thread.start()
+            del late
+            # the collector of garbage comes as torch, or what leads there, makes an object
+            gc.set_threshold(gc.get_count()[0] + count)
+            random_state()
+            gc.set_threshold(0)
+            gc.collect()
+            thread.join()
+
+        gc.set_threshold(0)
+        gc.collect()
+        for count in range(20):
+            at(count)
+        print("done")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 def test_a_load_that_ends_just_before_another_leaves_a_folder_does_not_bring_it_back(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from hublock.runtime.modules.loading import RepositoryLoader, TreeLoader, alias_spec, file_spec
 from hublock.runtime.strict.arrivals import is_initializing
@@ -44,7 +44,8 @@ class HubconfLoader(TreeLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Run it as in an import of the whole repository."""
-        vars(module)[_ITSELF] = self.owner.anew.alive[module.__name__] = module
+        vars(module)[_ITSELF] = module
+        self.owner.anew.runs[module.__name__] = ref(module)
         with RepositoryLoader.within(self.owner.name), self.owner.search.run_again():
             super().exec_module(module)
         for kind in _classes(module):
@@ -65,7 +66,8 @@ class Anew:
         """The latest code of hubconf.py, by its source and what code has put into ``sys.modules``."""
         self._takers: list[object] = []
         """Loads that have come before anything was imported; the first of them imports it."""
-        self.alive: WeakValueDictionary[str, ModuleType] = WeakValueDictionary()
+        self.runs: dict[str, ref[ModuleType]] = {}
+        """The last one last; none has a callback, which the collector of garbage would run amid anything."""
 
     def take_first(self) -> bool:
         """Take the first run for a load; say whether it could, as nobody else has it."""
@@ -81,7 +83,7 @@ class Anew:
     def spec(self, stock: str) -> importlib.machinery.ModuleSpec:
         """Return the spec of the run with the name ``stock``."""
         name = f"{self._owner.name}.{stock}"
-        alive = self.alive.get(name)
+        alive = self.runs[name]() if name in self.runs else None
         if alive is not None:
             return alias_spec(name, lambda: alive)
         return file_spec(name, "hubconf.py", self._owner, package=False, kind=HubconfLoader)
@@ -90,7 +92,7 @@ class Anew:
         """Run hubconf.py once more; raises whatever it raises."""
         names = (f"{self._first}__{number}" for number in self._numbers)
         # some may come from another process
-        return importlib.import_module(next(n for n in names if n not in self.alive and n not in sys.modules))
+        return importlib.import_module(next(n for n in names if n not in self.runs and n not in sys.modules))
 
     @property
     def latest(self) -> ModuleType | None:
@@ -100,6 +102,8 @@ class Anew:
 
     def let_go(self) -> None:
         """Hold no longer what no load needs any more."""
+        for name in [name for name, run in list(self.runs.items()) if run() is None]:
+            del self.runs[name]
         runs, package = self._finished(), vars(sys.modules[self._owner.name])
         for module in [*runs[:-_LATEST], *(module for module in runs[-_LATEST:] if not _classes(module))]:
             sys.modules.pop(module.__name__, None)
@@ -107,7 +111,7 @@ class Anew:
 
     def _finished(self) -> list[ModuleType]:
         """Return those that have run to their ends, the last one last."""
-        found = [alive() for alive in self.alive.valuerefs()]
+        found = [run() for run in list(self.runs.values())]
         return [module for module in found if module is not None and not is_initializing(module)]
 
 
