@@ -53,7 +53,8 @@ def innermost_namespace() -> str | None:
     passed: list[FrameType] = []
     for frame in _frames():
         marker: str | None = frame.f_globals.get(MARKER)
-        if marker is not None and all(_there_now(inner) is not frame.f_code for inner in passed):
+        # equal, not the same: each run of its code wraps what an earlier one has put there
+        if marker is not None and all(_there_now(inner) != frame.f_code for inner in passed):
             return marker
         passed.append(frame)
         if frame.f_globals.get("__name__") in _STARTERS:
