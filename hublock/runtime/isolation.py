@@ -109,7 +109,7 @@ def take_hubconf(package: str) -> bool:
 
 
 def give_hubconf_back(package: str) -> None:
-    """Take note that the import of hubconf.py has failed."""
+    """Take note that the import of hubconf.py has failed for the load that had taken it."""
     FINDER.named(package).anew.give_back()
 
 

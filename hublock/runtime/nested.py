@@ -58,14 +58,19 @@ def import_hubconf(scope: Scope, repository: Repository, call: str) -> ModuleTyp
         placing.show_repository(scope.hub_dir, repository.id, repository.root)
     package = scope.packages[used]
     if isolation.take_hubconf(package):
-        return _import(scope, repository, package)
+        try:
+            return _import(scope, repository, package)
+        except BaseException:
+            isolation.give_hubconf_back(package)
+            raise
+    first = None
     try:
         with made.forgotten(package):
-            _import(scope, repository, package)
+            first = _import(scope, repository, package)
             return isolation.run_anew(package)
-    except HublockError:
-        raise
-    except Exception:  # noqa: BLE001 - foreign code may raise anything
+    except Exception as error:
+        if first is None or isinstance(error, HublockError):
+            raise
         # torch.hub would fail, as where names are registered that are taken by then; the first run serves as well
         return _import(scope, repository, package)
 
@@ -78,7 +83,6 @@ def _import(scope: Scope, repository: Repository, package: str) -> ModuleType:
         hubconf = isolation.import_hubconf(repository, package)
     except BaseException:
         made.forget(package)
-        isolation.give_hubconf_back(package)
         raise
     # another load may just have imported it
     surroundings.make_again(scope, package)

@@ -21,7 +21,7 @@ import pytest
 import torch.hub
 
 from hublock.runtime import isolation, torchhub
-from hublock.runtime.repository import namespace
+from hublock.runtime.repository import Repository, namespace
 from tests.runtime.answering import Shelf, run
 from tests.runtime.conftest import MakeRepository
 
@@ -243,6 +243,28 @@ def test_loads_at_once_share_nothing_that_hubconf_keeps(shelf: Shelf, repository
             ] * 6
 
 
+def test_loads_at_once_share_nothing_where_first_imports_fail(shelf: Shelf, repository: MakeRepository) -> None:
+    once = """
+        import itertools, time
+        numbers = itertools.count()
+        def fail():
+            time.sleep(0.002)
+            if next(numbers) < 5:
+                raise ValueError("early")
+    """
+
+    def load(repo: Repository) -> int:
+        try:
+            return cast("int", run(repo, "model", answers=shelf))
+        except ValueError:
+            return 1
+
+    for _ in range(8):
+        repo = repository(f"import once\nonce.fail()\n{textwrap.dedent(KEEPING['a list'])}", {"once.py": once})
+        with ThreadPoolExecutor(12) as pool:
+            assert set(pool.map(load, [repo] * 120)) == {1}
+
+
 def test_its_modules_are_those_of_the_first_load(shelf: Shelf, repository: MakeRepository) -> None:
     repo = repository(
         """
@@ -365,7 +387,9 @@ NET = """
 """
 
 
-def test_models_of_later_loads_are_whole(shelf: Shelf, repository: MakeRepository) -> None:
+SCALING = """
+    scale = 1
+ s_are_whole(shelf: Shelf, repository: MakeRepository) -> None:
     repo, x = repository(NET), torch.ones(1, 2)
     models = [run(repo, "model", [by], answers=shelf) for by in (1.0, 2.0, 3.0)]
     assert len({type(model) for model in models}) == 3
@@ -378,7 +402,7 @@ def test_models_of_later_loads_are_whole(shelf: Shelf, repository: MakeRepositor
         assert "class Net" in inspect.getsource(type(model))
 
 
-def test_functions_of_later_loads_can_be_pickled(shelf: Shelf, repository: MakeRepository) -> None:
+def test_what_is_compiled_of_oads_can_be_pickled(shelf: Shelf, repository: MakeRepository) -> None:
     repo = repository(
         "made = []\ndef twice(x):\n    return 2 * x\ndef model():\n    made.append(1)\n    return twice\n"
     )
