@@ -389,7 +389,16 @@ NET = """
 
 SCALING = """
     scale = 1
- s_are_whole(shelf: Shelf, repository: MakeRepository) -> None:
+    def scaled(x):
+        return x * scale
+    def model(by):
+        global scale
+        scale = by
+        return scaled
+"""
+
+
+def test_models_of_later_loads_are_whole(shelf: Shelf, repository: MakeRepository) -> None:
     repo, x = repository(NET), torch.ones(1, 2)
     models = [run(repo, "model", [by], answers=shelf) for by in (1.0, 2.0, 3.0)]
     assert len({type(model) for model in models}) == 3
@@ -402,7 +411,26 @@ SCALING = """
         assert "class Net" in inspect.getsource(type(model))
 
 
-def test_what_is_compiled_of_oads_can_be_pickled(shelf: Shelf, repository: MakeRepository) -> None:
+def test_what_is_compiled_of_one_load_is_not_what_another_runs(shelf: Shelf, repository: MakeRepository) -> None:
+    repo, x = repository(SCALING), torch.ones(1)
+    functions = [run(repo, "model", [by], answers=shelf) for by in (1, 2, 3, 4)]
+    compiled: list[Any] = [torch.compile(function, backend="eager", fullgraph=True) for function in functions]
+    assert [int(function(x)) for function in compiled] == [1, 2, 3, 4]
+
+
+def test_protocols_of_later_loads_ask_for_no_more(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("""
+        import typing
+        @typing.runtime_checkable
+        class Sized(typing.Protocol):
+            def __len__(self): ...
+        def model():
+            return isinstance([], Sized), issubclass(list, Sized)
+    """)
+    assert [run(repo, "model", answers=shelf) for _ in range(3)] == [(True, True)] * 3
+
+
+def test_functions_of_later_loads_can_be_pickled(shelf: Shelf, repository: MakeRepository) -> None:
     repo = repository(
         "made = []\ndef twice(x):\n    return 2 * x\ndef model():\n    made.append(1)\n    return twice\n"
     )

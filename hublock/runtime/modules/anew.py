@@ -9,6 +9,7 @@ there.
 import importlib
 import importlib.machinery
 import itertools
+import marshal
 import re
 import sys
 from contextlib import suppress
@@ -32,14 +33,18 @@ class HubconfLoader(TreeLoader):
     """Runs hubconf.py once more."""
 
     def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:  # type: ignore[override]
-        """Compile ``data`` once for all runs, as long as names mean the same."""
+        """Compile ``data`` once for all runs, as long as names mean the same.
+
+        Each gets a copy: torch.compile keeps what it has made of a function, and of its globals, with its code.
+        """
         key = bytes(data), frozenset(self.owner.extra)
         known = self.owner.anew.compiled
-        code = known.get(key)
-        if code is None:
-            code = super().source_to_code(data, path)
+        compiled = known.get(key)
+        if compiled is None:
+            compiled = marshal.dumps(super().source_to_code(data, path))
             known.clear()
-            known[key] = code
+            known[key] = compiled
+        code: CodeType = marshal.loads(compiled)  # noqa: S302 - what stands above
         return code
 
     def exec_module(self, module: ModuleType) -> None:
@@ -49,9 +54,11 @@ class HubconfLoader(TreeLoader):
         with RepositoryLoader.within(self.owner.name), self.owner.search.run_again():
             super().exec_module(module)
         for kind in _classes(module):
-            # one without functions holds nothing, and some metaclasses let nobody set anything
-            with suppress(AttributeError, TypeError):
-                setattr(kind, _ITSELF, module)
+            # one without functions holds nothing; isinstance would look for what a protocol has in each object
+            if not getattr(kind, "_is_protocol", False):
+                # some metaclasses let nobody set anything, nor do some types
+                with suppress(TypeError):
+                    type.__setattr__(kind, _ITSELF, module)
 
 
 class Anew:
@@ -62,7 +69,7 @@ class Anew:
         self._owner = owner
         self._numbers = itertools.count(2)
         self._first = f"{owner.name}.hubconf"
-        self.compiled: dict[tuple[bytes, frozenset[str]], CodeType] = {}
+        self.compiled: dict[tuple[bytes, frozenset[str]], bytes] = {}
         """The latest code of hubconf.py, by its source and what code has put into ``sys.modules``."""
         self._takers: list[object] = []
         """Loads that have come before anything was imported; the first of them imports it."""
