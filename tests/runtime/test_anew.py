@@ -15,6 +15,7 @@ import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import pytest
@@ -507,6 +508,28 @@ def test_a_run_for_an_unpickling_is_not_let_go_before_its_end(shelf: Shelf, repo
         run(repo, "model", answers=shelf)
         gate.opened.set()
         assert job.result(60).__module__ == f"{namespace(repo)}.hubconf__9"
+
+
+def test_a_pickling_beside_loads_finds_what_it_has_imported(shelf: Shelf, repository: MakeRepository) -> None:
+    repo = repository("made = []\ndef model():\n    made.append(1)\n    return model\n")
+    entered, opened = threading.Event(), threading.Event()
+
+    class Slow(ModuleType):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            # the last step of its import
+            if name == "hubconf__2":
+                entered.set()
+                assert opened.wait(60)
+
+    function = [run(repo, "model", answers=shelf) for _ in range(2)][1]
+    sys.modules[namespace(repo)].__class__ = Slow
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(pickle.dumps, function)
+        assert entered.wait(60)
+        run(repo, "model", answers=shelf)
+        opened.set()
+        assert pickle.loads(job.result(60)) is function
 
 
 def test_another_process_makes_a_later_run_as_it_unpickles_something_of_it(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from hublock.runtime.modules.loading import RepositoryLoader, TreeLoader, alias_spec, file_spec
-from hublock.runtime.strict.arrivals import is_initializing
 
 if TYPE_CHECKING:
     from hublock.runtime.modules.space import Space
@@ -73,6 +72,8 @@ class Anew:
         """The latest code of hubconf.py, by its source and what code has put into ``sys.modules``."""
         self._takers: list[object] = []
         """Loads that have come before anything was imported; the first of them imports it."""
+        self._held: list[str] = []
+        """Those of loads that have not been let go."""
         self.runs: dict[str, ref[ModuleType]] = {}
         """The last one last; none has a callback, which the collector of garbage would run amid anything."""
 
@@ -99,32 +100,33 @@ class Anew:
         """Run hubconf.py once more; raises whatever it raises."""
         names = (f"{self._first}__{number}" for number in self._numbers)
         # some may come from another process
-        return importlib.import_module(next(n for n in names if n not in self.runs and n not in sys.modules))
+        name = next(name for name in names if name not in self.runs and name not in sys.modules)
+        module = importlib.import_module(name)
+        self._held.append(name)
+        return module
 
     @property
     def latest(self) -> ModuleType | None:
         """The last run, or the first; None where nothing ran."""
-        runs = self._finished()
+        runs = [module for run in list(self.runs.values()) if (module := run()) is not None]
         return runs[-1] if runs else sys.modules.get(self._first)
 
     def let_go(self) -> None:
-        """Hold no longer what no load needs any more."""
+        """Hold no longer what no load needs any more, but for what is imported again later: pickle has asked for it."""
         for name in [name for name, run in list(self.runs.items()) if run() is None]:
             del self.runs[name]
-        runs, package = self._finished(), vars(sys.modules[self._owner.name])
-        for module in [*runs[:-_LATEST], *(module for module in runs[-_LATEST:] if not _classes(module))]:
-            sys.modules.pop(module.__name__, None)
-            package.pop(module.__name__.rpartition(".")[2], None)
-
-    def _finished(self) -> list[ModuleType]:
-        """Return those that have run to their ends, the last one last."""
-        found = [run() for run in list(self.runs.values())]
-        return [module for module in found if module is not None and not is_initializing(module)]
+        package, latest = vars(sys.modules[self._owner.name]), self._held[-_LATEST:]
+        for name in list(self._held):
+            # the code may have taken it away itself
+            if name not in latest or name not in sys.modules or not _classes(sys.modules[name]):
+                self._held.remove(name)
+                sys.modules.pop(name, None)
+                package.pop(name.rpartition(".")[2], None)
 
 
 def _classes(module: ModuleType) -> list[type]:
-    own = [value for value in list(vars(module).values()) if isinstance(value, type)]
-    return [kind for kind in own if kind.__module__ == module.__name__]
+    kinds = [value for value in list(vars(module).values()) if isinstance(value, type)]
+    return [kind for kind in kinds if kind.__module__ == module.__name__]
 
 
 def is_anew(stock: str) -> bool:
