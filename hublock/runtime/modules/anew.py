@@ -91,7 +91,8 @@ class Anew:
     def spec(self, stock: str) -> importlib.machinery.ModuleSpec:
         """Return the spec of the run with the name ``stock``."""
         name = f"{self._owner.name}.{stock}"
-        alive = self.runs[name]() if name in self.runs else None
+        run = self.runs.get(name)
+        alive = run() if run is not None else None
         if alive is not None:
             return alias_spec(name, lambda: alive)
         return file_spec(name, "hubconf.py", self._owner, package=False, kind=HubconfLoader)
