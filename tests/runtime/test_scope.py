@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -286,6 +287,22 @@ def test_of_a_process_that_was_started_anew_what_stands_below_its_job_says_nothi
 
     assert starter["spawn_main"](frames.innermost_namespace) is None
     assert starter["spawn_main"](lambda: frames.innermost_namespace()) == frames.USERS
+
+
+def test_who_calls_is_told_without_a_look_into_a_lazy_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lazy(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise ImportError("circular import")
+
+    # as tensorboard does: the module has the name of the function that loads it
+    library = ModuleType("zoo")
+    exec(compile("def lazy(job):\n    return job()", f"{frames.library_folders()[1]}/zoo.py", "exec"), vars(library))
+    load, vars(library)["lazy"] = library.lazy, Lazy("zoo.lazy")
+    monkeypatch.setitem(sys.modules, "zoo", library)
+    repository: dict[str, Any] = {"__name__": "hublock.repos.owner_net.net", MARKER: "hublock.repos.owner_net"}
+    exec("def model(load, job):\n    return load(job)", repository)
+
+    assert repository["model"](load, frames.innermost_namespace) == "hublock.repos.owner_net"
 
 
 def test_what_a_library_was_refused_may_live_on_in_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import cache, partial
 from inspect import getattr_static
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -71,7 +72,8 @@ def _there_now(frame: "FrameType") -> object:
     for word in frame.f_code.co_qualname.split("."):
         # attributes of torch.hub depend on who calls
         found = getattr_static(found, word, None)
-    return getattr(found, "__code__", None)
+    # anything else may be what an attribute loads, as of a lazy module, which may be just what calls
+    return found.__code__ if type(found) is FunctionType else None
 
 
 _STARTERS = ("multiprocessing.spawn", "multiprocessing.forkserver")
