@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import runpy
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -287,6 +289,22 @@ def test_of_a_process_that_was_started_anew_what_stands_below_its_job_says_nothi
 
     assert starter["spawn_main"](frames.innermost_namespace) is None
     assert starter["spawn_main"](lambda: frames.innermost_namespace()) == frames.USERS
+
+
+def test_who_calls_is_told_and_what_callers_have_goes_when_they_end() -> None:
+    class Thing:
+        """Something of a caller's."""
+
+    def call() -> ref[Thing]:
+        own = Thing()
+        frames.innermost_namespace()
+        return ref(own)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
 
 
 def test_who_calls_is_told_without_a_look_into_a_lazy_module(monkeypatch: pytest.MonkeyPatch) -> None:

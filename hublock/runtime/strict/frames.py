@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache, partial
 from inspect import getattr_static
 from pathlib import Path
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -51,13 +51,14 @@ def innermost_namespace() -> str | None:
     none: in a thread that a library has started. What a repository has put in place of a library's function, which it
     calls in its turn, is as that function: whoever calls it decides.
     """
-    passed: list[FrameType] = []
+    # not the frames: one that holds itself lives, with all that its callers have, until garbage is collected
+    passed: list[tuple[str, CodeType]] = []
     for frame in _frames():
         marker: str | None = frame.f_globals.get(MARKER)
         # equal, not the same: each run of its code wraps what an earlier one has put there
-        if marker is not None and all(_there_now(inner) != frame.f_code for inner in passed):
+        if marker is not None and all(_there_now(*inner) != frame.f_code for inner in passed):
             return marker
-        passed.append(frame)
+        passed.append((str(frame.f_globals.get("__name__")), frame.f_code))
         if frame.f_globals.get("__name__") in _STARTERS:
             # what is below has started this process, and not its job
             return None
@@ -66,10 +67,10 @@ def innermost_namespace() -> str | None:
     return None
 
 
-def _there_now(frame: "FrameType") -> object:
-    """Return the code of what is found by now under the name of the function that ``frame`` runs."""
-    found: object = sys.modules.get(str(frame.f_globals.get("__name__")))
-    for word in frame.f_code.co_qualname.split("."):
+def _there_now(module: str, code: CodeType) -> object:
+    """Return the code of what is found by now under the name of the function of ``module`` that had ``code``."""
+    found: object = sys.modules.get(module)
+    for word in code.co_qualname.split("."):
         # attributes of torch.hub depend on who calls
         found = getattr_static(found, word, None)
     # anything else may be what an attribute loads, as of a lazy module, which may be just what calls
