@@ -186,14 +186,15 @@ def _quarrels(
     """
     wrong: set[tuple[str, str]] = set()
     names: dict[str, tuple[str, str]] = {}
-    seen: dict[tuple[str, ...], tuple[_Bytes, tuple[str, str]]] = {}
+    holders: dict[tuple[str, ...], dict[_Bytes, set[tuple[str, str]]]] = {}
     pins = {key_of(repo.id): _pin(repo) for repo in repos}
     for owner, files in _entries(repos, weights):
         first = names.setdefault(owner[1], owner)
         wrong |= {owner, first} if first != owner else set()
         for identity, data in files:
-            known, holder = seen.setdefault(identity, (data, owner))
-            wrong |= {owner, holder} if known != data else set()
+            holders.setdefault(identity, {}).setdefault(data, set()).add(owner)
+    for by_bytes in holders.values():
+        wrong |= set().union(*by_bytes.values()) if len(by_bytes) > 1 else set()
     for repo in repos:
         wrong |= {(repo.id, model.name) for model in repo.models if not _as_traced(model, pins, locks)}
     return wrong

@@ -102,6 +102,9 @@ NESTED = model("n", repos=("o/deep",))
          ("o/x", "o/y")),
         (Lock(), lock(repo("o/x", model("a", weights=file("a")))),
          lock(named=(replace(weights("w", "a", "https://e.org/file"), size=2),)), ("o/x", "w")),
+        (Lock(), lock(named=(replace(weights("2", "a", "https://e.org/file"), size=2),)),
+         lock(named=(weights("00", "a", "https://e.org/file"), weights("1", "a", "https://e.org/file"))),
+         ("00", "1", "2")),
         # a model whose nested repository the other side moved
         (lock(repo("o/deep"), repo("o/z", NESTED)),
          lock(repo("o/deep", at="1"), repo("o/z", replace(NESTED, args=(1,)))),
