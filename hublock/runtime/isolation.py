@@ -79,7 +79,7 @@ def served(package: str) -> Repository:
 
 
 def import_hubconf(repository: Repository, package: str | None = None) -> ModuleType:
-    """Import the hubconf.py of ``repository``, once per process, below ``package`` if one has begun.
+    """Import the hubconf.py of ``repository``, its first run of this process, below ``package`` if one has begun.
 
     Raises:
         InputError: the tree holds no hubconf.py.
